@@ -1,0 +1,118 @@
+"""The only things that travel between rooms: prompts, completions, verdicts, rollout groups and packed batches."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work. The message is one line: what is wrong, where, and what would be right."""
+
+
+class Kind(StrEnum):
+    """How the verification of one completion ended; every completion gets exactly one."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    UNPARSEABLE = "unparseable"
+    TIMEOUT = "timeout"
+    TRUNCATED = "truncated"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of verifying one completion.
+
+    ``answer`` is the parsed answer in canonical form (equal answers compare equal), ``None`` where there is none.
+    ``detail`` says why for the kinds ``unparseable``, ``timeout`` and ``error``.
+    """
+
+    reward: float
+    kind: Kind
+    answer: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a task: ``text`` is what is asked, ``answer`` the reference that the verifier needs."""
+
+    id: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A problem as the policy sees it: ``token_ids`` include the template."""
+
+    problem: Problem
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion. ``token_ids`` include the end token where one was sampled; ``logprobs`` are the engine's
+    log-probabilities of those tokens at the sampling temperature (nats), one per token."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    text: str
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class RolloutGroup:
+    """The G rollouts of one prompt with their verdicts."""
+
+    prompt: Prompt
+    completions: list[Completion]
+    verdicts: list[Verdict]
+
+    @property
+    def rewards(self) -> list[float]:
+        return [verdict.reward for verdict in self.verdicts]
+
+
+@dataclass
+class PackedBatch:
+    """Sequences laid end to end without padding: one micro-batch.
+
+    ``input_ids`` and ``position_ids`` hold all S tokens (positions restart at 0 in each sequence). The N completion tokens
+    are addressed by ``predict_at`` (index of the hidden state that predicts the token), ``targets`` (the token) and
+    ``rows`` (the rollout within the mini-batch it belongs to). ``engine_logp`` is what the rollout engine reported.
+    """
+
+    input_ids: Int[Tensor, "s"]
+    position_ids: Int[Tensor, "s"]
+    predict_at: Int[Tensor, "n"]
+    targets: Int[Tensor, "n"]
+    rows: Int[Tensor, "n"]
+    engine_logp: Float[Tensor, "n"]
+    old_logp: Float[Tensor, "n"] | None = None
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return PackedBatch(**moved)
+
+
+@dataclass
+class MiniBatch:
+    """One optimizer step's worth of whole groups on this rank.
+
+    ``rewards`` is [groups, G]; rollout ``row = group * G + member`` indexes everything flattened.
+    ``token_count`` and ``rollout_count`` are global: summed over all ranks.
+    """
+
+    rewards: Float[Tensor, "groups G"]
+    truncated: Bool[Tensor, "groups G"]
+    lengths: Int[Tensor, "rollouts"]
+    micro_batches: list[PackedBatch]
+    token_count: int = 0
+    rollout_count: int = 0
+    groups: list[RolloutGroup] = field(default_factory=list)
