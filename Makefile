@@ -1,0 +1,51 @@
+# Every target installs what it needs by itself; `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint tensorboard clean install install-dev
+
+# The first Python that really starts (a version manager's stand-in may exist and yet not run).
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do if $$p -c pass >/dev/null 2>&1; then echo $$p; break; fi; done)
+endif
+ifeq ($(OS),Windows_NT)
+VENV_PYTHON := .venv/Scripts/python
+else
+VENV_PYTHON := .venv/bin/python
+endif
+
+define install
+@if [ -z "$(PYTHON)" ]; then echo "error: no Python found; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; fi
+@"$(PYTHON)" scripts/install.py
+endef
+
+define check_style
+$(VENV_PYTHON) -m ruff check .
+$(VENV_PYTHON) -m ruff format --check .
+$(VENV_PYTHON) -m mypy asym_lightning callbacks $(wildcard *.py)
+endef
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: install  ## install, then train the embedded policy with AsymGRPO and vLLM rollouts
+	$(VENV_PYTHON) train.py
+
+test: install-dev  ## install, then lint, types and tests
+	$(check_style)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest
+
+lint: install-dev  ## lint, format and types only
+	$(check_style)
+
+tensorboard: install  ## show the runs under logs/ in TensorBoard
+	$(VENV_PYTHON) -m tensorboard.main --logdir logs
+
+install:  ## make .venv and install what a run needs
+	$(install)
+
+install-dev:  ## the same, and what the tests need
+	$(install) --dev
+
+clean:  ## remove .venv, caches and build products (runs under logs/ stay)
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,174 @@
+"""Advantage estimators: rewards [groups, G] in, advantages [groups, G] out. Pure and group-local, so no rank needs another."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+from asym_lightning.types import ConfigError
+
+
+class Advantage(Protocol):
+    """What an estimator is. ``needs_group`` is True where G >= 2 is required."""
+
+    needs_group: ClassVar[bool]
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]: ...
+
+
+@dataclass(frozen=True)
+class BetaFamily:
+    """AsymGRPO and its relatives: one exponent for the correct rollouts of a group, one for the wrong ones.
+
+    Source: AsymGRPO, arXiv 2604.04894. With p = (number of successes) / G, taken from an integer count,
+
+        A_i = ((1-p)/p)^beta_pos     where rollout i succeeded
+        A_i = -(p/(1-p))^beta_neg    where it failed
+
+    (0, 0) is REINFORCE (+1/-1), (.5, .5) is GRPO with population std and eps 0, (.9, .4) is the paper's main setting,
+    (.5, 0) is Pos-Only and (0, .5) Neg-Only: the other sign keeps the constant weight 1.
+
+    At p = 0 and p = 1: the formula gives 0 where beta > 0 and, as 0^0 = 1, -1 (p = 0) or +1 (p = 1) where beta = 0;
+    ``degenerate_groups="zero"`` makes both 0. The paper does not say which it does.
+
+    ``flip`` mirrors one curve in p: "positive" (EntDecrease) gives A_pos = (p/(1-p))^beta_pos, singular at p = 1,
+    "negative" (EntIncrease) gives A_neg = -((1-p)/p)^beta_neg, singular at p = 0. There ``flip_boundary`` decides:
+    "clamp" takes the value at p = 1 - 1/G (or 1/G), "zero" gives 0. A constant curve (beta = 0) has no singularity.
+
+    Success is reward >= ``success_threshold``; without a threshold rewards must be 0 or 1.
+
+    Raises:
+        ConfigError: a parameter is out of range, or a beta so large that a weight overflows the dtype of the rewards.
+        ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1 while no threshold is set.
+    """
+
+    beta_pos: float
+    beta_neg: float
+    degenerate_groups: Literal["keep", "zero"] = "keep"
+    flip: Literal["none", "positive", "negative"] = "none"
+    flip_boundary: Literal["clamp", "zero"] = "clamp"
+    success_threshold: float | None = None
+    needs_group: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.advantage.beta_pos", self.beta_pos, 0)
+        checks.number("algo.advantage.beta_neg", self.beta_neg, 0)
+        checks.one_of("algo.advantage.degenerate_groups", self.degenerate_groups, ("keep", "zero"))
+        checks.one_of("algo.advantage.flip", self.flip, ("none", "positive", "negative"))
+        checks.one_of("algo.advantage.flip_boundary", self.flip_boundary, ("clamp", "zero"))
+        if self.success_threshold is not None:
+            checks.number("algo.advantage.success_threshold", self.success_threshold, float("-inf"))
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        rewards = _checked(rewards)
+        success = self._success(rewards)
+        count = success.sum(-1, keepdim=True)
+        # p takes G + 1 values only, so both curves are tables indexed by the count: no float p, no 0 / 0.
+        size = rewards.shape[-1]
+        positive = self._table("beta_pos", self.beta_pos, size, rewards, flipped=self.flip == "positive", sign=1)
+        negative = self._table("beta_neg", self.beta_neg, size, rewards, flipped=self.flip == "negative", sign=-1)
+        return torch.where(success, positive[count], negative[count])
+
+    def _success(self, rewards: Float[Tensor, "groups G"]) -> Bool[Tensor, "groups G"]:
+        if self.success_threshold is not None:
+            return rewards >= self.success_threshold
+        graded = (rewards != 0) & (rewards != 1)
+        if graded.any():
+            raise ValueError(
+                f"reward {rewards[graded][0].item():g} is neither 0 nor 1: set algo.advantage.success_threshold to say what a success is"
+            )
+        return rewards == 1
+
+    def _table(self, key: str, beta: float, size: int, like: Tensor, *, flipped: bool, sign: int) -> Float[Tensor, "counts"]:
+        """Signed weight for every count 0..G. Unflipped, the odds against the rollout's own outcome; flipped, the odds for it."""
+        rises_with_count = flipped == (sign > 0)
+        try:
+            weights = [self._weight(count if rises_with_count else size - count, size, beta) for count in range(size + 1)]
+        except OverflowError:
+            weights = [float("inf")]
+        if max(weights) > torch.finfo(like.dtype).max:
+            raise ConfigError(f"algo.advantage.{key}={beta}: overflows {like.dtype} with groups of {size}; use a smaller exponent")
+        return torch.tensor([sign * weight if weight else 0.0 for weight in weights], dtype=like.dtype, device=like.device)
+
+    def _weight(self, part: int, size: int, beta: float) -> float:
+        """(part / (size - part))^beta. part = size is the singular end of a flipped curve (of an unflipped one it is never looked up)."""
+        if part in (0, size) and self.degenerate_groups == "zero":
+            return 0.0
+        if beta == 0:
+            return 1.0
+        if part == size:
+            if self.flip_boundary == "zero":
+                return 0.0
+            part = size - 1
+        return float((part / (size - part)) ** beta)
+
+
+@dataclass(frozen=True)
+class GroupStandardized:
+    """GRPO: A_i = (r_i - mean) / (std + eps) within the group.
+
+    Source: GRPO, arXiv 2402.03300. The defaults ddof = 1 (sample std) and eps = 1e-6 are verl's; TRL has eps 1e-4, oat 1e-8.
+    ddof = 0, eps = 0 equals BetaFamily(.5, .5); ddof = 1, eps = 0 is that times sqrt((G-1)/G). Rewards may be graded.
+    At p = 0 and p = 1, and for any group of equal rewards: exactly 0, whatever the float, and for eps = 0 too.
+
+    Raises:
+        ConfigError: ddof is not 0 or 1, or eps < 0.
+        ValueError: rewards are not [groups, G >= 2] or not finite.
+    """
+
+    ddof: int = 1
+    eps: float = 1e-6
+    needs_group: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.one_of("algo.advantage.ddof", self.ddof, (0, 1))
+        checks.number("algo.advantage.eps", self.eps, 0)
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        rewards = _checked(rewards)
+        size = rewards.shape[-1]
+        centered = _centered(rewards)
+        binary = ((rewards == 0) | (rewards == 1)).all(-1, keepdim=True)
+        count = (rewards == 1).sum(-1, keepdim=True)
+        # Integers up to the one division: the std of binary rewards carries no summation error.
+        squares = torch.where(binary, (count * (size - count)).to(rewards.dtype) / size, centered.square().sum(-1, keepdim=True))
+        std = (squares / (size - self.ddof)).sqrt()
+        return torch.where(std > 0, centered / (std + self.eps), 0.0)
+
+
+@dataclass(frozen=True)
+class MeanCentered:
+    """Dr.GRPO: A_i = r_i - mean within the group; on binary rewards 1-p and -p.
+
+    Source: Dr.GRPO, arXiv 2503.20783, which drops the std (and the length) from GRPO's normalisation. Rewards may be graded.
+    At p = 0 and p = 1, and for any group of equal rewards: exactly 0.
+
+    Raises:
+        ValueError: rewards are not [groups, G >= 2] or not finite.
+    """
+
+    needs_group: ClassVar[bool] = True
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        return _centered(_checked(rewards))
+
+
+def _checked(rewards: Tensor) -> Float[Tensor, "groups G"]:
+    """The rewards as floats. Raises ValueError unless they are [groups, G >= 2] and finite."""
+    if rewards.ndim != 2:
+        raise ValueError(f"rewards have shape {list(rewards.shape)}: must be [groups, G]")
+    if rewards.shape[1] < 2:
+        raise ValueError(f"rollout.group_size={rewards.shape[1]}: a group estimator needs at least 2 rollouts of each prompt")
+    if not rewards.isfinite().all():
+        raise ValueError("a reward is nan or infinite: every completion needs a finite reward")
+    return rewards if rewards.is_floating_point() else rewards.to(torch.get_default_dtype())
+
+
+def _centered(rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+    """r_i - mean. Differences to the first member make a constant group exactly 0 (0.1 + ... + 0.1 over G need not be 0.1)."""
+    size = rewards.shape[-1]
+    relative = rewards - rewards[:, :1]
+    return (size * relative - relative.sum(-1, keepdim=True)) / size

@@ -1,0 +1,84 @@
+"""Policy losses: one value per completion token. How tokens are averaged is a separate choice (aggregation.py)."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+
+
+@dataclass
+class LossInputs:
+    """``logp`` carries the gradient; ``old_logp`` is the policy that the batch started from (``logp.detach()`` on-policy).
+
+    Raises:
+        ValueError: the three are not of one shape [n] (they would broadcast silently).
+    """
+
+    logp: Float[Tensor, "n"]
+    old_logp: Float[Tensor, "n"]
+    advantages: Float[Tensor, "n"]
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(tensor.shape) for tensor in (self.logp, self.old_logp, self.advantages)]
+        if self.logp.ndim != 1 or len(set(shapes)) != 1:
+            raise ValueError(f"logp, old_logp and advantages have shapes {shapes}: must be one [n]")
+
+
+@dataclass
+class LossOutput:
+    """``per_token`` [n] is to be weighted and summed; ``diagnostics`` are [n] each and averaged over tokens by who logs them."""
+
+    per_token: Float[Tensor, "n"]
+    diagnostics: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)
+
+
+class PolicyLoss(Protocol):
+    """What a policy loss is."""
+
+    def __call__(self, inputs: LossInputs) -> LossOutput: ...
+
+
+@dataclass(frozen=True)
+class PPOClip:
+    """The clipped surrogate: with rho = exp(logp - old_logp),
+
+        L = max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)),    and for A < 0 at most  -A dual_clip.
+
+    Source: PPO, arXiv 1707.06347 eq. 7; separate bounds ("clip-higher", .28): DAPO, arXiv 2503.14476; the dual clip:
+    arXiv 1912.09729 eq. 5, 3.0 in verl, ``None`` switches it off. A clipped token has no gradient. On-policy (rho = 1)
+    the gradient is REINFORCE's, -A grad logp. log rho is limited to +-20 as in verl, so no token can overflow.
+    At p = 0 and p = 1: follows the advantage; A = 0 gives 0.
+
+    Diagnostics, 1 where the bound is active: ``clip/low`` (A < 0 below 1 - clip_low), ``clip/high`` (A > 0 above
+    1 + clip_high), ``clip/dual`` (A < 0 above dual_clip).
+
+    Raises:
+        ConfigError: clip_low outside [0, 1], clip_high < 0 or dual_clip <= 1.
+    """
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = 3.0
+
+    def __post_init__(self) -> None:
+        checks.number("algo.loss.clip_low", self.clip_low, 0, 1)
+        checks.number("algo.loss.clip_high", self.clip_high, 0)
+        if self.dual_clip is not None:
+            checks.number("algo.loss.dual_clip", self.dual_clip, 1, open_low=True)
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        advantages = inputs.advantages
+        ratio = (inputs.logp - inputs.old_logp.detach()).clamp(-20.0, 20.0).exp()
+        low = (advantages < 0) & (ratio < 1 - self.clip_low)
+        high = (advantages > 0) & (ratio > 1 + self.clip_high)
+        dual = torch.zeros_like(low) if self.dual_clip is None else (advantages < 0) & (ratio > self.dual_clip)
+        bounded = torch.where(low, 1 - self.clip_low, ratio)
+        bounded = torch.where(high, 1 + self.clip_high, bounded)
+        if self.dual_clip is not None:
+            bounded = torch.where(dual, self.dual_clip, bounded)
+        masks = {"clip/low": low, "clip/high": high, "clip/dual": dual}
+        return LossOutput(-advantages * bounded, {name: mask.to(ratio.dtype) for name, mask in masks.items()})

@@ -1,0 +1,102 @@
+"""What every entry shares: Hydra, one-line errors, exit statuses (0 done, 2 bad configuration, 130 interrupted, 1 else)."""
+
+import difflib
+import os
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+def config_dir() -> Path:
+    """The folder of configs: beside the package in a checkout and when installed alike."""
+    return Path(__file__).resolve().parent.parent / "conf"
+
+
+def entry(config_name: str, target: str) -> None:
+    """Run ``module:function`` of ``target`` on the composed config; everything that is wrong with the command line or the
+    config is said in one line before Hydra makes a run directory."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
+    arguments = get_args_parser().parse_args()
+    module, function = target.split(":")
+    plain = not (arguments.multirun or arguments.help or arguments.cfg or arguments.info or arguments.hydra_help)
+    try:
+        if plain and "LOCAL_RANK" not in os.environ:
+            _preflight(config_name, arguments.overrides)
+
+        @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
+        def main(config: DictConfig) -> Any:
+            return getattr(import_module(module), function)(config)
+
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(_readable(error))
+    except ValueError as error:
+        if type(error).__name__ != "ConfigError":
+            raise
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _preflight(config_name: str, overrides: list[str]) -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose(config_name, [o for o in overrides if not o.startswith("hydra")])
+    GlobalHydra.instance().clear()
+    parts = ("algo", "policy", "task", "rollout", "trainer")
+    missing = sorted(f"{part}.{key}" for part in parts for key in OmegaConf.missing_keys(config[part]))
+    if missing:
+        _refuse(f"{missing[0]} has no value; give one, for instance {missing[0]}=VALUE")
+    from asym_lightning.preflight import check
+
+    check(config)
+
+
+def _refuse(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _readable(error: BaseException) -> str:
+    """Hydra's message in one line, with the nearest name where one was not found."""
+    text = str(error)
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
+    if (key and "not in struct" in f"{text} {error.__cause__}") or (key and "Could not override" in text):
+        name = key.group(1)
+        near = difflib.get_close_matches(name, _all_keys(), 1, 0.5)
+        return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; python train.py --help lists every key")
+    option = re.search(r"Could not find '([^']+)'", text)
+    if option:
+        group, _, name = option.group(1).rpartition("/")
+        known = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"; did you mean {group}={near[0]}?" if near else ""
+        return f"unknown {group} '{name}'{hint} Known: {', '.join(known)}"
+    return text
+
+
+def _all_keys() -> list[str]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train")
+    names: list[str] = []
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in node:
+            name = f"{prefix}{key!s}"
+            names.append(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                walk(child, f"{name}.")
+
+    walk(config, "")
+    return names

@@ -1,0 +1,183 @@
+"""The embedded policy: a small Qwen3 with tied embeddings and a byte-level tokenizer, warm-started on first use."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from asym_lightning.tasks.countdown import PairsCountdown
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """Everything the embedded policy depends on; its hash names the cache folder."""
+
+    hidden_size: int = 128
+    layers: int = 2
+    intermediate_size: int = 512
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    context: int = 16384
+    steps: int = 750
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    noise: float = 0.6
+    seed: int = 0
+    version: int = 1
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def byte_tokenizer() -> Any:
+    """A tokenizer with one token per byte, so that any text passes through it; id 256 pads, id 257 ends."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_model(settings: EmbeddedSettings, tokenizer: Any) -> Any:
+    """The randomly initialised model."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(settings.seed)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.hidden_size,
+            num_hidden_layers=settings.layers,
+            intermediate_size=settings.intermediate_size,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.kv_heads,
+            head_dim=settings.head_dim,
+            max_position_embeddings=settings.context,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    )
+
+
+class WarmStart(LightningModule):
+    """Supervised warm start on demonstrations, some of them replaced by a random valid equation, so that there is
+    something left to learn and entropy to lose."""
+
+    def __init__(self, settings: EmbeddedSettings, model: Any, tokenizer: Any):
+        super().__init__()
+        self.settings, self.model, self.tokenizer = settings, model, tokenizer
+
+    def train_dataloader(self) -> DataLoader:
+        task = PairsCountdown()
+        demonstrations = task.demonstrations(random.Random(self.settings.seed), self.settings.noise)
+
+        def batches() -> Any:
+            for _ in range(self.settings.steps):
+                yield [next(demonstrations) for _ in range(self.settings.batch_size)]
+
+        return DataLoader(_Stream(batches), batch_size=None)
+
+    def training_step(self, batch: list[tuple[str, str]], batch_idx: int) -> Tensor:
+        end = [self.tokenizer.eos_token_id]
+        rows = [(self.tokenizer.encode(p), self.tokenizer.encode(c) + end) for p, c in batch]
+        width = max(len(p) + len(c) for p, c in rows)
+        ids = torch.tensor([p + c + end * (width - len(p) - len(c)) for p, c in rows], device=self.device)
+        labels = torch.tensor([[-100] * len(p) + c + [-100] * (width - len(p) - len(c)) for p, c in rows], device=self.device)
+        loss = self.model(input_ids=ids, labels=labels).loss
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        s = self.settings
+        optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, s.learning_rate, total_steps=s.steps + 1, pct_start=min(0.5, 50 / s.steps), div_factor=50, final_div_factor=0.6
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Stream(torch.utils.data.IterableDataset):
+    def __init__(self, make: Any):
+        self.make = make
+
+    def __iter__(self) -> Any:
+        return self.make()
+
+
+def _checksum(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether ``folder`` holds a finished embedded policy whose weights are the ones that were written."""
+    try:
+        return json.loads((folder / "card.json").read_text())["sha256"] == _checksum(folder)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None, callbacks: list[Callback] | None = None) -> Path:
+    """Folder of the embedded policy, made by a warm start where the cache has none or a broken one.
+
+    The folder appears whole or not at all; several processes that ask at once make it once.
+    """
+    root = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asym-lightning"
+    folder = root / f"embedded-{settings.digest}"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f"{folder.name}.lock"):
+        if is_whole(folder):
+            return folder
+        with torch.random.fork_rng(devices=[]):
+            tokenizer = byte_tokenizer()
+            module = WarmStart(settings, build_model(settings, tokenizer), tokenizer)
+            trainer = Trainer(
+                max_epochs=1,
+                accelerator="cpu",
+                devices=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,
+                gradient_clip_val=1.0,
+                callbacks=callbacks,
+                barebones=False,
+            )
+            trainer.fit(module)
+        scratch = Path(tempfile.mkdtemp(dir=root))
+        module.model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        card = {
+            "settings": asdict(settings),
+            "loss": float(trainer.callback_metrics.get("loss", float("nan"))),
+            "sha256": _checksum(scratch),
+        }
+        (scratch / "card.json").write_text(json.dumps(card, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+        os.chmod(folder, 0o755)
+    return folder

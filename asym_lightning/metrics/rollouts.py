@@ -1,0 +1,26 @@
+"""What the rollouts of an iteration say: reward, solved shares, lengths, outcomes of verification."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from asym_lightning.metrics.meter import Meter
+from asym_lightning.types import Kind, RolloutGroup
+
+
+def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
+    """Add this rank's groups to the iteration's means; rates are shares of rollouts, ``solved/*`` shares of prompts."""
+    rewards = np.array([group.rewards for group in groups], dtype=np.float64)
+    lengths = np.array([[len(c.token_ids) for c in group.completions] for group in groups])
+    meter.mean("reward/mean", rewards.sum(), rewards.size)
+    meter.mean("reward/std", rewards.std(axis=1).sum(), len(groups))
+    correct = np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups]).sum(1)
+    size = rewards.shape[1]
+    meter.mean("solved/none", (correct == 0).sum(), len(groups))
+    meter.mean("solved/all", (correct == size).sum(), len(groups))
+    meter.mean("solved/mixed", ((correct > 0) & (correct < size)).sum(), len(groups))
+    meter.mean("length/mean", lengths.sum(), lengths.size)
+    meter.mean("length/truncated", sum(c.truncated for g in groups for c in g.completions), lengths.size)
+    kinds = [verdict.kind for group in groups for verdict in group.verdicts]
+    for kind in Kind:
+        meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))

