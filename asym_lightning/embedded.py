@@ -35,7 +35,7 @@ class EmbeddedSettings:
     kv_heads: int = 2
     head_dim: int = 32
     context: int = 16384
-    steps: int = 750
+    steps: int = 1200
     batch_size: int = 128
     learning_rate: float = 3e-3
     noise: float = 0.6

