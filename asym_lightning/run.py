@@ -22,6 +22,7 @@ from rich.table import Table
 
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
 from asym_lightning.preflight import build, check, check_prompts, context_length, load_tokenizer
 from asym_lightning.rollout.base import RolloutEngine, Sampling
@@ -157,13 +158,15 @@ class Run:
                 logger.log_hyperparams(flat(OmegaConf.to_container(self.config, resolve=True)))
         status = "failed"
         try:
-            self.trainer.fit(self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=False)
+            self.trainer.fit(self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
             status = "interrupted" if self.callbacks["guards"].interrupted else "done"  # type: ignore[attr-defined]
         except KeyboardInterrupt:
             status = "interrupted"
             raise
         finally:
             if self.trainer.is_global_zero:
+                if status != "failed":
+                    save(self.policy.model, self.data.tokenizer, self.folder / "policy")
                 summary = self.summary(status)
                 (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
                 if status != "failed":
@@ -251,4 +254,6 @@ def show(summary: dict[str, Any], folder: Path) -> None:
     console.print("seconds: " + "  ".join(f"{k} {v:.1f}" for k, v in seconds.items()) + f"  all {summary['wall_seconds']:.1f}")
     if summary["iterations"] and not summary["solved_mixed"]["last"]:
         console.print("no group had a signal in the last iterations: every prompt's rollouts all got the same reward")
-    console.print(f"run directory: {folder}\nTensorBoard:   tensorboard --logdir {folder.parent.parent}", highlight=False, soft_wrap=True)
+    places = {"run directory": folder, "policy": folder / "policy", "TensorBoard": f"tensorboard --logdir {folder.parent.parent}"}
+    for name, place in places.items():
+        console.print(f"{name + ':':15}{place}", highlight=False, soft_wrap=True)

@@ -79,8 +79,10 @@ class VLLMRollout(Callback):
         self.tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self.verifier is not None:
+        if self.engine is not None and self.verifier is not None:
+            self.engine.close()
             self.verifier.close()
+            self.engine = self.verifier = None
 
 
 class _timed:
