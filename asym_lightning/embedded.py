@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from asym_lightning.progress import Bar
 from asym_lightning.tasks.countdown import PairsCountdown
 
 CHAT_TEMPLATE = (
@@ -94,22 +96,23 @@ class WarmStart(LightningModule):
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
 
     def train_dataloader(self) -> DataLoader:
-        task = PairsCountdown()
-        demonstrations = task.demonstrations(random.Random(self.settings.seed), self.settings.noise)
+        demonstrations = PairsCountdown().demonstrations(random.Random(self.settings.seed), self.settings.noise)
 
         def batches() -> Any:
             for _ in range(self.settings.steps):
-                yield [next(demonstrations) for _ in range(self.settings.batch_size)]
+                prompts, completions = zip(*islice(demonstrations, self.settings.batch_size), strict=True)
+                yield self.tokenizer(list(prompts)).input_ids, self.tokenizer(list(completions)).input_ids
 
         return DataLoader(_Stream(batches), batch_size=None)
 
-    def training_step(self, batch: list[tuple[str, str]], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[list[list[int]], list[list[int]]], batch_idx: int) -> Tensor:
         end = [self.tokenizer.eos_token_id]
-        rows = [(self.tokenizer.encode(p), self.tokenizer.encode(c) + end) for p, c in batch]
+        rows = [(p, c + end) for p, c in zip(*batch, strict=True)]
         width = max(len(p) + len(c) for p, c in rows)
         ids = torch.tensor([p + c + end * (width - len(p) - len(c)) for p, c in rows], device=self.device)
         labels = torch.tensor([[-100] * len(p) + c + [-100] * (width - len(p) - len(c)) for p, c in rows], device=self.device)
         loss = self.model(input_ids=ids, labels=labels).loss
+        self.log("loss", loss)
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -129,6 +132,24 @@ class _Stream(torch.utils.data.IterableDataset):
         return self.make()
 
 
+class _Progress(Callback):
+    """A bar over the steps, with the loss."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        print("the embedded policy is made once by a supervised warm start and kept in the cache", flush=True)
+        self.bar = Bar("warm start", pl_module.settings.steps, 200)  # type: ignore[arg-type, union-attr]
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % 20 == 0:
+            self.bar.update(batch_idx + 1, f"loss {trainer.callback_metrics['loss']:.3f}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.bar.close()
+
+
 def _checksum(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
@@ -141,7 +162,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None, callbacks: list[Callback] | None = None) -> Path:
+def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None) -> Path:
     """Folder of the embedded policy, made by a warm start where the cache has none or a broken one.
 
     The folder appears whole or not at all; several processes that ask at once make it once.
@@ -164,8 +185,7 @@ def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None, callb
                 enable_model_summary=False,
                 enable_progress_bar=False,
                 gradient_clip_val=1.0,
-                callbacks=callbacks,
-                barebones=False,
+                callbacks=[_Progress()],
             )
             trainer.fit(module)
         scratch = Path(tempfile.mkdtemp(dir=root))
@@ -173,7 +193,7 @@ def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None, callb
         tokenizer.save_pretrained(scratch)
         card = {
             "settings": asdict(settings),
-            "loss": float(trainer.callback_metrics.get("loss", float("nan"))),
+            "loss": float(trainer.callback_metrics["loss"]),
             "sha256": _checksum(scratch),
         }
         (scratch / "card.json").write_text(json.dumps(card, indent=1))

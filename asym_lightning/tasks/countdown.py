@@ -41,8 +41,8 @@ class PairsCountdown:
     name = "countdown"
 
     def __init__(self, heldout_share: float = 0.1, seed: int = 0, train_size: int = 16384, heldout_size: int = 256) -> None:
-        if not 0 < heldout_share < 1:
-            raise ConfigError(f"task.heldout_share={heldout_share} must be between 0 and 1")
+        if not 0 < heldout_share <= 0.1:  # the embedded policy's warm start keeps the first tenth of the hashes out
+            raise ConfigError(f"task.heldout_share={heldout_share} must be above 0 and at most 0.1: the embedded policy has seen the rest")
         for key, size, share in (("train_size", train_size, 1 - heldout_share), ("heldout_size", heldout_size, heldout_share)):
             if not 0 < size <= 20000 * share:  # there are about 57,000 prompts; near the end draws would not find a new one
                 raise ConfigError(f"task.{key}={size} must be between 1 and {int(20000 * share)} with heldout_share={heldout_share}")
