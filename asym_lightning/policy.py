@@ -107,7 +107,8 @@ class PolicyModule(LightningModule):
         for i, micro in enumerate(batch.micro_batches):
             logp, loss = self._loss(micro, batch, advantages.flatten())
             if micro.old_logp is None:
-                gaps.append((logp.detach() - micro.engine_logp).abs())
+                micro.old_logp = logp.detach()
+                gaps.append((micro.old_logp - micro.engine_logp).abs())
             with self._reduce_gradients(i + 1 == len(batch.micro_batches)):
                 self.manual_backward(loss * self.trainer.world_size)
         if gaps:

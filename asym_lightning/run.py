@@ -251,9 +251,13 @@ def show(summary: dict[str, Any], folder: Path) -> None:
     console = Console()
     console.print(table)
     seconds = summary["seconds_by_phase"]
-    console.print("seconds: " + "  ".join(f"{k} {v:.1f}" for k, v in seconds.items()) + f"  all {summary['wall_seconds']:.1f}")
+    console.print(
+        "seconds: " + "  ".join(f"{k} {v:.1f}" for k, v in seconds.items()) + f"  all {summary['wall_seconds']:.1f}", soft_wrap=True
+    )
     if summary["iterations"] and not summary["solved_mixed"]["last"]:
-        console.print("no group had a signal in the last iterations: every prompt's rollouts all got the same reward")
-    places = {"run directory": folder, "policy": folder / "policy", "TensorBoard": f"tensorboard --logdir {folder.parent.parent}"}
+        console.print("no group had a signal in the last iterations: every prompt's rollouts all got the same reward", soft_wrap=True)
+    logs = Path("logs").resolve()
+    board = logs if logs in folder.resolve().parents else folder
+    places = {"run directory": folder, "policy": folder / "policy", "TensorBoard": f"tensorboard --logdir {board}"}
     for name, place in places.items():
         console.print(f"{name + ':':15}{place}", highlight=False, soft_wrap=True)

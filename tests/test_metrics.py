@@ -37,7 +37,7 @@ def test_rollout_metrics_by_hand() -> None:
     got = compute(meter)
     assert got["reward/mean"] == 0.25 and got["reward/std"] == 0.25  # population std: .5 and 0
     assert (got["solved/none"], got["solved/mixed"], got["solved/all"]) == (0.5, 0.5, 0.0)
-    assert got["length/mean"] == 2.5 and got["length/truncated"] == 0.25
+    assert got["length/max"] == 4 and got["length/mean"] == 2.5 and got["length/truncated"] == 0.25
     assert got["verify/correct"] == 0.25 and got["verify/wrong"] == 0.5 and got["verify/truncated"] == 0.25
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1.0
 
@@ -58,3 +58,20 @@ def test_a_mean_is_by_counts_and_nothing_is_not_a_number() -> None:
     meter.maximum("top", torch.zeros(0))
     assert compute(meter) == {"a": 1.0, "top": 3.0}
     assert compute(meter) == {}
+
+
+def test_covariance_by_accuracy_by_hand() -> None:
+    def with_logprobs(verdicts: list[Verdict], logprobs: list[list[float]]) -> RolloutGroup:
+        completions = [Completion([1] * len(lp), lp, "", False) for lp in logprobs]
+        return RolloutGroup(Prompt(Problem("p", "", ""), (1,)), completions, verdicts)
+
+    meter = Meter()
+    quarter = with_logprobs([RIGHT, WRONG, WRONG, WRONG], [[-1.0, -3.0], [-1.0], [-2.0], [-3.0]])  # lengths carry no weight
+    half = with_logprobs([RIGHT, WRONG], [[-1.0], [-4.0]])
+    measure_groups([quarter, quarter], meter)
+    assert compute(meter)["covariance/p_0.25"] == 0.0  # 2 * 1/4 * 3/4 * (-2 - -2)
+    measure_groups([half], meter)
+    got = compute(meter)
+    assert got["covariance/p_0.50"] == 1.5  # 2 * 1/2 * 1/2 * (-1 - -4), by hand also mean((lp - mean)(A - mean)) = 1.5 * 1
+    measure_groups([with_logprobs([RIGHT, RIGHT], [[-1.0], [-4.0]])], meter)
+    assert not [name for name in compute(meter) if name.startswith("covariance")]

@@ -1,8 +1,9 @@
-"""What the rollouts of an iteration say: reward, solved shares, lengths, outcomes of verification."""
+"""What the rollouts of an iteration say: reward, solved shares, lengths, covariance by accuracy, outcomes of verification."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.types import Kind, RolloutGroup
@@ -20,7 +21,25 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     meter.mean("solved/all", (correct == size).sum(), len(groups))
     meter.mean("solved/mixed", ((correct > 0) & (correct < size)).sum(), len(groups))
     meter.mean("length/mean", lengths.sum(), lengths.size)
+    meter.maximum("length/max", torch.from_numpy(lengths))
     meter.mean("length/truncated", sum(c.truncated for g in groups for c in g.completions), lengths.size)
     kinds = [verdict.kind for group in groups for verdict in group.verdicts]
     for kind in Kind:
         meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))
+    _measure_covariance(groups, meter)
+
+
+def _measure_covariance(groups: Sequence[RolloutGroup], meter: Meter) -> None:
+    """``covariance/p_{lower edge}``: mean over the mixed groups of an accuracy bin of Cov(length-normalised log-prob, +1 or -1)
+    over the rollouts of a group, 2p(1-p)(mean of the right - mean of the wrong); AsymGRPO (arXiv 2604.04894)."""
+    bins = [0.0, 0.25, 0.5, 0.75]
+    found: dict[float, list[float]] = {edge: [] for edge in bins}
+    for group in groups:
+        right = np.array([v.kind is Kind.CORRECT for v in group.verdicts])
+        if right.all() or not right.any():
+            continue
+        logp = np.array([np.mean(c.logprobs) for c in group.completions])
+        p = right.mean()
+        found[max(edge for edge in bins if edge <= p)].append(2 * p * (1 - p) * (logp[right].mean() - logp[~right].mean()))
+    for edge, values in found.items():
+        meter.mean(f"covariance/p_{edge:.2f}", sum(values), len(values))
