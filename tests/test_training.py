@@ -38,6 +38,7 @@ class NoTask:
     name = "none"
     train: Sequence[Problem] = ()
     heldout: Sequence[Problem] = ()
+    notes: Sequence[str] = ()
 
 
 def gradients(

@@ -10,11 +10,13 @@ from asym_lightning.verify.base import Verifier
 
 
 class Task(Protocol):
-    """Where problems come from and how their answers are verified. ``heldout`` may be empty; it shares nothing with ``train``."""
+    """Where problems come from and how their answers are verified. ``heldout`` may be empty; it shares nothing with ``train``.
+    ``notes`` are lines that a user of the data should see, such as rows that were left out."""
 
     name: str
     train: Sequence[Problem]
     heldout: Sequence[Problem]
+    notes: Sequence[str]
 
     def verifier(self) -> Verifier:
         """The verifier of this task's answers; whoever asks for it closes it."""

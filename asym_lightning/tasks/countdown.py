@@ -39,6 +39,7 @@ class PairsCountdown:
     """
 
     name = "countdown"
+    notes: Sequence[str] = ()
 
     def __init__(self, heldout_share: float = 0.1, seed: int = 0, train_size: int = 16384, heldout_size: int = 256) -> None:
         if not 0 < heldout_share <= 0.1:  # the embedded policy's warm start keeps the first tenth of the hashes out

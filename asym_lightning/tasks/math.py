@@ -75,13 +75,17 @@ def _text(value: Any) -> str | None:
     return text or None
 
 
+class _NoAnswer(ConfigError):
+    """A row with the right columns and nothing in them."""
+
+
 class MathTask:
     """Rows of ``path`` (a local Parquet, JSONL or CSV file, or a hub id with ``split``) as problems.
 
     The reference is the ``answer_column`` where a row has one, else the last ``\\boxed{}`` of the ``solution_column``. ``limit``
     takes the first rows of ``path`` only. The prompt is the problem, a new line and ``instruction``, in the tokenizer's chat
-    template if it has one and ``chat_template`` is true. Raises ``ConfigError`` for data that cannot be used, naming file, row and
-    column.
+    template if it has one and ``chat_template`` is true. A row whose answer is empty is left out, which ``notes`` says. Raises
+    ``ConfigError`` for data that cannot be used, naming file, row and column.
     """
 
     name = "math"
@@ -108,6 +112,7 @@ class MathTask:
         self.problem_column, self.answer_column, self.solution_column = problem_column, answer_column, solution_column
         self.instruction, self.chat_template, self.enable_thinking = instruction, chat_template, enable_thinking
         self._verifier = verify if verify is not None else MathVerifier()
+        self.notes: tuple[str, ...] = ()
         self.train: Sequence[Problem] = self._problems(path, read_rows(path, split, limit))
         self.heldout: Sequence[Problem] = []
         if heldout_path:
@@ -131,7 +136,19 @@ class MathTask:
         return list(ids)  # type: ignore[arg-type]
 
     def _problems(self, path: str, rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
-        return [self._problem(f"row {number} of {path}", f"{Path(path).stem}/{number}", row) for number, row in enumerate(rows, start=1)]
+        problems: list[Problem] = []
+        empty: list[tuple[int, _NoAnswer]] = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                problems.append(self._problem(f"row {number} of {path}", f"{Path(path).stem}/{number}", row))
+            except _NoAnswer as error:
+                empty.append((number, error))
+        if not problems:
+            raise empty[0][1]
+        if empty:
+            named = ", ".join(str(number) for number, _ in empty[:5]) + (", ..." if len(empty) > 5 else "")
+            self.notes += (f"{path}: {len(empty)} of {len(rows)} rows have no answer and are left out (row {named})",)
+        return problems
 
     def _problem(self, where: str, identifier: str, row: Mapping[str, Any]) -> Problem:
         text = _text(row.get(self.problem_column))
@@ -141,15 +158,14 @@ class MathTask:
         if answer is None:
             solution = _text(row.get(self.solution_column))
             if solution is None:
-                raise ConfigError(
+                known = self.answer_column in row or self.solution_column in row
+                raise (_NoAnswer if known else ConfigError)(
                     f"{where} has no {self.answer_column!r} (task.answer_column) and no {self.solution_column!r} (task.solution_column) "
                     f"to take it from; its columns: {_columns(row)}"
                 )
             answer = last_boxed(solution)[0]
             if not answer:
-                raise ConfigError(
-                    f"{where} has no answer: no {self.answer_column!r}, and no closed \\boxed{{}} in {self.solution_column!r}"
-                )
+                raise _NoAnswer(f"{where} has no answer: no {self.answer_column!r}, and no closed \\boxed{{}} in {self.solution_column!r}")
         if len(answer) > 1 and answer[0] == answer[-1] == "$" and "$" not in answer[1:-1]:
             answer = answer[1:-1].strip()
         return Problem(id=identifier, text=text, answer=answer)

@@ -1,0 +1,170 @@
+"""`python train.py` from end to end, with the real vLLM on a small policy."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
+from tests.conftest import ROOT
+from tests.test_engine import FAMILIES
+
+SMALL = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=8")
+SAME = ["reward/mean", "entropy/policy", "entropy/positive", "length/mean", "solved/mixed", "loss/policy", "optimizer/grad_norm"]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A policy after a short warm start: it solves some problems, not all."""
+    folder = embedded_policy(EmbeddedSettings(steps=150), tmp_path_factory.mktemp("cache"))
+    return f"policy.path={folder}"
+
+
+def train(folder: Path, *overrides: str, status: int = 0) -> str:
+    """Run ``train.py`` in ``folder``; its output."""
+    command = [sys.executable, "train.py", *overrides, *SMALL, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-5000:]
+    return done.stdout + done.stderr
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def metrics(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "metrics.csv")
+    return table[table["reward/mean"].notna()].set_index("step")
+
+
+def rollouts(folder: Path) -> pd.DataFrame:
+    table = pd.concat(pd.read_parquet(path) for path in sorted(folder.glob("rollouts/*.parquet")))
+    return table.sort_values(["iteration", "problem", "completion"], ignore_index=True)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder / "policy").state_dict()
+
+
+def test_every_method_trains_two_iterations(policy: str, tmp_path: Path) -> None:
+    names = sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
+    train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=2")
+    folders = {summary(path.parent)["algorithm"]: path.parent for path in tmp_path.glob("*/summary.json")}
+    assert sorted(folders) == names
+    for name, folder in folders.items():
+        got = summary(folder)
+        assert got["status"] == "done" and got["iterations"] == 2 and got["logprob_gap_max"] < 1e-4, name
+        assert got["reward"]["last"] > 0, "the policy must solve something for this test to say anything"
+        table = metrics(folder)
+        assert (table["optimizer/grad_norm"] > 0).all() and (table["loss/policy"].abs() > 0).any(), name
+        assert set(pd.read_csv(folder / "metrics.csv")) >= {"eval/heldout/pass@1", "logprob_gain/positive", "clip/high", "time/sync"}
+        assert list((folder / "tensorboard").glob("events*")) and (folder / "checkpoints" / "last.ckpt").is_file()
+    first = [rollouts(folder).query("iteration == 0").completion.tolist() for folder in folders.values()]
+    assert all(completions == first[0] for completions in first), "two runs that differ in algo= start from the same rollouts"
+
+
+def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
+    for devices in (1, 2):
+        train(tmp_path / str(devices), policy, "trainer.max_epochs=2", f"trainer.devices={devices}", "policy.tokens_per_micro_batch=128")
+    one, two = tmp_path / "1", tmp_path / "2"
+    assert len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
+    pd.testing.assert_frame_equal(rollouts(one), rollouts(two))
+    pd.testing.assert_frame_equal(metrics(one)[SAME], metrics(two)[SAME], rtol=1e-4)
+    for name in ("avg@8", "pass@8", "distinct_correct"):
+        assert summary(one)["evaluation"]["after"][f"eval/heldout/{name}"] == summary(two)["evaluation"]["after"][f"eval/heldout/{name}"]
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(policy: str, tmp_path: Path) -> None:
+    common = (policy, "algo=grpo", "policy.prompts_per_mini_batch=4")
+    train(tmp_path / "whole", *common, "trainer.max_epochs=4")
+    train(tmp_path / "half", *common, "trainer.max_epochs=2")
+    train(tmp_path / "rest", *common, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}")
+    whole = metrics(tmp_path / "whole")
+    both = pd.concat([metrics(tmp_path / "half"), metrics(tmp_path / "rest")])
+    pd.testing.assert_frame_equal(whole[SAME], both[SAME])
+    want, got = weights(tmp_path / "whole"), weights(tmp_path / "rest")
+    assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+def test_ctrl_c_ends_with_a_checkpoint_and_a_summary(policy: str, tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", f"hydra.run.dir={tmp_path}", *SMALL, policy, "trainer.max_epochs=100000"]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.time() + 200
+    while len(list(tmp_path.glob("rollouts/*"))) < 3 and running.poll() is None and time.time() < deadline:
+        time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    output = running.communicate(timeout=100)[0]
+    assert running.returncode == 130, output[-5000:]
+    assert "Traceback" not in output
+    got = summary(tmp_path)
+    assert got["status"] == "interrupted" and got["iterations"] >= 3
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["epoch"] + 1 == got["iterations"]
+
+
+def test_stale_engine_weights_stop_the_run(policy: str, tmp_path: Path) -> None:
+    overrides = ("algo=grpo", "callbacks.rollout._target_=tests.stale.StaleRollout", "policy.optimizer.warmup_steps=0")
+    output = train(tmp_path, policy, *overrides, "trainer.max_epochs=5", "callbacks.evaluation.problems=0", status=1)
+    assert "the engine's weights are stale" in output
+    got = summary(tmp_path)
+    assert got["status"] == "failed" and 1 <= got["iterations"] <= 2
+
+
+def test_each_family_goes_from_folder_to_export(tmp_path: Path) -> None:
+    for name, make in FAMILIES.items():
+        torch.manual_seed(0)
+        make().save_pretrained(tmp_path / name)
+        byte_tokenizer().save_pretrained(tmp_path / name)
+    paths = ",".join(str(tmp_path / name) for name in FAMILIES)
+    # every answer of a random model is wrong, and REINFORCE learns from wrong answers
+    off_policy = ("policy.prompts_per_mini_batch=4", "algo=reinforce", "policy.optimizer.learning_rate=1e-3")
+    train(tmp_path / "runs", "-m", "policy=hf", f"policy.path={paths}", *off_policy, "trainer.max_epochs=2")
+    assert len(list((tmp_path / "runs").glob("*/summary.json"))) == len(FAMILIES)
+    for run in (tmp_path / "runs").glob("*/summary.json"):
+        got, folder = summary(run.parent), run.parent
+        assert got["status"] == "done" and got["logprob_gap_max"] < 1e-4
+        exported = tmp_path / "exported" / folder.name
+        command = [sys.executable, "-m", "asym_lightning.export", str(folder / "checkpoints" / "last.ckpt"), str(exported)]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=100)
+        before = AutoModelForCausalLM.from_pretrained(got["config"]["policy"]["path"]).state_dict()
+        after, same = AutoModelForCausalLM.from_pretrained(exported).state_dict(), weights(folder)
+        assert all(torch.equal(after[name], same[name]) for name in same)
+        assert any(not torch.equal(after[name], before[name]) for name in before)
+    exports = ",".join(str(path) for path in (tmp_path / "exported").iterdir())
+    train(tmp_path / "again", "-m", "policy=hf", f"policy.path={exports}", "trainer.max_epochs=1")  # vLLM loads what was exported
+
+
+def test_real_problems_account_for_every_completion(policy: str, shared_data: Path, tmp_path: Path) -> None:
+    task = ("task=math", f"task.path={shared_data / 'math_train.parquet'}", "task.limit=200", "rollout.max_tokens=64")
+    output = train(tmp_path, policy, *task, "trainer.max_epochs=2")
+    assert "no group had a signal" in output
+    table = metrics(tmp_path)
+    kinds = [name for name in table if name.startswith("verify/")]
+    assert len(kinds) == 7 and table[kinds].sum(axis=1).tolist() == [1.0, 1.0]
+    assert len(rollouts(tmp_path)) == 2 * 8 * 4
+
+
+def test_the_portable_engine_trains(policy: str, tmp_path: Path) -> None:
+    train(tmp_path, policy, "rollout=transformers", "trainer.max_epochs=2")
+    assert summary(tmp_path)["status"] == "done" and summary(tmp_path)["logprob_gap_max"] < 1e-4
+
+
+def test_a_broken_cache_is_rebuilt(tmp_path: Path) -> None:
+    settings = EmbeddedSettings(steps=2)
+    folder = embedded_policy(settings, tmp_path)
+    good = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(good[:-10])
+    assert (embedded_policy(settings, tmp_path) / "model.safetensors").read_bytes() == good
+    os.remove(folder / "card.json")
+    assert (embedded_policy(settings, tmp_path) / "model.safetensors").read_bytes() == good
+    stamp = (folder / "card.json").stat().st_mtime_ns
+    assert embedded_policy(settings, tmp_path) == folder and (folder / "card.json").stat().st_mtime_ns == stamp
