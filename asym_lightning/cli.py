@@ -10,8 +10,10 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,10 +30,10 @@ def entry(config_name: str, target: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     arguments = get_args_parser().parse_args()
     module, function = target.split(":")
-    plain = not (arguments.multirun or arguments.help or arguments.cfg or arguments.info or arguments.hydra_help)
+    shown = arguments.help or arguments.cfg or arguments.info or arguments.hydra_help
     try:
-        if plain and "LOCAL_RANK" not in os.environ:
-            _preflight(config_name, arguments.overrides)
+        if not shown and "LOCAL_RANK" not in os.environ:
+            _preflight(config_name, arguments.overrides, arguments.multirun)
 
         @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
         def main(config: DictConfig) -> Any:
@@ -48,17 +50,32 @@ def entry(config_name: str, target: str) -> None:
         sys.exit(130)
 
 
-def _preflight(config_name: str, overrides: list[str]) -> None:
+def _preflight(config_name: str, overrides: list[str], multirun: bool) -> None:
+    """Check the config of every job before the first of them starts."""
+    parser = OverridesParser.create()
+    jobs = BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0] if multirun else [overrides]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(config_name, [o for o in overrides if not o.startswith("hydra")])
+        configs = [compose(config_name, job, return_hydra_config=True) for job in jobs]
+    for config in configs:
+        _check_missing(config)
+        if not multirun:
+            _check_folder(Path(config.hydra.run.dir))
     GlobalHydra.instance().clear()
+    from asym_lightning.preflight import check_all
+
+    check_all(configs)
+
+
+def _check_missing(config: DictConfig) -> None:
     parts = ("algo", "policy", "task", "rollout", "trainer")
     missing = sorted(f"{part}.{key}" for part in parts for key in OmegaConf.missing_keys(config[part]))
     if missing:
         _refuse(f"{missing[0]} has no value; give one, for instance {missing[0]}=VALUE")
-    from asym_lightning.preflight import check
 
-    check(config)
+
+def _check_folder(folder: Path) -> None:
+    if (folder / "metrics.csv").exists():
+        _refuse(f"hydra.run.dir={folder}: another run is in there; name a new folder (to resume, also give ckpt_path=...)")
 
 
 def _refuse(message: str) -> None:

@@ -1,11 +1,14 @@
 """Everything that can be known to be wrong before an engine or the weights of a model are loaded."""
 
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.tasks.base import Task
 from asym_lightning.types import ConfigError
@@ -25,7 +28,12 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
-        raise ConfigError(f"{key}: {cause or error}") from None
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
+        where = re.search(r"full_key: (\S+)", str(error))
+        place = where.group(1) if where else key
+        if unknown:
+            raise ConfigError(f"{place}.{unknown.group(1)}: there is no such key") from None
+        raise ConfigError(f"{place}: {cause or str(error).splitlines()[0]}") from None
 
 
 def load_tokenizer(config: DictConfig) -> Any:
@@ -75,54 +83,96 @@ def world_size(config: DictConfig) -> int:
     return max(1, count) * config.trainer.num_nodes
 
 
-def check(config: DictConfig) -> None:
-    """Refuse a config that cannot work.
+def check_all(configs: Sequence[DictConfig]) -> None:
+    """Refuse configs that cannot work; what several have in common is checked once.
 
     Raises:
         ConfigError: one line that names the key, its value, and what would be right.
     """
-    check_batches(config)
+    checks: list[tuple[Callable[[DictConfig], object], tuple[str, ...]]] = [
+        (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
+        (check_algorithm, ("algo", "rollout")),
+        (check_trainer, ("trainer",)),
+        (check_data, ("task", "policy", "rollout")),
+    ]
+    done: set[str] = set()
+    for check, keys in checks:
+        for config in configs:
+            part = str([check.__name__, *(OmegaConf.to_container(config, resolve=False)[key] for key in keys)])  # type: ignore[call-overload, index]
+            if part not in done:
+                check(config)
+                done.add(part)
+
+
+def check_algorithm(config: DictConfig) -> None:
+    """The method can be built, and the group is large enough for it."""
     algorithm = build(config, "algo")
-    if config.rollout.group_size < 2 and algorithm.advantage.needs_group:
+    needs_group = getattr(algorithm.advantage, "needs_group", False)  # a plain function says nothing
+    if config.rollout.group_size < 2 and needs_group:
         raise ConfigError(
             f"rollout.group_size={config.rollout.group_size}: algo={algorithm.name} compares rollouts of a group; use 2 or more"
         )
+
+
+def check_trainer(config: DictConfig) -> None:
+    """Lightning accepts devices, strategy and precision."""
+    import lightning
+
+    lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
+    build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+
+
+def check_data(config: DictConfig) -> None:
+    """The model is one, and the task's prompts fit it."""
     context = context_length(config)
     tokenizer = load_tokenizer(config)
     check_prompts(build(config, "task"), tokenizer, config, context)
 
 
-def check_batches(config: DictConfig) -> None:
-    """Counts that have to be positive or divide each other."""
-    r, p = config.rollout, config.policy
-    positive = {
+def check_numbers(config: DictConfig) -> None:
+    """Counts that have to be whole, positive or divide each other."""
+    r, p, t = config.rollout, config.policy, config.trainer
+    whole = {
         "rollout.group_size": r.group_size,
         "rollout.prompts_per_iteration": r.prompts_per_iteration,
         "rollout.max_tokens": r.max_tokens,
-        "rollout.temperature": r.temperature,
+        "rollout.max_num_seqs": r.max_num_seqs,
+        "rollout.kv_cache_gb": r.kv_cache_gb,
         "policy.prompts_per_mini_batch": p.prompts_per_mini_batch,
         "policy.tokens_per_micro_batch": p.tokens_per_micro_batch,
-        "policy.optimizer.learning_rate": p.optimizer.learning_rate,
-        "policy.optimizer.max_grad_norm": p.optimizer.max_grad_norm,
+        "trainer.max_epochs": t.max_epochs,
     }
-    for key, value in positive.items():
-        if not (isinstance(value, int | float) and value > 0):
-            raise ConfigError(f"{key}={value}: must be a number above 0")
-    if r.engine not in ("vllm", "transformers"):
-        raise ConfigError(f"rollout.engine={r.engine}: must be vllm or transformers")
-    if r.prompts_per_iteration % p.prompts_per_mini_batch:
-        raise ConfigError(
-            f"policy.prompts_per_mini_batch={p.prompts_per_mini_batch} does not divide rollout.prompts_per_iteration="
-            f"{r.prompts_per_iteration}; every mini-batch must hold the same number of prompts"
-        )
-    ranks = world_size(config)
-    if p.prompts_per_mini_batch % ranks:
-        raise ConfigError(
-            f"policy.prompts_per_mini_batch={p.prompts_per_mini_batch} does not divide by the {ranks} ranks of trainer.devices="
-            f"{config.trainer.devices} trainer.num_nodes={config.trainer.num_nodes}; every rank needs the same number of whole groups"
-        )
+    for key, value in whole.items():
+        positive_int(key, value)
+    o = p.optimizer
+    for key, value in {"learning_rate": o.learning_rate, "max_grad_norm": o.max_grad_norm}.items():
+        number(f"policy.optimizer.{key}", value, 0, open_low=True)
+    for key, value in {"weight_decay": o.weight_decay, "warmup_steps": o.warmup_steps}.items():
+        number(f"policy.optimizer.{key}", value, 0)
+    if not (isinstance(o.betas, ListConfig) and len(o.betas) == 2 and all(isinstance(b, float | int) and 0 <= b < 1 for b in o.betas)):
+        raise ConfigError(f"policy.optimizer.betas={o.betas}: must be two numbers of at least 0 and below 1, such as [0.9,0.999]")
+    number("rollout.temperature", r.temperature, 0, open_low=True)
+    number("rollout.gpu_memory_utilization", r.gpu_memory_utilization, 0, 1, open_low=True)
+    number("seed", config.seed, 0)
+    one_of("rollout.engine", r.engine, ("vllm", "transformers"))
+    _check_division(config)
     if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
         raise ConfigError(f"ckpt_path={config.ckpt_path}: there is no such file")
+
+
+def _check_division(config: DictConfig) -> None:
+    prompts, mini_batch = config.rollout.prompts_per_iteration, config.policy.prompts_per_mini_batch
+    if prompts % mini_batch:
+        raise ConfigError(
+            f"policy.prompts_per_mini_batch={mini_batch} does not divide rollout.prompts_per_iteration={prompts}; "
+            "every mini-batch must hold the same number of prompts"
+        )
+    ranks = world_size(config)
+    if mini_batch % ranks:
+        raise ConfigError(
+            f"policy.prompts_per_mini_batch={mini_batch} does not divide by the {ranks} ranks of trainer.devices="
+            f"{config.trainer.devices} trainer.num_nodes={config.trainer.num_nodes}; every rank needs the same number of whole groups"
+        )
 
 
 def check_prompts(task: Task, tokenizer: Any, config: DictConfig, context: int) -> int:

@@ -1,6 +1,7 @@
 """One training run, from config to summary."""
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -24,7 +25,7 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
-from asym_lightning.preflight import build, check, check_prompts, context_length, load_tokenizer
+from asym_lightning.preflight import build, check_prompts, context_length, load_tokenizer
 from asym_lightning.rollout.base import RolloutEngine, Sampling
 from asym_lightning.types import ConfigError
 
@@ -32,12 +33,9 @@ from asym_lightning.types import ConfigError
 def train(config: DictConfig) -> float:
     """Run a training config; returns the mean reward of the last ten iterations."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     quiet()
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        check(config)
     torch.set_float32_matmul_precision("highest")
     return Run(config, Path(HydraConfig.get().runtime.output_dir)).fit()
 
@@ -96,6 +94,8 @@ class Run:
         seed_everything(config.seed, verbose=False)
         tokenizer = load_tokenizer(config)
         task = build(config, "task")
+        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+            print(*task.notes, sep="\n", end="\n" if task.notes else "", flush=True)
         self.longest = check_prompts(task, tokenizer, config, context_length(config))
         self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
         self.data = RolloutDataModule(

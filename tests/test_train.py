@@ -108,7 +108,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_a_summary(policy: str, tmp_path: Path
     got = summary(tmp_path)
     assert got["status"] == "interrupted" and got["iterations"] >= 3
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["epoch"] + 1 == got["iterations"]
+    assert state["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] == got["iterations"]
 
 
 def test_stale_engine_weights_stop_the_run(policy: str, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The vLLM engine, in process. The only file that imports vllm."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +28,24 @@ def _retie(model: torch.nn.Module) -> None:
         return
     head.weight = inner.embed_tokens.weight
     head.quant_method.process_weights_after_loading(head)
+
+
+@contextmanager
+def _launcher_environment() -> Iterator[None]:
+    """What torchrun would have set, and vLLM's external launcher reads; Lightning's own launcher sets only a part of it."""
+    rank = torch.distributed.get_rank()
+    local = torch.cuda.current_device() if torch.cuda.is_available() else int(os.environ.get("LOCAL_RANK", rank))
+    given = {"RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(torch.distributed.get_world_size())}
+    before = {key: os.environ.get(key) for key in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key)
+            else:
+                os.environ[key] = value
 
 
 class VLLMEngine:
@@ -63,19 +82,20 @@ class VLLMEngine:
         options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
         if torch.cuda.is_available():
             options["gpu_memory_utilization"] = gpu_memory_utilization
-        self.llm = LLM(
-            model=path,
-            dtype=dtype,
-            max_model_len=max_model_len,
-            max_num_seqs=max_num_seqs,
-            enforce_eager=enforce_eager,
-            trust_remote_code=trust_remote_code,
-            logprobs_mode="processed_logprobs",
-            tensor_parallel_size=1,
-            seed=seed,
-            use_tqdm_on_load=False,
-            **options,
-        )
+        with _launcher_environment() if distributed else nullcontext():
+            self.llm = LLM(
+                model=path,
+                dtype=dtype,
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                enforce_eager=enforce_eager,
+                trust_remote_code=trust_remote_code,
+                logprobs_mode="processed_logprobs",
+                tensor_parallel_size=1,
+                seed=seed,
+                use_tqdm_on_load=False,
+                **options,
+            )
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
