@@ -48,9 +48,12 @@ def load_tokenizer(config: DictConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"policy.path={path} has no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
+    if not tokenizer.encode("1+1", add_special_tokens=False):  # transformers makes an empty one where a folder has no files of it
+        raise ConfigError(f"policy.path={path} has no tokenizer: put its tokenizer.json there")
+    return tokenizer
 
 
 def context_length(config: DictConfig) -> int:
@@ -74,6 +77,29 @@ def context_length(config: DictConfig) -> int:
     if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ConfigError(f"policy.path={path} has a config.json but no weights (*.safetensors)")
     return getattr(model, "max_position_embeddings", 1 << 30)
+
+
+def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
+    """Ids of the tokens that end a completion: the tokenizer's end token and those of the model's generation config.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = {tokenizer.eos_token_id}
+    path = config.policy.path
+    if path is not None:
+        from transformers import AutoConfig, GenerationConfig
+
+        try:
+            generation = GenerationConfig.from_pretrained(path)
+        except OSError:  # a folder need not have one
+            model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+            generation = GenerationConfig.from_model_config(model)
+        ends = generation.eos_token_id
+        found |= set(ends) if isinstance(ends, list) else {ends}
+    if found == {None}:
+        raise ConfigError(f"policy.path={path}: neither the tokenizer nor the model names an end token")
+    return tuple(sorted(found - {None}))
 
 
 def world_size(config: DictConfig) -> int:
@@ -126,6 +152,7 @@ def check_data(config: DictConfig) -> None:
     """The model is one, and the task's prompts fit it."""
     context = context_length(config)
     tokenizer = load_tokenizer(config)
+    stop_ids(config, tokenizer)
     check_prompts(build(config, "task"), tokenizer, config, context)
 
 

@@ -25,7 +25,7 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
-from asym_lightning.preflight import build, check_prompts, context_length, load_tokenizer
+from asym_lightning.preflight import build, check_prompts, context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
 from asym_lightning.types import ConfigError
 
@@ -141,11 +141,7 @@ class Run:
 
     def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
         r = self.config.rollout
-        stops = self.policy.model.generation_config.eos_token_id
-        stop_ids = {tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
-        if not stop_ids:
-            raise ConfigError(f"policy.path={self.path}: neither the tokenizer nor the model names an end token")
-        sampling = Sampling(r.group_size, r.max_tokens, r.temperature, tuple(sorted(stop_ids)))
+        sampling = Sampling(r.group_size, r.max_tokens, r.temperature, stop_ids(self.config, tokenizer))
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
         given = {"rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed}}
         return {name: instantiate(c, **given.get(name, {})) for name, c in self.config.callbacks.items() if c is not None}

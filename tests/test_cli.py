@@ -1,0 +1,148 @@
+"""Bad input: one line that says what is wrong and what would be right, exit status 2, nothing written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asym_lightning.cli import entry
+from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from tests.conftest import ROOT
+
+
+def never(config: object) -> None:
+    raise AssertionError("the run must not start")
+
+
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> str:
+    """The one line that a command line is refused with."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        entry("train", "tests.test_cli:never")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
+    assert not list(work.iterdir()), "nothing may be written"
+    return lines[0]
+
+
+BAD = {
+    "algo=asymgpro": "did you mean algo=asymgrpo.*dr_grpo",
+    "experiment=nothing": "experiment",
+    "rollout.group_sise=4": "did you mean 'rollout.group_size'",
+    "trainer.max_epoch=3": "did you mean 'trainer.max_epochs'",
+    "algo.advantage.beta_poss=1": "did you mean 'algo.advantage.beta_pos'",
+    "+trainer.bogus=1": r"trainer\.bogus",
+    "+algo.advantage.bogus=1": r"algo\.advantage\.bogus",
+    "algo.advantage.beta_pos=-1": r"algo\.advantage\.beta_pos=-1.*>= 0",
+    "algo.advantage.beta_neg=nan": r"algo\.advantage\.beta_neg=nan",
+    "algo.advantage.beta_pos=abc": r"algo\.advantage\.beta_pos=abc",
+    "algo.advantage._target_=no.such.place": r"algo\.advantage.*no\.such\.place",
+    "rollout.group_size=two": r"rollout\.group_size=two.*whole number",
+    "rollout.group_size=2.5": r"rollout\.group_size=2\.5.*whole number",
+    "rollout.group_size=0": r"rollout\.group_size=0",
+    "rollout.group_size=1 algo=grpo": r"rollout\.group_size=1.*2 or more",
+    "rollout.group_size=1": r"rollout\.group_size=1.*2 or more",
+    "rollout.temperature=0": r"rollout\.temperature=0",
+    "rollout.max_tokens=100000": "rollout.max_tokens=100000.*context of 16384",
+    "rollout.engine=sglang": "must be one of vllm, transformers",
+    "seed=x": "seed=x",
+    "trainer.max_epochs=0": r"trainer\.max_epochs=0",
+    "trainer.devices=0": r"trainer.*devices=0",
+    "trainer.devices=3": "3 ranks",
+    "trainer.strategy=bogus": "trainer.*bogus",
+    "trainer.precision=bogus": "trainer.*bogus",
+    "policy.optimizer.learning_rate=0": r"policy\.optimizer\.learning_rate=0",
+    "policy.optimizer.betas=3": r"policy\.optimizer\.betas=3.*two numbers",
+    "policy.prompts_per_mini_batch=5": r"policy\.prompts_per_mini_batch=5 does not divide",
+    "policy=hf": r"policy\.path has no value",
+    "policy=hf policy.path=./nowhere": "there is no such folder",
+    "task=math": r"task\.path is not set",
+    "task=math task.path=none.parquet": r"task\.path=none\.parquet is no file",
+    "task.heldout_share=0.5": r"task\.heldout_share=0\.5",
+    "ckpt_path=none.ckpt": r"ckpt_path=none\.ckpt",
+    "foo": "foo",
+    "seed=[1,": "seed|input",
+    "-m seed=1,2 algo=grpo,nothing": "unknown algo 'nothing'",
+    "-m algo.advantage.beta_pos=0.5,-2": r"beta_pos=-2",
+}
+
+
+@pytest.mark.parametrize("given", BAD)
+def test_bad_overrides(given: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import re
+
+    line = refusal(capsys, monkeypatch, tmp_path, *given.split())
+    assert re.search(BAD[given], line), line
+
+
+@pytest.mark.skipif("torch.cuda.is_available()", reason="there is a GPU")
+def test_a_missing_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "gpu" in refusal(capsys, monkeypatch, tmp_path, "trainer.accelerator=gpu")
+
+
+def test_folders_that_are_no_model(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    override = ("policy=hf", f"policy.path={folder}")
+
+    def said(step: int) -> str:
+        (tmp_path / str(step)).mkdir()
+        return refusal(capsys, monkeypatch, tmp_path / str(step), *override)
+
+    assert "is not a transformers model" in said(1)
+    (folder / "config.json").write_text("{broken")
+    assert "is not a transformers model" in said(2)
+    tokenizer = byte_tokenizer()
+    model = build_model(EmbeddedSettings(context=32), tokenizer)
+    model.config.save_pretrained(folder)
+    assert "no weights" in said(3)
+    model.save_pretrained(folder)
+    assert "has no tokenizer" in said(4)
+    tokenizer.save_pretrained(folder)
+    data = tmp_path / "long.jsonl"
+    data.write_text(json.dumps({"problem": "x" * 100, "answer": "1"}))
+    override = (*override, "task=math", f"task.path={data}")
+    line = said(5)
+    assert "long/1" in line and "context of 32" in line
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(folder)
+    model.config.eos_token_id = model.generation_config.eos_token_id = None
+    model.save_pretrained(folder)
+    override = ("policy=hf", f"policy.path={folder}")
+    assert "end token" in said(6)
+
+
+def test_data_files(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    for i, (text, want) in enumerate(
+        {'{"question": "1?", "answer": "1"}\n': "row 1 of .*problem.*question, answer", "": "has no rows", "{oops\n": "line 1"}.items()
+    ):
+        data.write_text(text)
+        (tmp_path / str(i)).mkdir()
+        import re
+
+        line = refusal(capsys, monkeypatch, tmp_path / str(i), "task=math", f"task.path={data}")
+        assert re.search(want, line), line
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    shown = run("--help")
+    assert shown.returncode == 0 and "algo: asymgrpo" in shown.stdout and "group_size: 8" in shown.stdout
+    bad = run("algo.advantage.beta_neg=-0.4")
+    assert bad.returncode == 2 and bad.stderr.strip() == "error: algo.advantage.beta_neg=-0.4: must be a finite number >= 0"
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.csv").write_text("step\n")
+    used = run("hydra.run.dir=old")
+    assert used.returncode == 2 and "another run is in there" in used.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["old", "metrics.csv"]

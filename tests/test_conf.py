@@ -1,0 +1,88 @@
+"""Every file under conf/ composes and becomes what it says."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from asym_lightning.algorithms import Algorithm, Modulation
+from asym_lightning.cli import config_dir
+from asym_lightning.preflight import check_numbers
+
+CONF = config_dir()
+FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)
+PARTS = ("advantage", "loss", "aggregation", "modulation")  # groups that algo/ chooses from
+REWARDS = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 1.0]])
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def choose(file: str) -> list[str]:
+    group, _, name = file.rpartition("/")
+    return ["algo=grpo", f"{group}@algo.{group}={name}"] if group in PARTS else [f"{group}={name}"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None:
+    group, _, name = file.rpartition("/")
+    extra = {"policy/hf": ["policy.path=somewhere"], "task/math": [f"task.path={tmp_path / 'd.jsonl'}"]}.get(file, [])
+    (tmp_path / "d.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
+    if group == "hydra":
+        assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
+        return
+    config = composed(*choose(file), *extra)
+    check_numbers(config)
+    part: Any
+    if group in ("policy", "rollout"):
+        own = OmegaConf.load(CONF / f"{file}.yaml")
+        assert isinstance(own, DictConfig)
+        plain = {
+            k: v
+            for k, v in OmegaConf.to_container(own, resolve=False).items()
+            if isinstance(v, int | float | str) and not str(v).startswith(("$", "?"))
+        }  # type: ignore[union-attr]
+        assert plain and all(config[group][key] == value for key, value in plain.items())
+        assert "optimizer" not in own or config.policy.optimizer.learning_rate == own.optimizer.learning_rate
+    elif group == "algo" or group in PARTS:
+        algorithm = instantiate(config.algo)
+        assert isinstance(algorithm, Algorithm) and all(isinstance(m, Modulation) for m in algorithm.modulation)
+        assert algorithm.advantage(REWARDS).shape == REWARDS.shape
+        assert group != "algo" or algorithm.name == name
+    elif group == "task":
+        part = instantiate(config.task)
+        assert part.train and part.train[0].text
+    elif group == "trainer":
+        assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
+    elif group in ("callbacks", "logger"):
+        OmegaConf.register_new_resolver("hydra", lambda _: str(tmp_path), replace=True)
+        given: dict[str, Any] = {"rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0}}
+        made = [instantiate(c, **given.get(key, {})) for key, c in config[group].items()]
+        assert made and all(isinstance(m, Callback | Logger) for m in made)
+    else:
+        raise AssertionError(f"no test says what conf/{group} becomes")
+
+
+def test_two_methods_differ_in_nothing_else() -> None:
+    one, two = (OmegaConf.to_container(composed(f"algo={name}")) for name in ("asymgrpo", "grpo"))
+    assert isinstance(one, dict) and isinstance(two, dict)
+    assert one.pop("algo") != two.pop("algo") and one == two
+
+
+def test_a_method_outside_the_package_is_one_function_and_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_methods.py").write_text("def loo(rewards):\n    return rewards - rewards.mean(1, keepdim=True)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = composed("algo=grpo", "~algo.advantage")
+    OmegaConf.set_struct(config, False)
+    config.algo.advantage = {"_target_": "my_methods.loo", "_partial_": True}
+    assert torch.equal(instantiate(config.algo).advantage(REWARDS), REWARDS - REWARDS.mean(1, keepdim=True))
+    assert "my_methods" in sys.modules
