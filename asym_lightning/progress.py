@@ -2,8 +2,10 @@
 
 import sys
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Bar:
@@ -15,17 +17,18 @@ class Bar:
 
     def __init__(self, label: str, total: int, every: int, done: int = 0):
         self.label, self.total, self.every = label, total, every
-        self._live: Progress | None = None
+        self._live: Live | None = None
         if sys.stdout.isatty():
-            name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
-            self._live = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), state, console=Console())
-            self._task = self._live.add_task(label, total=total, completed=done, state="")
+            self._count = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._task = self._count.add_task(label, total=total, completed=done)
+            self._live = Live(self._count, console=Console())
             self._live.start()
 
     def update(self, done: int, state: str) -> None:
         """``done`` of ``total`` are done; ``state`` says how it goes."""
         if self._live is not None:
-            self._live.update(self._task, completed=done, state=state)
+            self._count.update(self._task, completed=done)
+            self._live.update(Group(self._count, Text(state)))
         elif done % self.every == 0 or done == self.total:
             print(f"{self.label} {done}/{self.total}  {state}", flush=True)
 

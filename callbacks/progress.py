@@ -38,6 +38,6 @@ def describe(metrics: dict[str, float]) -> str:
     """The state of a run in one line."""
     return (
         f"reward {metrics['reward/mean']:.3f}  entropy {metrics.get('entropy/policy', float('nan')):.3f}  "
-        f"solved none {metrics['solved/none']:.2f} mixed {metrics['solved/mixed']:.2f} all {metrics['solved/all']:.2f}  "
+        f"solved: none {metrics['solved/none']:.2f} mixed {metrics['solved/mixed']:.2f} all {metrics['solved/all']:.2f}  "
         f"{metrics['throughput/tokens_per_s']:,.0f} tok/s"
     )

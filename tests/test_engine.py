@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from asym_lightning.cli import config_dir
 from asym_lightning.embedded import byte_tokenizer
 from asym_lightning.ops.packing import pack
 from asym_lightning.policy import OptimizerSettings, PolicyModule
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine
+from asym_lightning.run import build_engine
 from asym_lightning.types import Completion
 from tests.helpers import algorithm
 
@@ -91,3 +94,15 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
     portable.sync(policy.weights())
     assert gap(policy, portable) < 1e-4
     assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
+
+
+def test_where_vllm_is_not_installed_one_line_says_what_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FAMILIES["qwen3-tied"]().save_pretrained(tmp_path)
+    monkeypatch.setattr("asym_lightning.run.find_spec", lambda name: None)
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        engine = build_engine("vllm", str(tmp_path), compose("train"), 64, distributed=False)
+    assert isinstance(engine, TransformersEngine)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and "vllm is not installed" in said[0] and "transformers" in said[0]
