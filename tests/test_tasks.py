@@ -184,11 +184,14 @@ def test_config_files_name_every_setting():
     assert isinstance(error.value.__cause__ or error.value, ConfigError)
 
 
-def test_rows_with_an_empty_answer_are_left_out_and_named(tmp_path: Path, shared_data: Path) -> None:
+def test_rows_with_an_empty_answer_are_left_out_and_named(tmp_path: Path) -> None:
     file = tmp_path / "some.jsonl"
     file.write_text('{"problem": "1?", "answer": "1"}\n{"problem": "2?", "answer": ""}\n{"problem": "3?", "answer": "3"}\n')
     task = MathTask(str(file))
     assert [problem.text for problem in task.train] == ["1?", "3?"]
     assert task.notes == (f"{file}: 1 of 3 rows have no answer and are left out (row 2)",)
+
+
+def test_all_of_math_loads(shared_data: Path) -> None:
     everything = MathTask(str(shared_data / "math_train.parquet"))
     assert len(everything.train) == 7498 and "row 5342, 5344" in everything.notes[0]

@@ -143,14 +143,18 @@ def test_each_family_goes_from_folder_to_export(tmp_path: Path) -> None:
     train(tmp_path / "again", "-m", "policy=hf", f"policy.path={exports}", "trainer.max_epochs=1")  # vLLM loads what was exported
 
 
-def test_real_problems_account_for_every_completion(policy: str, shared_data: Path, tmp_path: Path) -> None:
-    task = ("task=math", f"task.path={shared_data / 'math_train.parquet'}", "task.limit=200", "rollout.max_tokens=64")
-    output = train(tmp_path, policy, *task, "trainer.max_epochs=2")
-    assert "no group had a signal" in output
-    table = metrics(tmp_path)
+def test_real_problems_account_for_every_completion(policy: str, tmp_path: Path) -> None:
+    problems = [
+        {"problem": f"What is $\\frac{{{i}}}{{7}} + 1$?", "solution": f"It is $\\boxed{{\\frac{{{i + 7}}}{{7}}}}$."} for i in range(12)
+    ]
+    (tmp_path / "math.jsonl").write_text("\n".join(json.dumps(problem) for problem in [*problems, {"problem": "?", "solution": "none"}]))
+    task = ("task=math", f"task.path={tmp_path / 'math.jsonl'}", "rollout.max_tokens=64")
+    output = train(tmp_path / "run", policy, *task, "trainer.max_epochs=2")
+    assert "1 of 13 rows have no answer" in output and "no group had a signal" in output
+    table = metrics(tmp_path / "run")
     kinds = [name for name in table if name.startswith("verify/")]
     assert len(kinds) == 7 and table[kinds].sum(axis=1).tolist() == [1.0, 1.0]
-    assert len(rollouts(tmp_path)) == 2 * 8 * 4
+    assert len(rollouts(tmp_path / "run")) == 2 * 8 * 4
 
 
 def test_the_portable_engine_trains(policy: str, tmp_path: Path) -> None:
