@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from asym_lightning.cli import entry
 from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
@@ -81,7 +82,7 @@ def test_bad_overrides(given: str, capsys: pytest.CaptureFixture[str], monkeypat
     assert re.search(BAD[given], line), line
 
 
-@pytest.mark.skipif("torch.cuda.is_available()", reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "gpu" in refusal(capsys, monkeypatch, tmp_path, "trainer.accelerator=gpu")
 
