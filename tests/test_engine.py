@@ -51,7 +51,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     policy = PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
-    engine = VLLMEngine(str(folder), "float32", 64, 32)
+    engine = VLLMEngine(str(folder), "float32", 64, 256)
     yield policy, engine, folder
     engine.close()
 
@@ -94,6 +94,18 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
     portable.sync(policy.weights())
     assert gap(policy, portable) < 1e-4
     assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
+
+
+def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    policy, engine, _ = pair
+    engine.sync(policy.weights())
+    prompts = torch.randint(256, (300, 60), generator=torch.Generator().manual_seed(0)).tolist()
+    seeds = [sampling_seed(2, "test", i) for i in range(300)]
+    sampling = Sampling(n=1, max_tokens=4, temperature=1.0, stop_ids=(257,))
+    together = engine.generate(prompts, sampling, seeds)
+    assert [samples[0].token_ids for samples in together[:3]] == [
+        engine.generate([prompts[i]], sampling, [seeds[i]])[0][0].token_ids for i in range(3)
+    ]
 
 
 def test_where_vllm_is_not_installed_one_line_says_what_is_used(

@@ -82,6 +82,8 @@ class VLLMEngine:
         options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
         if torch.cuda.is_available():
             options["gpu_memory_utilization"] = gpu_memory_utilization
+        else:  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
+            options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
         with _launcher_environment() if distributed else nullcontext():
             self.llm = LLM(
                 model=path,
