@@ -128,7 +128,7 @@ class PolicyModule(LightningModule):
         for modulation in algorithm.modulation:
             shaped = modulation.shape_advantages(shaped, logp.detach(), entropy.detach())
         old = logp.detach() if micro.old_logp is None else micro.old_logp
-        out = algorithm.loss(LossInputs(logp, old, shaped))
+        out = algorithm.loss(LossInputs(logp, old, shaped, micro.rows))
         weights = algorithm.aggregation.weights(batch.lengths[micro.rows], batch.token_count, batch.rollout_count)
         policy_loss = (out.per_token * weights).sum()
         terms = [term for m in algorithm.modulation if (term := m.loss_term(logp, entropy)) is not None]

@@ -13,7 +13,7 @@ def inputs(ratios: list[float], advantages: list[float]) -> LossInputs:
     """Tokens with these ratios: old_logp is -1.5 everywhere."""
     old = torch.full((len(ratios),), -1.5, dtype=torch.float64)
     logp = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
-    return LossInputs(logp, old, torch.tensor(advantages, dtype=torch.float64))
+    return LossInputs(logp, old, torch.tensor(advantages, dtype=torch.float64), torch.arange(len(advantages)))
 
 
 # ratio, advantage, loss by hand, gradient on logp by hand (-A rho or 0), active bound; clip .2 / .28, dual clip 3
@@ -59,7 +59,7 @@ def test_value_and_gradient_equal_the_printed_formula() -> None:
     rho = (theirs - old).exp()
     clipped = torch.maximum(-advantages * rho, -advantages * rho.clamp(0.8, 1.28))
     printed = torch.where(advantages < 0, torch.minimum(clipped, -advantages * 3.0), clipped)
-    output = PPOClip(clip_high=0.28)(LossInputs(ours, old, advantages))
+    output = PPOClip(clip_high=0.28)(LossInputs(ours, old, advantages, torch.arange(len(ours))))
     torch.testing.assert_close(output.per_token, printed, rtol=1e-12, atol=1e-12)
     gradient, expected = torch.autograd.grad(output.per_token.sum(), ours)[0], torch.autograd.grad(printed.sum(), theirs)[0]
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
@@ -74,16 +74,16 @@ def test_on_policy_gradient_is_reinforce(loss: PPOClip) -> None:
     advantages = torch.tensor([5.76, -0.46, 0.0, 1.0, -2.2, -1.0], dtype=torch.float64)
     logp = logits.log_softmax(-1)[torch.arange(6), chosen]
     reinforce = torch.autograd.grad(-(advantages * logp).sum(), logits, retain_graph=True)[0]
-    output = loss(LossInputs(logp, logp.detach(), advantages))
+    output = loss(LossInputs(logp, logp.detach(), advantages, torch.arange(len(logp))))
     torch.testing.assert_close(torch.autograd.grad(output.per_token.sum(), logits, retain_graph=True)[0], reinforce)
-    undetached = loss(LossInputs(logp, logp, advantages))  # a forgotten detach must not cancel the gradient
+    undetached = loss(LossInputs(logp, logp, advantages, torch.arange(len(logp))))  # a forgotten detach must not cancel the gradient
     torch.testing.assert_close(torch.autograd.grad(undetached.per_token.sum(), logits)[0], reinforce)
 
 
 def test_extreme_ratios_stay_finite() -> None:
     old = torch.tensor([-500.0, -500.0, -500.0, -0.1])
     logp = torch.tensor([-0.1, -0.1, -0.1, -500.0], requires_grad=True)
-    output = PPOClip()(LossInputs(logp, old, torch.tensor([1.0, -1.0, 0.0, 1.0])))
+    output = PPOClip()(LossInputs(logp, old, torch.tensor([1.0, -1.0, 0.0, 1.0]), torch.arange(4)))
     output.per_token.sum().backward()
     assert output.per_token.tolist()[:3] == pytest.approx([-1.2, 3.0, 0.0])
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0, 0, 0, 0])
@@ -91,9 +91,9 @@ def test_extreme_ratios_stay_finite() -> None:
 
 def test_bad_inputs() -> None:
     with pytest.raises(ValueError, match=r"must be one \[n\]"):
-        LossInputs(torch.zeros(3), torch.zeros(3, 1), torch.zeros(3))
+        LossInputs(torch.zeros(3), torch.zeros(3, 1), torch.zeros(3), torch.zeros(3))
     with pytest.raises(ValueError, match=r"must be one \[n\]"):
-        LossInputs(torch.zeros(3), torch.zeros(3), torch.zeros(1))
+        LossInputs(torch.zeros(3), torch.zeros(3), torch.zeros(1), torch.zeros(3))
 
 
 @pytest.mark.parametrize(

@@ -63,24 +63,14 @@ class BetaFamily:
             checks.number("algo.advantage.success_threshold", self.success_threshold, float("-inf"))
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
-        rewards = _checked(rewards)
-        success = self._success(rewards)
+        rewards = checked(rewards)
+        success = successes(rewards, self.success_threshold)
         count = success.sum(-1, keepdim=True)
         # p takes G + 1 values only, so both curves are tables indexed by the count: no float p, no 0 / 0.
         size = rewards.shape[-1]
         positive = self._table("beta_pos", self.beta_pos, size, rewards, flipped=self.flip == "positive", sign=1)
         negative = self._table("beta_neg", self.beta_neg, size, rewards, flipped=self.flip == "negative", sign=-1)
         return torch.where(success, positive[count], negative[count])
-
-    def _success(self, rewards: Float[Tensor, "groups G"]) -> Bool[Tensor, "groups G"]:
-        if self.success_threshold is not None:
-            return rewards >= self.success_threshold
-        graded = (rewards != 0) & (rewards != 1)
-        if graded.any():
-            raise ValueError(
-                f"reward {rewards[graded][0].item():g} is neither 0 nor 1: set algo.advantage.success_threshold to say what a success is"
-            )
-        return rewards == 1
 
     def _table(self, key: str, beta: float, size: int, like: Tensor, *, flipped: bool, sign: int) -> Float[Tensor, "counts"]:
         """Signed weight for every count 0..G. Unflipped, the odds against the rollout's own outcome; flipped, the odds for it."""
@@ -128,15 +118,15 @@ class GroupStandardized:
         checks.number("algo.advantage.eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
-        rewards = _checked(rewards)
+        rewards = checked(rewards)
         size = rewards.shape[-1]
-        centered = _centered(rewards)
+        difference = centered(rewards)
         binary = ((rewards == 0) | (rewards == 1)).all(-1, keepdim=True)
         count = (rewards == 1).sum(-1, keepdim=True)
         # Integers up to the one division: the std of binary rewards carries no summation error.
-        squares = torch.where(binary, (count * (size - count)).to(rewards.dtype) / size, centered.square().sum(-1, keepdim=True))
+        squares = torch.where(binary, (count * (size - count)).to(rewards.dtype) / size, difference.square().sum(-1, keepdim=True))
         std = (squares / (size - self.ddof)).sqrt()
-        return torch.where(std > 0, centered / (std + self.eps), 0.0)
+        return torch.where(std > 0, difference / (std + self.eps), 0.0)
 
 
 @dataclass(frozen=True)
@@ -153,10 +143,22 @@ class MeanCentered:
     needs_group: ClassVar[bool] = True
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
-        return _centered(_checked(rewards))
+        return centered(checked(rewards))
 
 
-def _checked(rewards: Tensor) -> Float[Tensor, "groups G"]:
+def successes(rewards: Float[Tensor, "groups G"], threshold: float | None = None) -> Bool[Tensor, "groups G"]:
+    """Which rollouts succeeded: reward >= ``threshold``. Raises ValueError for a graded reward without a threshold."""
+    if threshold is not None:
+        return rewards >= threshold
+    graded = (rewards != 0) & (rewards != 1)
+    if graded.any():
+        raise ValueError(
+            f"reward {rewards[graded][0].item():g} is neither 0 nor 1: set algo.advantage.success_threshold to say what a success is"
+        )
+    return rewards == 1
+
+
+def checked(rewards: Tensor) -> Float[Tensor, "groups G"]:
     """The rewards as floats. Raises ValueError unless they are [groups, G >= 2] and finite."""
     if rewards.ndim != 2:
         raise ValueError(f"rewards have shape {list(rewards.shape)}: must be [groups, G]")
@@ -167,7 +169,7 @@ def _checked(rewards: Tensor) -> Float[Tensor, "groups G"]:
     return rewards if rewards.is_floating_point() else rewards.to(torch.get_default_dtype())
 
 
-def _centered(rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+def centered(rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
     """r_i - mean. Differences to the first member make a constant group exactly 0 (0.1 + ... + 0.1 over G need not be 0.1)."""
     size = rewards.shape[-1]
     relative = rewards - rewards[:, :1]

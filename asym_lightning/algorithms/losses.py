@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from asym_lightning.algorithms import checks
@@ -12,20 +12,27 @@ from asym_lightning.algorithms import checks
 
 @dataclass
 class LossInputs:
-    """``logp`` carries the gradient; ``old_logp`` is the policy that the batch started from (``logp.detach()`` on-policy).
+    """``logp`` carries the gradient; ``old_logp`` is the policy that the batch started from (``logp.detach()`` on-policy);
+    ``rows`` says which rollout a token is of, and all tokens of a rollout are there.
 
     Raises:
-        ValueError: the three are not of one shape [n] (they would broadcast silently).
+        ValueError: the four are not of one shape [n] (they would broadcast silently).
     """
 
     logp: Float[Tensor, "n"]
     old_logp: Float[Tensor, "n"]
     advantages: Float[Tensor, "n"]
+    rows: Int[Tensor, "n"]
 
     def __post_init__(self) -> None:
-        shapes = [tuple(tensor.shape) for tensor in (self.logp, self.old_logp, self.advantages)]
+        shapes = [tuple(tensor.shape) for tensor in (self.logp, self.old_logp, self.advantages, self.rows)]
         if self.logp.ndim != 1 or len(set(shapes)) != 1:
-            raise ValueError(f"logp, old_logp and advantages have shapes {shapes}: must be one [n]")
+            raise ValueError(f"logp, old_logp, advantages and rows have shapes {shapes}: must be one [n]")
+
+    @property
+    def ratio(self) -> Float[Tensor, "n"]:
+        """rho = exp(logp - old_logp), its exponent limited to +-20 as in verl, so that no token can overflow."""
+        return (self.logp - self.old_logp.detach()).clamp(-20.0, 20.0).exp()
 
 
 @dataclass
@@ -72,7 +79,7 @@ class PPOClip:
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         advantages = inputs.advantages
-        ratio = (inputs.logp - inputs.old_logp.detach()).clamp(-20.0, 20.0).exp()
+        ratio = inputs.ratio
         low = (advantages < 0) & (ratio < 1 - self.clip_low)
         high = (advantages > 0) & (ratio > 1 + self.clip_high)
         dual = torch.zeros_like(low) if self.dual_clip is None else (advantages < 0) & (ratio > self.dual_clip)

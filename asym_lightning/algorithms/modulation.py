@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,3 +51,25 @@ class EntropyBonus(Modulation):
 
     def loss_term(self, logp: Float[Tensor, "n"], entropy: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         return -self.coef * entropy
+
+
+@dataclass(frozen=True)
+class EntropyAdvantage(Modulation):
+    """A_t += min(alpha H_t, |A_t| / kappa), H_t without gradient: tokens where the policy hesitates weigh more on right rollouts and
+    less on wrong ones; the sign of A never turns for kappa > 1.
+
+    Source: arXiv 2506.14758 (alpha .4, kappa 2). At p = 0 and p = 1: adds nothing where A = 0.
+
+    Raises:
+        ConfigError: alpha < 0 or kappa <= 1.
+    """
+
+    alpha: float = 0.4
+    kappa: float = 2.0
+
+    def __post_init__(self) -> None:
+        checks.number("algo.modulation.entropy_advantage.alpha", self.alpha, 0)
+        checks.number("algo.modulation.entropy_advantage.kappa", self.kappa, 1, open_low=True)
+
+    def shape_advantages(self, advantages: Float[Tensor, "n"], logp: Float[Tensor, "n"], entropy: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        return advantages + torch.minimum(self.alpha * entropy, advantages.abs() / self.kappa)

@@ -1,0 +1,132 @@
+"""Advantages that are a function of the group's accuracy p, beside the beta family. Rewards are 0 or 1 unless said otherwise."""
+
+from dataclasses import dataclass
+from math import comb, sqrt
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+from asym_lightning.algorithms.advantages import GroupStandardized, centered, checked, successes
+from asym_lightning.types import ConfigError
+
+
+@dataclass(frozen=True)
+class SignedConstant:
+    """A = ``positive`` on right rollouts and -``negative`` on wrong ones, whatever p, at p = 0 and p = 1 too.
+
+    Source: arXiv 2506.01347: PSR (1, 0) learns from right rollouts only, NSR (0, 1) from wrong ones only, W-REINFORCE (.1, 1) from
+    both. What is left out has the advantage 0; its tokens still count in the aggregation.
+
+    Raises:
+        ConfigError: a weight < 0, or both 0.
+        ValueError: a reward is neither 0 nor 1.
+    """
+
+    positive: float
+    negative: float
+    needs_group: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        checks.number("algo.advantage.positive", self.positive, 0)
+        checks.number("algo.advantage.negative", self.negative, 0)
+        if self.positive == self.negative == 0:
+            raise ConfigError("algo.advantage.positive=0 and algo.advantage.negative=0: nothing would be learned; set one above 0")
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        success = successes(rewards)
+        dtype = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
+        return torch.where(success, self.positive, -self.negative).to(dtype)
+
+
+@dataclass(frozen=True)
+class MaxRL:
+    """A = (r - p) / (p + eps): (1-p)/p on right rollouts, -1 on wrong ones; 0 at p = 0 and p = 1.
+
+    Source: MaxRL, arXiv 2602.02710; eps 1e-6 is its code's. For 0 < p it is the beta family's (1, 0), which keeps -1 at p = 0.
+
+    Raises:
+        ConfigError: eps < 0.
+        ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
+    """
+
+    eps: float = 1e-6
+    needs_group: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.advantage.eps", self.eps, 0)
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        rewards = checked(rewards)
+        p = successes(rewards).sum(-1, keepdim=True).to(rewards.dtype) / rewards.shape[-1]
+        return torch.where(p > 0, centered(rewards) / (p + self.eps), 0.0)
+
+
+@dataclass(frozen=True)
+class FocalGRPO:
+    """F-GRPO: (1-p)^gamma times GRPO's advantage, so that groups already solved weigh less; 0 at p = 0 and p = 1.
+
+    Source: arXiv 2602.06717; gamma is .5 or 1 there. ``ddof`` and ``eps`` are GRPO's.
+
+    Raises:
+        ConfigError: gamma < 0, or ddof or eps refused by GRPO.
+        ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
+    """
+
+    gamma: float = 0.5
+    ddof: int = 1
+    eps: float = 1e-6
+    needs_group: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.advantage.gamma", self.gamma, 0)
+        GroupStandardized(self.ddof, self.eps)
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        advantages = GroupStandardized(self.ddof, self.eps)(rewards)
+        wrong = (~successes(rewards)).sum(-1, keepdim=True).to(advantages.dtype) / rewards.shape[-1]
+        return advantages * wrong**self.gamma
+
+
+@dataclass(frozen=True)
+class PassAtK:
+    """Pass@k training: a rollout's share in the reward of the subsets of k rollouts, any right one making a subset right.
+
+    With N = G, M wrong rollouts, R = 1 - C(M,k)/C(N,k) and s = sqrt(R(1-R)):
+
+        A_pos = (1 - R) / (s + eps),    A_neg = (1 - R - C(M-1,k-1)/C(N-1,k-1)) / (s + eps)
+
+    Source: arXiv 2508.10751 (analytical form). At R = 0 (p = 0) and R = 1 (no subset without a right rollout, p = 1 among them): 0.
+
+    Raises:
+        ConfigError: k < 1, or eps < 0.
+        ValueError: rewards are not [groups, G >= 2], not finite, neither 0 nor 1, or G < k.
+    """
+
+    k: int
+    eps: float = 1e-6
+    needs_group: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.positive_int("algo.advantage.k", self.k)
+        checks.number("algo.advantage.eps", self.eps, 0)
+
+    def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        rewards = checked(rewards)
+        size = rewards.shape[-1]
+        if size < self.k:
+            raise ValueError(f"algo.advantage.k={self.k} is larger than rollout.group_size={size}")
+        success = successes(rewards)
+        table = torch.tensor([self._pair(wrong, size) for wrong in range(size + 1)], dtype=rewards.dtype, device=rewards.device)
+        positive, negative = table[size - success.sum(-1, keepdim=True)].unbind(-1)
+        return torch.where(success, positive, negative)
+
+    def _pair(self, wrong: int, size: int) -> tuple[float, float]:
+        """A_pos and A_neg of a group with ``wrong`` wrong rollouts."""
+        failed = comb(wrong, self.k) / comb(size, self.k)
+        if failed in (0.0, 1.0):
+            return 0.0, 0.0
+        scale = sqrt(failed * (1 - failed)) + self.eps
+        return failed / scale, (failed - comb(wrong - 1, self.k - 1) / comb(size - 1, self.k - 1)) / scale

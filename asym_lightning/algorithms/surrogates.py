@@ -1,0 +1,106 @@
+"""Policy losses beside PPO's clip."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+from asym_lightning.algorithms.losses import LossInputs, LossOutput
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """L = -A logp: no ratio, no clip. Source: Williams 1992. Off-policy it is biased; on-policy its gradient is PPO's.
+
+    A = 0 (most methods at p = 0 and p = 1) gives 0.
+    """
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        return LossOutput(-inputs.advantages * inputs.logp)
+
+
+@dataclass(frozen=True)
+class CISPO:
+    """L = -sg(clip(rho, low, high)) A logp: the importance weight is clipped, and no token loses its gradient.
+
+    Source: MiniMax-M1, arXiv 2506.13585 eq. 4. ``low`` and ``high`` bound the ratio itself: verl's eps of .2 is (.8, 1.2), TRL's cap
+    of 5 is (0, 5): two scales that go by one name, conf/loss/cispo.yaml and cispo_cap.yaml here.
+    A = 0 gives 0. Diagnostics: ``clip/low`` and ``clip/high``, 1 where a weight is clipped.
+
+    Raises:
+        ConfigError: low is not in [0, 1], or high < 1.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        checks.number("algo.loss.low", self.low, 0, 1)
+        checks.number("algo.loss.high", self.high, 1)
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        ratio = inputs.ratio.detach()
+        masks = {"clip/low": ratio < self.low, "clip/high": ratio > self.high}
+        per_token = -ratio.clamp(self.low, self.high) * inputs.advantages * inputs.logp
+        return LossOutput(per_token, {name: mask.to(ratio.dtype) for name, mask in masks.items()})
+
+
+@dataclass(frozen=True)
+class SAPO:
+    """L = -A (4/tau) sigmoid(tau (rho - 1)): a soft gate in place of the clip; its slope at rho = 1 is that of the plain ratio.
+
+    Source: arXiv 2511.20347; tau 1.0 for A > 0 and 1.05 for the others. A = 0 gives 0.
+
+    Raises:
+        ConfigError: a tau <= 0.
+    """
+
+    tau_pos: float = 1.0
+    tau_neg: float = 1.05
+
+    def __post_init__(self) -> None:
+        checks.number("algo.loss.tau_pos", self.tau_pos, 0, open_low=True)
+        checks.number("algo.loss.tau_neg", self.tau_neg, 0, open_low=True)
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        ratio, advantages = inputs.ratio, inputs.advantages
+        tau = torch.where(advantages > 0, self.tau_pos, self.tau_neg).to(ratio.dtype)
+        return LossOutput(-advantages * torch.sigmoid(tau * (ratio - 1)) * 4 / tau)
+
+
+@dataclass(frozen=True)
+class GSPO:
+    """The clip on the ratio of a whole rollout, s = exp(mean over its tokens of logp - old_logp):
+
+        L = max(-A s, -A clip(s, 1 - clip_low, 1 + clip_high)),    the same value on each of its tokens.
+
+    Source: arXiv 2507.18071 eq. 5 to 7; clip 3e-4 and 4e-4. Made for aggregation=sequence_mean_token_mean. A = 0 gives 0.
+    A is the mean of the rollout's token advantages. Diagnostics: ``clip/low``, ``clip/high``, 1 on tokens of a clipped rollout.
+
+    Raises:
+        ConfigError: clip_low outside [0, 1], or clip_high < 0.
+    """
+
+    clip_low: float = 3e-4
+    clip_high: float = 4e-4
+
+    def __post_init__(self) -> None:
+        checks.number("algo.loss.clip_low", self.clip_low, 0, 1)
+        checks.number("algo.loss.clip_high", self.clip_high, 0)
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        ratio = _rollout_mean(inputs.logp - inputs.old_logp.detach(), inputs.rows).clamp(-20.0, 20.0).exp()
+        advantages = _rollout_mean(inputs.advantages, inputs.rows)
+        low, high = (advantages < 0) & (ratio < 1 - self.clip_low), (advantages > 0) & (ratio > 1 + self.clip_high)
+        bounded = torch.where(high, 1 + self.clip_high, torch.where(low, 1 - self.clip_low, ratio))
+        return LossOutput(-advantages * bounded, {"clip/low": low.to(ratio.dtype), "clip/high": high.to(ratio.dtype)})
+
+
+def _rollout_mean(values: Tensor, rows: Tensor) -> Tensor:
+    """Each token's value replaced by the mean over its rollout."""
+    if not rows.numel():
+        return values
+    sums = values.new_zeros(int(rows.max()) + 1).index_add(0, rows, values)
+    counts = torch.bincount(rows, minlength=len(sums)).clamp(min=1)
+    return (sums / counts)[rows]

@@ -1,0 +1,137 @@
+"""Rivals of the beta family against numbers worked out by hand, and the properties that their papers claim."""
+
+from collections.abc import Callable
+from itertools import combinations
+from math import sqrt
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from asym_lightning.algorithms import BetaFamily, MeanCentered
+from asym_lightning.algorithms.baselines import LeaveOneOut, QuantileBaseline
+from asym_lightning.algorithms.pass_rate import FocalGRPO, MaxRL, PassAtK, SignedConstant
+from asym_lightning.types import ConfigError
+
+ALL: dict[str, Callable[[Tensor], Tensor]] = {
+    "rloo": LeaveOneOut(),
+    "qae": QuantileBaseline(0.4),
+    "psr": SignedConstant(1, 0),
+    "nsr": SignedConstant(0, 1),
+    "w_reinforce": SignedConstant(0.1, 1),
+    "maxrl": MaxRL(),
+    "f_grpo": FocalGRPO(0.5),
+    "pass_at_k": PassAtK(2),
+}
+BINARY_ONLY = ["psr", "nsr", "w_reinforce", "maxrl", "f_grpo", "pass_at_k"]
+CENTERED = ["rloo", "f_grpo", "maxrl", "pass_at_k"]  # the group sums to 0
+
+
+def group(right: int, size: int = 8, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.tensor([[1.0] * right + [0.0] * (size - right)], dtype=dtype)
+
+
+# (A_pos, A_neg) at p = 1/8, 3/8, 5/8, 7/8 of G = 8
+HAND = {
+    "rloo": [(7 / 8 * 8 / 7, -1 / 7), (5 / 7, -3 / 7), (3 / 7, -5 / 7), (1 / 7, -1.0)],
+    "qae": [(8 / sqrt(7), 0.0), (8 / sqrt(15), 0.0), (0.0, -8 / sqrt(15)), (0.0, -8 / sqrt(7))],  # .625 > 1 - .4
+    "psr": [(1, 0)] * 4,
+    "nsr": [(0, -1)] * 4,
+    "w_reinforce": [(0.1, -1)] * 4,
+    "maxrl": [(7.0, -1.0), (5 / 3, -1.0), (3 / 5, -1.0), (1 / 7, -1.0)],
+    # sqrt(1-p) times (1-p)/s and -p/s with s = sqrt(p(1-p) * 8/7)
+    "f_grpo": [tuple(sqrt(1 - p) * part / sqrt(p * (1 - p) * 8 / 7) for part in (1 - p, -p)) for p in (1 / 8, 3 / 8, 5 / 8, 7 / 8)],
+    # k = 2: R = 1 - C(M,2)/28 = 1/4, 9/14, 25/28, 1
+    "pass_at_k": [(sqrt(3), (3 / 4 - 6 / 7) / sqrt(3 / 16)), ((5 / 14) / sqrt(45 / 196), (5 / 14 - 4 / 7) / sqrt(45 / 196)),
+                  ((3 / 28) / sqrt(75 / 784), (3 / 28 - 2 / 7) / sqrt(75 / 784)), (0.0, 0.0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_by_hand(name: str) -> None:
+    for right, (positive, negative) in zip((1, 3, 5, 7), HAND[name], strict=True):
+        want = torch.tensor([[positive] * right + [negative] * (8 - right)], dtype=torch.float64)
+        torch.testing.assert_close(ALL[name](group(right)), want, rtol=1e-5, atol=1e-6)
+        single = ALL[name](group(right, dtype=torch.float32))
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_groups_without_a_contrast(name: str) -> None:
+    constant = {"psr": (1.0, 0.0), "nsr": (0.0, -1.0), "w_reinforce": (0.1, -1.0)}
+    all_right, none_right = constant.get(name, (0.0, 0.0))
+    for size in (2, 16):
+        torch.testing.assert_close(ALL[name](group(size, size)), torch.full((1, size), all_right, dtype=torch.float64))
+        torch.testing.assert_close(ALL[name](group(0, size)), torch.full((1, size), none_right, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(bits=st.lists(st.integers(0, 1), min_size=2, max_size=16), seed=st.integers(0, 99))
+def test_permuting_a_group_permutes_its_advantages(name: str, bits: list[int], seed: int) -> None:
+    rewards = torch.tensor([bits], dtype=torch.float64)
+    order = torch.randperm(len(bits), generator=torch.Generator().manual_seed(seed))
+    advantages = ALL[name](rewards)
+    torch.testing.assert_close(ALL[name](rewards[:, order]), advantages[:, order], rtol=1e-12, atol=1e-12)
+    if name in CENTERED:
+        assert abs(float(advantages.sum())) < 1e-9
+    assert bool((advantages[rewards == 1] >= 0).all()) and bool((advantages[rewards == 0] <= 0).all())
+
+
+@given(rewards=st.lists(st.floats(-3, 3), min_size=2, max_size=16))
+def test_leave_one_out_is_dr_grpo_scaled_and_ignores_a_constant(rewards: list[float]) -> None:
+    r = torch.tensor([rewards], dtype=torch.float64)
+    others = torch.stack([(r.sum() - x) / (r.numel() - 1) for x in r[0]])
+    torch.testing.assert_close(LeaveOneOut()(r)[0], r[0] - others)
+    torch.testing.assert_close(LeaveOneOut()(r), MeanCentered()(r) * r.numel() / (r.numel() - 1))
+    torch.testing.assert_close(LeaveOneOut()(r + 5), LeaveOneOut()(r))
+
+
+def test_maxrl_is_the_beta_family_where_something_was_solved() -> None:
+    for right in range(1, 9):
+        torch.testing.assert_close(MaxRL(eps=0)(group(right)), BetaFamily(1, 0, degenerate_groups="zero")(group(right)))
+
+
+def test_pass_at_k_is_the_average_over_all_subsets() -> None:
+    size, k, right = 6, 3, 2
+    reward = [float(any(i < right for i in subset)) for subset in combinations(range(size), k)]
+    mean = sum(reward) / len(reward)
+    std = sqrt(sum((r - mean) ** 2 for r in reward) / len(reward))
+    subsets = list(combinations(range(size), k))
+    want = [
+        sum((r - mean) / std for r, s in zip(reward, subsets, strict=True) if i in s) / sum(i in s for s in subsets) for i in range(size)
+    ]
+    torch.testing.assert_close(PassAtK(k, eps=0)(group(right, size))[0], torch.tensor(want, dtype=torch.float64))
+
+
+def test_the_quantile_is_right_continuous_on_graded_rewards() -> None:
+    rewards = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    torch.testing.assert_close(QuantileBaseline(0.4)(rewards), (rewards - 1.0) / sqrt(2))  # F(1) = 2/5
+    torch.testing.assert_close(QuantileBaseline(0.41)(rewards), (rewards - 2.0) / sqrt(2))
+
+
+@pytest.mark.parametrize("name", BINARY_ONLY)
+def test_graded_rewards_are_refused_where_they_mean_nothing(name: str) -> None:
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        ALL[name](torch.tensor([[0.5, 1.0]]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: QuantileBaseline(0),
+        lambda: QuantileBaseline(1.5),
+        lambda: SignedConstant(0, 0),
+        lambda: SignedConstant(-1, 1),
+        lambda: MaxRL(-1),
+        lambda: FocalGRPO(-0.5),
+        lambda: PassAtK(0),
+    ],
+)
+def test_bad_parameters(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError, match=r"algo\.advantage\."):
+        make()
+    with pytest.raises(ValueError, match="k=4 is larger than"):
+        PassAtK(4)(group(1, 2))
