@@ -48,6 +48,8 @@ def entry(config_name: str, target: str) -> None:
         _refuse(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as stop:
+        sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)  # Lightning exits with 1
 
 
 def _preflight(config_name: str, overrides: list[str], multirun: bool) -> None:

@@ -157,9 +157,9 @@ class Run:
         try:
             self.trainer.fit(self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
             status = "interrupted" if self.callbacks["guards"].interrupted else "done"  # type: ignore[attr-defined]
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns an interrupt into exit(1)
             status = "interrupted"
-            raise
+            raise KeyboardInterrupt from stop
         finally:
             if self.trainer.is_global_zero:
                 if status != "failed":

@@ -111,6 +111,20 @@ def test_ctrl_c_ends_with_a_checkpoint_and_a_summary(policy: str, tmp_path: Path
     assert state["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] == got["iterations"]
 
 
+def test_ctrl_c_during_the_warm_start_leaves_no_policy(tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-u", "train.py", f"hydra.run.dir={tmp_path / 'run'}"]
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert running.stdout is not None
+    while "warm start" not in (line := running.stdout.readline()):
+        assert line, "the warm start was never announced"
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    output = running.communicate(timeout=100)[0]
+    assert running.returncode == 130 and "Traceback" not in output, output[-5000:]
+    assert [path.suffix for path in (tmp_path / "cache" / "asym-lightning").iterdir()] == [".lock"]
+
+
 def test_stale_engine_weights_stop_the_run(policy: str, tmp_path: Path) -> None:
     overrides = ("algo=grpo", "callbacks.rollout._target_=tests.stale.StaleRollout", "policy.optimizer.warmup_steps=0")
     output = train(tmp_path, policy, *overrides, "trainer.max_epochs=5", "callbacks.evaluation.problems=0", status=1)
