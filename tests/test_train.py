@@ -66,7 +66,7 @@ def test_every_method_trains_two_iterations(policy: str, tmp_path: Path) -> None
         assert got["reward"]["last"] > 0, "the policy must solve something for this test to say anything"
         table = metrics(folder)
         assert (table["optimizer/grad_norm"] > 0).all() and (table["loss/policy"].abs() > 0).any(), name
-        assert set(pd.read_csv(folder / "metrics.csv")) >= {"eval/heldout/pass@1", "logprob_gain/positive", "clip/high", "time/sync"}
+        assert set(pd.read_csv(folder / "metrics.csv")) >= {"eval/heldout/pass@1", "logprob_gain/positive", "time/sync"}
         assert list((folder / "tensorboard").glob("events*")) and (folder / "checkpoints" / "last.ckpt").is_file()
     first = [rollouts(folder).query("iteration == 0").completion.tolist() for folder in folders.values()]
     assert all(completions == first[0] for completions in first), "two runs that differ in algo= start from the same rollouts"
