@@ -1,13 +1,15 @@
 """Prompts out, rollout groups in, packed mini-batches out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.ops.packing import micro_batches, pack
+from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.tasks.base import Task
 from asym_lightning.types import MiniBatch, Problem, Prompt, RolloutGroup
 
@@ -36,6 +38,8 @@ class RolloutDataModule(LightningDataModule):
         prompts_per_iteration: prompts per RL iteration, all ranks together.
         prompts_per_mini_batch: prompts per optimizer step, all ranks together.
         tokens_per_micro_batch: most tokens in one forward pass.
+        rules: what the method asks of its rollouts.
+        max_tokens: longest completion.
     """
 
     def __init__(
@@ -46,8 +50,12 @@ class RolloutDataModule(LightningDataModule):
         prompts_per_mini_batch: int,
         tokens_per_micro_batch: int,
         seed: int,
+        rules: RolloutRules | None = None,
+        max_tokens: int = 1,
     ):
         super().__init__()
+        self.rules, self.max_tokens = rules or RolloutRules(), max_tokens
+        self.spare = 0  # prompts taken beyond the iterations' own, all ranks together
         self.task, self.tokenizer, self.seed = task, tokenizer, seed
         self.prompts_per_iteration = prompts_per_iteration
         self.mini_batches_per_iteration = prompts_per_iteration // prompts_per_mini_batch
@@ -70,31 +78,58 @@ class RolloutDataModule(LightningDataModule):
         first = iteration * self.prompts_per_iteration
         return [(i, self.encode(self._problem(i))) for i in range(first + rank, first + self.prompts_per_iteration, world_size)]
 
-    def put(self, groups: Sequence[RolloutGroup]) -> None:
-        """Take this rank's groups of the iteration and make its mini-batches of them."""
-        size = len(groups) // self.mini_batches_per_iteration
-        self.mini_batches = [self._mini_batch(groups[i : i + size]) for i in range(0, len(groups), size)]
-        self._equalize()
+    def spare_prompts(self, count: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
+        """``count`` further prompts for this rank, from an order of their own, so that the iterations' prompts stay what they are."""
+        first, self.spare = self.spare, self.spare + count * world_size
+        size = len(self.task.train)
+        result = []
+        for i in range(first + rank, self.spare, world_size):
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 500_009 + i)
+            problem = self.task.train[int(torch.randint(size, (1,), generator=generator))]
+            result.append((i, self.encode(problem)))
+        return result
 
-    def _mini_batch(self, groups: Sequence[RolloutGroup]) -> MiniBatch:
-        lengths = torch.tensor([[len(c.token_ids) for c in group.completions] for group in groups])
+    def state_dict(self) -> dict[str, Any]:
+        return {"spare": self.spare}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.spare = state["spare"]
+
+    def put(self, groups: Sequence[RolloutGroup], resampled: Sequence[RolloutGroup] = ()) -> None:
+        """Take this rank's groups of the iteration and make its mini-batches of them; the right rollouts of ``resampled`` go along."""
+        parts = self.mini_batches_per_iteration
+        size = len(groups) // parts
+        self.mini_batches = [self._mini_batch(groups[i : i + size]) for i in range(0, len(groups), size)]
+        self._equalize(self.mini_batches)
+        if self.rules.resample is not None:
+            further = [self._mini_batch(resampled[i::parts], only_right=True) for i in range(parts)]
+            self._equalize(further)
+            for batch, more in zip(self.mini_batches, further, strict=True):
+                batch.resampled = more
+
+    def _mini_batch(self, groups: Sequence[RolloutGroup], only_right: bool = False) -> MiniBatch:
+        completions = [group.completions for group in groups]
+        lengths = torch.tensor([[len(c.token_ids) for c in row] for row in completions], dtype=torch.long)
+        rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)
+        right = rewards > 0
+        learned = right if only_right else torch.ones_like(right)
+        if self.rules.mask_truncated:
+            learned = learned & ~torch.tensor([[c.truncated for c in row] for row in completions], dtype=torch.bool)
         return MiniBatch(
-            rewards=torch.tensor([group.rewards for group in groups], dtype=torch.float32),
-            truncated=torch.tensor([[c.truncated for c in group.completions] for group in groups]),
+            rewards=rewards + self.rules.penalty(lengths, self.max_tokens),
+            right=right,
             lengths=lengths.flatten(),
-            micro_batches=micro_batches(groups, self.tokens_per_micro_batch),
-            token_count=int(lengths.sum()),
-            rollout_count=lengths.numel(),
+            micro_batches=micro_batches(groups, self.tokens_per_micro_batch, learned.flatten().tolist()),
+            token_count=int(lengths[learned].sum()),
+            rollout_count=int(learned.sum()),
             groups=list(groups),
         )
 
-    def _equalize(self) -> None:
+    def _equalize(self, batches: Sequence[MiniBatch]) -> None:
         """Sum the counts over ranks and give every rank the same number of micro-batches, empty ones where needed."""
-        counts = torch.tensor([[b.token_count, b.rollout_count] for b in self.mini_batches])
-        most = torch.tensor([len(b.micro_batches) for b in self.mini_batches])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            counts, most = _over_ranks(counts, "sum"), _over_ranks(most, "max")
-        for batch, (tokens, rollouts), number in zip(self.mini_batches, counts.tolist(), most.tolist(), strict=True):
+        counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b in batches]), "sum")
+        most = over_ranks(torch.tensor([len(b.micro_batches) for b in batches]), "max")
+        for batch, (tokens, rollouts), number in zip(batches, counts.tolist(), most.tolist(), strict=True):
             batch.token_count, batch.rollout_count = tokens, rollouts
             batch.micro_batches += [pack([]) for _ in range(number - len(batch.micro_batches))]
 
@@ -103,12 +138,7 @@ class RolloutDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: MiniBatch, device: torch.device, dataloader_idx: int) -> MiniBatch:
         batch.micro_batches = [micro.to(device) for micro in batch.micro_batches]
-        batch.rewards, batch.truncated, batch.lengths = (x.to(device) for x in (batch.rewards, batch.truncated, batch.lengths))
+        batch.rewards, batch.right, batch.lengths = (x.to(device) for x in (batch.rewards, batch.right, batch.lengths))
+        if batch.resampled is not None:
+            self.transfer_batch_to_device(batch.resampled, device, dataloader_idx)
         return batch
-
-
-def _over_ranks(values: Tensor, how: str) -> Tensor:
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
-    values = values.to(device)
-    torch.distributed.all_reduce(values, torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX)
-    return values.cpu()

@@ -1,5 +1,6 @@
 """The policy: scores tokens, and takes one optimizer step over one mini-batch of whole groups per training step."""
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -11,10 +12,13 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 
-from asym_lightning.algorithms import Algorithm
-from asym_lightning.algorithms.losses import LossInputs
+from asym_lightning.algorithms import Algorithm, LossInputs, Tokens
+from asym_lightning.algorithms.steering import Observation
+from asym_lightning.algorithms.tokens import Scores
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.ops.logprob import token_logprobs
+from asym_lightning.ops.ranks import gather_rows, over_ranks
+from asym_lightning.planning import plans
 from asym_lightning.types import MiniBatch, PackedBatch
 
 
@@ -44,6 +48,7 @@ class PolicyModule(LightningModule):
         temperature: the rollouts' sampling temperature; scores use it too.
         logprob_gap_limit: largest allowed |engine - trainer| log-probability of a sampled token (nats).
         gradient_checkpointing: recompute activations in the backward pass.
+        seed: of the random choices that a modulation makes.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class PolicyModule(LightningModule):
         temperature: float,
         logprob_gap_limit: float,
         gradient_checkpointing: bool = False,
+        seed: int = 0,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -63,7 +69,11 @@ class PolicyModule(LightningModule):
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.algorithm, self.settings = algorithm, optimizer
         self.temperature, self.logprob_gap_limit = temperature, logprob_gap_limit
-        self.meter = Meter()
+        self.meter, self.seed = Meter(), seed
+        self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
+        self._reference: list[Any] = []  # in a list: neither trained nor saved; a resumed run makes it anew from the same start
+        if any(m.needs_reference for m in algorithm.modulation):
+            self._reference = [copy.deepcopy(self.model).eval().requires_grad_(False)]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of every weight under its transformers name; a tied output head is its embedding and left out."""
@@ -73,20 +83,24 @@ class PolicyModule(LightningModule):
                 seen.add(tensor.data_ptr())
                 yield name, tensor
 
-    def score(self, batch: PackedBatch, entropy_grad: bool = False) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """Log-probability and entropy (nats) of every completion token of a micro-batch, in its order."""
-        base = self.model.get_decoder()
+    def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None) -> Scores:
+        """Log-probability and entropies of every completion token of a micro-batch, in its order."""
+        model = self.model if model is None else model
+        base = model.get_decoder()
         hidden = base(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False).last_hidden_state[0]
-        head = self.model.get_output_embeddings()
+        head = model.get_output_embeddings()
         chosen = hidden[batch.predict_at]
         if not batch.targets.numel():  # an empty micro-batch still takes part in the gradient's reduction
             nothing = hidden.sum() * 0 + head.weight.sum() * 0
-            return chosen.sum(-1) + nothing, chosen.sum(-1) + nothing
-        return token_logprobs(chosen, head.weight, batch.targets, head.bias, self.temperature, entropy_grad)
+            return Scores(*[chosen.sum(-1) + nothing for _ in range(3)])
+        top_p = self.algorithm.nucleus
+        return Scores(*token_logprobs(chosen, head.weight, batch.targets, head.bias, self.temperature, entropy_grad, top_p=top_p))
 
     def on_train_epoch_start(self) -> None:
-        """Off-policy iterations: score the old log-probs once, before the first update."""
+        """Score with the reference where there is one; in off-policy iterations score the old log-probs once, before the first update."""
         batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
+        if self._reference:
+            self._score_reference(batches)
         if len(batches) == 1:
             return
         start = time.perf_counter()
@@ -98,18 +112,42 @@ class PolicyModule(LightningModule):
         self._check_engine(torch.cat(gaps).to(self.device))
         self.meter.mean("time/score", time.perf_counter() - start, 1)
 
+    @torch.no_grad()
+    def _score_reference(self, batches: list[MiniBatch]) -> None:
+        reference = self._reference[0].to(self.device)
+        for batch in batches:
+            terms = torch.zeros(batch.rewards.numel())
+            for micro in batch.micro_batches:
+                with self.trainer.precision_plugin.forward_context():
+                    micro.reference_logp = self.score(micro.to(self.device), model=reference).logp.float().cpu()
+                for modulation in self.algorithm.modulation:
+                    term = modulation.reward_term(micro.engine_logp, micro.reference_logp)
+                    if term is not None:
+                        terms.index_add_(0, micro.rows, term)
+                gap = micro.engine_logp - micro.reference_logp
+                self.meter.mean("kl/reference", gap.sum(), gap.numel())
+            batch.rewards = batch.rewards + terms.view_as(batch.rewards)
+            self.meter.mean("reward/kl_term", terms.sum(), terms.numel())
+
     def training_step(self, batch: MiniBatch, batch_idx: int) -> None:
         start = time.perf_counter()
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        advantages = self.algorithm.advantage(batch.rewards)
-        gaps = []
+        advantages = self._advantages(batch)
+        ready, planned = self._prepare(batch, advantages.flatten())
+        further = batch.resampled.micro_batches if batch.resampled is not None else []
+        gaps, entropies = [], torch.zeros(3, 2, dtype=torch.float64, device=self.device)
         for i, micro in enumerate(batch.micro_batches):
-            logp, loss = self._loss(micro, batch, advantages.flatten())
+            scores = ready[i] if ready else self.score(micro, self._entropy_grad)
+            loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i], entropies)
             if micro.old_logp is None:
-                micro.old_logp = logp.detach()
+                micro.old_logp = scores.logp.detach()
                 gaps.append((micro.old_logp - micro.engine_logp).abs())
-            with self._reduce_gradients(i + 1 == len(batch.micro_batches)):
+            with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
+                self.manual_backward(loss * self.trainer.world_size)
+        for i, micro in enumerate(further):
+            loss = self._resampled_loss(micro, batch.resampled)  # type: ignore[arg-type]
+            with self._reduce_gradients(i + 1 == len(further)):
                 self.manual_backward(loss * self.trainer.world_size)
         if gaps:
             self._check_engine(torch.cat(gaps))
@@ -119,31 +157,83 @@ class PolicyModule(LightningModule):
         self._count(batch, advantages)
         optimizer.step()
         self.lr_schedulers().step()  # type: ignore[union-attr]
+        self._steer(entropies)
         self.meter.mean("time/learn", time.perf_counter() - start, 1 / self.trainer.num_training_batches)
 
-    def _loss(self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        algorithm = self.algorithm
-        logp, entropy = self.score(micro, any(m.needs_entropy_grad for m in algorithm.modulation))
-        shaped = advantages[micro.rows].to(logp.dtype)
-        for modulation in algorithm.modulation:
-            shaped = modulation.shape_advantages(shaped, logp.detach(), entropy.detach())
-        old = logp.detach() if micro.old_logp is None else micro.old_logp
-        out = algorithm.loss(LossInputs(logp, old, shaped, micro.rows))
-        weights = algorithm.aggregation.weights(batch.lengths[micro.rows], batch.token_count, batch.rollout_count)
-        policy_loss = (out.per_token * weights).sum()
-        terms = [term for m in algorithm.modulation if (term := m.loss_term(logp, entropy)) is not None]
-        extra = sum(((term * weights).sum() for term in terms), start=policy_loss.new_zeros(()))
-        empty = (logp.sum() + entropy.sum()) * 0 if not logp.numel() else 0.0
-        self._measure(micro, batch, entropy.detach(), policy_loss, extra, out.diagnostics)
-        return logp, policy_loss + extra + empty
+    def _advantages(self, batch: MiniBatch) -> Float[Tensor, "groups G"]:
+        """Advantages of this rank's groups, made from the rewards of all ranks."""
+        groups, size = batch.rewards.shape
+        whole, start = gather_rows(torch.cat([batch.rewards, batch.lengths.view(groups, size).to(batch.rewards.dtype)], 1))
+        return self.algorithm.advantages(whole[:, :size], whole[:, size:].long())[start : start + groups]
+
+    def _prepare(self, batch: MiniBatch, advantages: Tensor) -> tuple[list[Scores], list[list[Tensor | None]]]:
+        """Let modulations look at the whole mini-batch. Returns the scores that can be used for the loss already (those of a single
+        micro-batch) and per micro-batch each modulation's plan."""
+        modulations = tuple(self.algorithm.modulation)
+        if not any(m.needs_batch for m in modulations):
+            return [], [[None] * len(modulations) for _ in batch.micro_batches]
+        with torch.set_grad_enabled(len(batch.micro_batches) == 1):
+            scores = [self.score(micro, self._entropy_grad) for micro in batch.micro_batches]
+        parts = [self._tokens(m, batch, advantages, s).detached() for m, s in zip(batch.micro_batches, scores, strict=True)]
+        planned = plans(modulations, parts, batch.rewards.shape[1], self.seed * 1_000_003 + self.global_step)
+        return scores if len(scores) == 1 else [], planned
+
+    def _tokens(self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor, scores: Scores) -> Tokens:
+        old = scores.logp.detach() if micro.old_logp is None else micro.old_logp
+        weights = self.algorithm.aggregation.weights(batch.lengths[micro.rows], batch.token_count, batch.rollout_count)
+        own = advantages[micro.rows].to(scores.logp.dtype)
+        return Tokens(scores.logp, old, scores.entropy, own, micro.rows, weights, scores.nucleus_entropy, micro.reference_logp)
+
+    def _loss(
+        self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor, scores: Scores, planned: list[Tensor | None], entropies: Tensor
+    ) -> Tensor:
+        tokens = self._tokens(micro, batch, advantages, scores)
+        terms = []
+        for modulation, plan in zip(self.algorithm.modulation, planned, strict=True):
+            tokens.plan = plan
+            tokens.advantages = modulation.shape_advantages(tokens.detached())
+            terms.append(modulation.loss_term(tokens))
+        out = self.algorithm.loss(LossInputs(tokens.logp, tokens.old_logp, tokens.advantages, micro.rows))
+        policy_loss = (out.per_token * tokens.weights).sum()
+        extra = sum(((term * tokens.weights).sum() for term in terms if term is not None), start=policy_loss.new_zeros(()))
+        empty = (tokens.logp.sum() + tokens.entropy.sum()) * 0 if not tokens.logp.numel() else 0.0
+        self._measure(micro, batch, tokens.entropy.detach(), policy_loss, extra, out.diagnostics, entropies)
+        return policy_loss + extra + empty
+
+    def _resampled_loss(self, micro: PackedBatch, batch: MiniBatch) -> Tensor:
+        """REINFORCE on right rollouts drawn at another temperature."""
+        rules = self.algorithm.rules
+        assert rules.resample is not None
+        logp = self.score(micro).logp
+        weights = self.algorithm.aggregation.weights(batch.lengths[micro.rows], batch.token_count, batch.rollout_count)
+        return -rules.resample.coef * (logp * weights).sum() + logp.sum() * 0
+
+    def _steer(self, entropies: Tensor) -> None:
+        """Tell the parts that adapt what this step saw."""
+        for part in self.algorithm.steered:
+            for name, value in part.metrics().items():
+                self.meter.mean(name, value, 1)
+        if any(part.observes for part in self.algorithm.steered):
+            totals, counts = over_ranks(entropies, "sum").unbind(1)
+            seen = Observation(*(totals / counts).tolist())
+            for part in self.algorithm.steered:
+                part.observe(seen)
 
     def _measure(
-        self, micro: PackedBatch, batch: MiniBatch, entropy: Tensor, policy_loss: Tensor, extra: Tensor, diagnostics: dict[str, Tensor]
+        self,
+        micro: PackedBatch,
+        batch: MiniBatch,
+        entropy: Tensor,
+        policy_loss: Tensor,
+        extra: Tensor,
+        diagnostics: dict[str, Tensor],
+        entropies: Tensor,
     ) -> None:
-        positive = batch.rewards.flatten()[micro.rows] > 0
-        self.meter.mean("entropy/policy", entropy.sum(), entropy.numel())
-        self.meter.mean("entropy/positive", entropy[positive].sum(), positive.sum())
-        self.meter.mean("entropy/negative", entropy[~positive].sum(), (~positive).sum())
+        right = batch.right.flatten()[micro.rows]
+        for i, (name, mask) in enumerate({"policy": torch.ones_like(right), "positive": right, "negative": ~right}.items()):
+            total, count = entropy[mask].sum(), mask.sum()
+            self.meter.mean(f"entropy/{name}", total, count)
+            entropies[i] += torch.stack([total.double(), count.double()])
         share = 1 / (len(batch.micro_batches) * self.trainer.world_size)  # the parts of one mini-batch count as one
         self.meter.mean("loss/policy", policy_loss, share)
         self.meter.mean("loss/modulation", extra, share)
@@ -181,8 +271,8 @@ class PolicyModule(LightningModule):
         return [optimizer], [warmup]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["modulation"] = [m.state_dict() for m in self.algorithm.modulation]
+        checkpoint["algorithm"] = [part.state_dict() for part in self.algorithm.steered]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for modulation, state in zip(self.algorithm.modulation, checkpoint["modulation"], strict=True):
-            modulation.load_state_dict(state)
+        for part, state in zip(self.algorithm.steered, checkpoint["algorithm"], strict=True):
+            part.load_state_dict(state)

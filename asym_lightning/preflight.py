@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -138,6 +139,13 @@ def check_algorithm(config: DictConfig) -> None:
         raise ConfigError(
             f"rollout.group_size={config.rollout.group_size}: algo={algorithm.name} compares rollouts of a group; use 2 or more"
         )
+    graded = algorithm.rules.overlong_share > 0 or any(getattr(m, "where", "") == "reward" for m in algorithm.modulation)
+    rewards = torch.zeros(1, config.rollout.group_size)
+    rewards[0, 0] = 0.5 if graded else 0.0
+    try:
+        algorithm.advantages(rewards, torch.ones_like(rewards).long())
+    except ValueError as error:
+        raise ConfigError(f"algo={algorithm.name}: {error}") from None
 
 
 def check_trainer(config: DictConfig) -> None:

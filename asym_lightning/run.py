@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.export import save
@@ -98,6 +99,7 @@ class Run:
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(*task.notes, sep="\n", end="\n" if task.notes else "", flush=True)
         self.longest = check_prompts(task, tokenizer, config, context_length(config))
+        algorithm = build(config, "algo")
         self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
         self.data = RolloutDataModule(
             task,
@@ -106,8 +108,10 @@ class Run:
             config.policy.prompts_per_mini_batch,
             config.policy.tokens_per_micro_batch,
             config.seed,
+            algorithm.rules,
+            config.rollout.max_tokens,
         )
-        self.policy = self._policy(tokenizer)
+        self.policy = self._policy(algorithm)
         self.callbacks = self._callbacks(tokenizer)
         loggers = [instantiate(c) for c in (config.logger or {}).values()]
         self.trainer: Trainer = build(
@@ -123,7 +127,7 @@ class Run:
         )
         self.loggers = loggers
 
-    def _policy(self, tokenizer: Any) -> PolicyModule:
+    def _policy(self, algorithm: Algorithm) -> PolicyModule:
         from transformers import AutoModelForCausalLM
 
         p = self.config.policy
@@ -137,15 +141,17 @@ class Run:
             settings = OptimizerSettings(**options)
         except TypeError as error:
             raise ConfigError(f"policy.optimizer: {error}") from None
-        algorithm = build(self.config, "algo")
-        return PolicyModule(model, algorithm, settings, self.config.rollout.temperature, limit, p.gradient_checkpointing)
+        temperature, seed = self.config.rollout.temperature, self.config.seed
+        return PolicyModule(model, algorithm, settings, temperature, limit, p.gradient_checkpointing, seed)
 
     def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
         r = self.config.rollout
         sampling = Sampling(r.group_size, r.max_tokens, r.temperature, stop_ids(self.config, tokenizer))
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
         given = {"rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed}}
-        return {name: instantiate(c, **given.get(name, {})) for name, c in self.config.callbacks.items() if c is not None}
+        return {
+            name: instantiate(c, **given.get(name, {}), _convert_="object") for name, c in self.config.callbacks.items() if c is not None
+        }
 
     def fit(self) -> float:
         """Train, write the summary whatever happens, show what was learned."""

@@ -95,6 +95,7 @@ class PackedBatch:
     rows: Int[Tensor, "n"]
     engine_logp: Float[Tensor, "n"]
     old_logp: Float[Tensor, "n"] | None = None
+    reference_logp: Float[Tensor, "n"] | None = None
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -105,14 +106,16 @@ class PackedBatch:
 class MiniBatch:
     """One optimizer step's worth of whole groups on this rank.
 
-    ``rewards`` is [groups, G]; rollout ``row = group * G + member`` indexes everything flattened.
-    ``token_count`` and ``rollout_count`` are global: summed over all ranks.
+    ``rewards`` is [groups, G] and what advantages are made of, ``right`` says which rollouts were verified as right (a reward above
+    0 before any penalty); rollout ``row = group * G + member`` indexes everything flattened. ``token_count`` and ``rollout_count``
+    are global: summed over all ranks. ``resampled`` holds further rollouts that are learned from by REINFORCE alone.
     """
 
     rewards: Float[Tensor, "groups G"]
-    truncated: Bool[Tensor, "groups G"]
+    right: Bool[Tensor, "groups G"]
     lengths: Int[Tensor, "rollouts"]
     micro_batches: list[PackedBatch]
     token_count: int = 0
     rollout_count: int = 0
     groups: list[RolloutGroup] = field(default_factory=list)
+    resampled: "MiniBatch | None" = None

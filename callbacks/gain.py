@@ -28,6 +28,6 @@ class LogprobGain(Callback):
                 for micro in batch.micro_batches:
                     gain.index_add_(0, micro.rows, pl_module.score(micro)[0].float() - micro.old_logp)
             gain /= batch.lengths
-            positive = batch.rewards.flatten() > 0
+            positive = batch.right.flatten()
             pl_module.meter.mean("logprob_gain/positive", gain[positive].sum(), positive.sum())
             pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), (~positive).sum())

@@ -1,13 +1,18 @@
 """Grouped rollouts at the start of every iteration: sync, generate, verify, hand over."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.metrics.rollouts import measure_groups
+from asym_lightning.metrics.meter import Meter
+from asym_lightning.metrics.rollouts import measure_dynamic_sampling, measure_groups, measure_resampled
+from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import RolloutEngine, Sampling, sampling_seed
 from asym_lightning.types import Completion, Prompt, RolloutGroup
@@ -39,20 +44,61 @@ class VLLMRollout(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         data: RolloutDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        meter = pl_module.meter
-        iteration = trainer.current_epoch
-        numbered = data.prompts(iteration, trainer.global_rank, trainer.world_size)
-        with _timed(meter, "time/sync"):
+        rules = pl_module.algorithm.rules
+        self._seconds = {"sync": 0.0, "generate": 0.0, "verify": 0.0}
+        self._tokens = 0
+        numbered = data.prompts(trainer.current_epoch, trainer.global_rank, trainer.world_size)
+        with self._timed("sync"):
             self.sync(pl_module)
-        with _timed(meter, "time/generate"):
-            seeds = [sampling_seed(self.seed, "train", number) for number, _ in numbered]
-            drawn = self.sample([prompt for _, prompt in numbered], self.sampling, seeds)
-        tokens = sum(len(c.token_ids) for completions in drawn for c in completions)
-        with _timed(meter, "time/verify"):
-            self.groups = self.verify([prompt for _, prompt in numbered], drawn)
-        meter.mean("throughput/generated_tokens", tokens * trainer.world_size, 1)
-        measure_groups(self.groups, meter)
-        data.put(self.groups)
+        drawn = self._draw(numbered, self.sampling, "train")
+        measure_groups(drawn, pl_module.meter)
+        self.groups = self._refill(drawn, rules.dynamic_sampling, trainer, pl_module.meter) if rules.dynamic_sampling else drawn
+        resampled: list[RolloutGroup] = []
+        if rules.resample is not None:
+            part = numbered[: max(1, round(rules.resample.share * len(numbered)))]
+            resampled = self._draw(part, replace(self.sampling, temperature=rules.resample.temperature), "resample")
+            measure_resampled(resampled, pl_module.meter)
+        for name, seconds in self._seconds.items():
+            pl_module.meter.mean(f"time/{name}", seconds, 1)
+        pl_module.meter.mean("throughput/generated_tokens", self._tokens * trainer.world_size, 1)
+        data.put(self.groups, resampled)
+
+    def _draw(self, numbered: Sequence[tuple[int, Prompt]], sampling: Sampling, purpose: str) -> list[RolloutGroup]:
+        """Generate and verify a group for each numbered prompt."""
+        prompts = [prompt for _, prompt in numbered]
+        with self._timed("generate"):
+            drawn = self.sample(prompts, sampling, [sampling_seed(self.seed, purpose, number) for number, _ in numbered])
+        self._tokens += sum(len(c.token_ids) for completions in drawn for c in completions)
+        with self._timed("verify"):
+            return self.verify(prompts, drawn)
+
+    def _refill(self, groups: list[RolloutGroup], most_batches: int, trainer: Trainer, meter: Meter) -> list[RolloutGroup]:
+        """DAPO's dynamic sampling: as many groups as given, all with a signal as long as ``most_batches`` generation batches suffice.
+
+        Each rank keeps its own groups; all generate as much as the rank that misses most."""
+        want, batches = len(groups), 1
+        drawn = list(groups)
+        kept = [group for group in drawn if len(set(group.rewards)) > 1]
+        while batches < most_batches:
+            missing = want - len(kept)
+            count = min(want, -(-missing * len(drawn) // max(1, len(kept)))) if missing > 0 else 0
+            count = int(over_ranks(torch.tensor(count), "max"))
+            if not count:
+                break
+            data: RolloutDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            more = self._draw(data.spare_prompts(count, trainer.global_rank, trainer.world_size), self.sampling, "refill")
+            kept += [group for group in more if len(set(group.rewards)) > 1]
+            drawn += more
+            batches += 1
+        measure_dynamic_sampling(drawn, want, batches, meter)
+        return (kept + [group for group in drawn if len(set(group.rewards)) == 1])[:want]
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block to those of a phase."""
+        start = time.perf_counter()
+        yield
+        self._seconds[name] += time.perf_counter() - start
 
     def sync(self, policy: PolicyModule) -> None:
         """Give the engine the policy's weights as they are now."""
@@ -83,16 +129,3 @@ class VLLMRollout(Callback):
             self.engine.close()
             self.verifier.close()
             self.engine = self.verifier = None
-
-
-class _timed:
-    """Adds the seconds of a block to the meter's mean ``name``."""
-
-    def __init__(self, meter: Any, name: str):
-        self.meter, self.name = meter, name
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: Any) -> None:
-        self.meter.mean(self.name, time.perf_counter() - self.start, 1)

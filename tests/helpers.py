@@ -2,7 +2,7 @@
 
 import torch
 
-from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean
+from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean, Tokens
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 
 
@@ -22,7 +22,15 @@ def random_groups(groups: int, size: int, vocabulary: int, seed: int = 0) -> lis
     made = []
     for g in range(groups):
         prompt = Prompt(Problem(str(g), "", ""), tuple(ids(1, 6)))
-        completions = [Completion(tokens, [0.0] * len(tokens), "", False) for tokens in (ids(1, 9) for _ in range(size))]
+        completions = [Completion(tokens, [0.0] * len(tokens), "", len(tokens) == 8) for tokens in (ids(1, 9) for _ in range(size))]
         rewards = torch.randint(2, (size,), generator=generator).tolist()
         made.append(RolloutGroup(prompt, completions, [Verdict(float(r), Kind.CORRECT if r else Kind.WRONG) for r in rewards]))
     return made
+
+
+def tokens(**given: torch.Tensor) -> Tokens:
+    """Tokens with some fields given; the others are zeros, the weights 1/n, and all are of one rollout."""
+    like = next(iter(given.values()))
+    n, zeros = len(like), torch.zeros_like(like).detach()
+    base = dict.fromkeys(("logp", "old_logp", "entropy", "advantages"), zeros)
+    return Tokens(**{**base, "rows": torch.zeros(n, dtype=torch.long), "weights": torch.full_like(zeros, 1 / n), **given})

@@ -48,6 +48,7 @@ BAD = {
     "rollout.group_size=2.5": r"rollout\.group_size=2\.5.*whole number",
     "rollout.group_size=0": r"rollout\.group_size=0",
     "rollout.group_size=1 algo=grpo": r"rollout\.group_size=1.*2 or more",
+    "rollout.group_size=4 algo=pass_at_k": r"algo\.advantage\.k=4.*below rollout\.group_size=4",
     "rollout.group_size=1": r"rollout\.group_size=1.*2 or more",
     "rollout.temperature=0": r"rollout\.temperature=0",
     "rollout.max_tokens=100000": "rollout.max_tokens=100000.*context of 16384",

@@ -19,7 +19,7 @@ from asym_lightning.preflight import check_numbers
 CONF = config_dir()
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)
 PARTS = ("advantage", "loss", "aggregation", "modulation")  # groups that algo/ chooses from
-REWARDS = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 1.0]])
+REWARDS = torch.tensor([[1.0] + [0.0] * 7, [1.0, 1.0, 0.0, 1.0] * 2])
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -29,6 +29,8 @@ def composed(*overrides: str) -> DictConfig:
 
 def choose(file: str) -> list[str]:
     group, _, name = file.rpartition("/")
+    if group == "rules":
+        return [f"rules@algo.rules={name}"]
     return ["algo=grpo", f"{group}@algo.{group}={name}"] if group in PARTS else [f"{group}={name}"]
 
 
@@ -53,7 +55,7 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
         }  # type: ignore[union-attr]
         assert plain and all(config[group][key] == value for key, value in plain.items())
         assert "optimizer" not in own or config.policy.optimizer.learning_rate == own.optimizer.learning_rate
-    elif group == "algo" or group in PARTS:
+    elif group in ("algo", "rules") or group in PARTS:
         algorithm = instantiate(config.algo)
         assert isinstance(algorithm, Algorithm) and all(isinstance(m, Modulation) for m in algorithm.modulation)
         assert algorithm.advantage(REWARDS).shape == REWARDS.shape

@@ -21,6 +21,7 @@ from asym_lightning.algorithms import (
     TokenMean,
 )
 from asym_lightning.types import ConfigError
+from tests.helpers import tokens
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -30,10 +31,10 @@ def algorithm(modulation: object = ()) -> Algorithm:
 
 
 def test_the_base_class_does_nothing() -> None:
-    advantages, logp, entropy = torch.randn(3), torch.randn(3), torch.rand(3)
+    given = tokens(logp=torch.randn(3), advantages=torch.randn(3), entropy=torch.rand(3))
     base = Modulation()
-    assert base.shape_advantages(advantages, logp, entropy) is advantages
-    assert base.loss_term(logp, entropy) is None and not base.needs_entropy_grad
+    assert base.shape_advantages(given) is given.advantages
+    assert base.loss_term(given) is None and not base.needs_entropy_grad and not base.needs_batch
     assert base.state_dict() == {}
 
 
@@ -43,13 +44,11 @@ def test_entropy_bonus_value_and_gradient() -> None:
     logs = logits.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
     bonus = EntropyBonus(0.25)
-    term = bonus.loss_term(logs[:, 0], entropy)
+    term = bonus.loss_term(tokens(logp=logs[:, 0], entropy=entropy))
     torch.testing.assert_close(term, -0.25 * entropy)
     gradient = torch.autograd.grad(term.sum(), logits)[0]
     torch.testing.assert_close(gradient, (0.25 * logs.exp() * (logs + entropy[:, None])).detach())
     assert bonus.needs_entropy_grad
-    advantages = torch.randn(4)
-    assert torch.equal(bonus.shape_advantages(advantages, logs[:, 0], entropy), advantages)
 
 
 @pytest.mark.parametrize("coef", [-0.1, float("nan"), "much"])

@@ -63,13 +63,13 @@ def test_by_hand(name: str) -> None:
 def test_groups_without_a_contrast(name: str) -> None:
     constant = {"psr": (1.0, 0.0), "nsr": (0.0, -1.0), "w_reinforce": (0.1, -1.0)}
     all_right, none_right = constant.get(name, (0.0, 0.0))
-    for size in (2, 16):
+    for size in (3, 16):
         torch.testing.assert_close(ALL[name](group(size, size)), torch.full((1, size), all_right, dtype=torch.float64))
         torch.testing.assert_close(ALL[name](group(0, size)), torch.full((1, size), none_right, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ALL)
-@given(bits=st.lists(st.integers(0, 1), min_size=2, max_size=16), seed=st.integers(0, 99))
+@given(bits=st.lists(st.integers(0, 1), min_size=3, max_size=16), seed=st.integers(0, 99))
 def test_permuting_a_group_permutes_its_advantages(name: str, bits: list[int], seed: int) -> None:
     rewards = torch.tensor([bits], dtype=torch.float64)
     order = torch.randperm(len(bits), generator=torch.Generator().manual_seed(seed))
@@ -115,7 +115,7 @@ def test_the_quantile_is_right_continuous_on_graded_rewards() -> None:
 @pytest.mark.parametrize("name", BINARY_ONLY)
 def test_graded_rewards_are_refused_where_they_mean_nothing(name: str) -> None:
     with pytest.raises(ValueError, match="neither 0 nor 1"):
-        ALL[name](torch.tensor([[0.5, 1.0]]))
+        ALL[name](torch.tensor([[0.5, 1.0, 0.0]]))
 
 
 @pytest.mark.parametrize(
@@ -133,5 +133,5 @@ def test_graded_rewards_are_refused_where_they_mean_nothing(name: str) -> None:
 def test_bad_parameters(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigError, match=r"algo\.advantage\."):
         make()
-    with pytest.raises(ValueError, match="k=4 is larger than"):
-        PassAtK(4)(group(1, 2))
+    with pytest.raises(ValueError, match="k=4: must be below"):
+        PassAtK(4)(group(1, 4))

@@ -10,8 +10,9 @@ from torch import Tensor
 from asym_lightning.algorithms import PPOClip
 from asym_lightning.algorithms.losses import LossInputs
 from asym_lightning.algorithms.modulation import EntropyAdvantage
-from asym_lightning.algorithms.surrogates import CISPO, GSPO, SAPO, Reinforce
+from asym_lightning.algorithms.surrogates import CISPO, GSPO, SAPO, Ratio, Reinforce
 from asym_lightning.types import ConfigError
+from tests.helpers import tokens
 
 OLD = torch.tensor([-1.0, -2.0, -0.5, -3.0, -1.5], dtype=torch.float64)
 STEP = torch.tensor([0.5, -0.5, 0.1, 2.0, -0.1], dtype=torch.float64)
@@ -44,6 +45,7 @@ FORMULAS: dict[str, tuple[Callable[[LossInputs], object], Callable[[Tensor, Tens
     "reinforce": (Reinforce(), lambda logp, rho, a: -a * logp),
     "cispo": (CISPO(0.8, 1.2), lambda logp, rho, a: -min(max(float(rho.detach()), 0.8), 1.2) * a * logp),
     "cispo_cap": (CISPO(0.0, 5.0), lambda logp, rho, a: -min(float(rho.detach()), 5.0) * a * logp),
+    "ratio": (Ratio(), lambda logp, rho, a: -a * rho),
     "sapo": (SAPO(), lambda logp, rho, a: -a * 4 / (1.0 if a > 0 else 1.05) / (1 + (-(1.0 if a > 0 else 1.05) * (rho - 1)).exp())),
 }
 
@@ -75,14 +77,14 @@ def test_gspo_clips_whole_rollouts() -> None:
     assert diagnostics["clip/high"].tolist() == [1, 1, 1, 0, 0] and not diagnostics["clip/low"].any()
 
 
-@pytest.mark.parametrize("loss", [Reinforce(), CISPO(0.8, 1.2), SAPO(), GSPO(), PPOClip()])
+@pytest.mark.parametrize("loss", [Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO(), PPOClip()])
 def test_on_policy_every_loss_has_the_gradient_of_reinforce(loss: Callable[[LossInputs], object]) -> None:
     torch.testing.assert_close(run(loss, torch.zeros(5, dtype=torch.float64))[1], -ADVANTAGES)
 
 
 def test_no_tokens_at_all() -> None:
     nothing = torch.zeros(0)
-    for loss in (Reinforce(), CISPO(0.8, 1.2), SAPO(), GSPO()):
+    for loss in (Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO()):
         assert loss(LossInputs(nothing, nothing, nothing, torch.zeros(0, dtype=torch.long))).per_token.shape == (0,)
 
 
@@ -103,7 +105,6 @@ def test_bad_parameters() -> None:
 
 
 def test_entropy_advantage_by_hand() -> None:
-    got = EntropyAdvantage(0.4, 2.0).shape_advantages(
-        torch.tensor([1.0, 1.0, -1.0, -1.0, 0.0]), torch.zeros(5), torch.tensor([0.5, 3.0, 0.5, 3.0, 3.0])
-    )
+    advantages, entropy = torch.tensor([1.0, 1.0, -1.0, -1.0, 0.0]), torch.tensor([0.5, 3.0, 0.5, 3.0, 3.0])
+    got = EntropyAdvantage(0.4, 2.0).shape_advantages(tokens(advantages=advantages, entropy=entropy))
     torch.testing.assert_close(got, torch.tensor([1.2, 1.5, -0.8, -0.5, 0.0]))

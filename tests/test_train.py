@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.test_engine import FAMILIES
 
 SMALL = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=8")
+EIGHT = ("rollout.group_size=8", "policy.prompts_per_mini_batch=4")
 SAME = ["reward/mean", "entropy/policy", "entropy/positive", "length/mean", "solved/mixed", "loss/policy", "optimizer/grad_norm"]
 
 
@@ -31,7 +32,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train(folder: Path, *overrides: str, status: int = 0) -> str:
     """Run ``train.py`` in ``folder``; its output."""
-    command = [sys.executable, "train.py", *overrides, *SMALL, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+    flags, rest = [o for o in overrides if o.startswith("-")], [o for o in overrides if not o.startswith("-")]
+    command = [sys.executable, "train.py", *flags, *SMALL, *rest, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
@@ -55,14 +57,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder / "policy").state_dict()
 
 
-def test_every_method_trains_two_iterations(policy: str, tmp_path: Path) -> None:
+def test_every_method_trains_three_iterations(policy: str, tmp_path: Path) -> None:
     names = sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
-    train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=2")
+    train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", *EIGHT)
     folders = {summary(path.parent)["algorithm"]: path.parent for path in tmp_path.glob("*/summary.json")}
     assert sorted(folders) == names
     for name, folder in folders.items():
         got = summary(folder)
-        assert got["status"] == "done" and got["iterations"] == 2 and got["logprob_gap_max"] < 1e-4, name
+        assert got["status"] == "done" and got["iterations"] == 3 and got["logprob_gap_max"] < 1e-4, name
         assert got["reward"]["last"] > 0, "the policy must solve something for this test to say anything"
         table = metrics(folder)
         assert (table["optimizer/grad_norm"] > 0).all() and (table["loss/policy"].abs() > 0).any(), name
@@ -70,6 +72,30 @@ def test_every_method_trains_two_iterations(policy: str, tmp_path: Path) -> None
         assert list((folder / "tensorboard").glob("events*")) and (folder / "checkpoints" / "last.ckpt").is_file()
     first = [rollouts(folder).query("iteration == 0").completion.tolist() for folder in folders.values()]
     assert all(completions == first[0] for completions in first), "two runs that differ in algo= start from the same rollouts"
+
+
+def test_methods_that_look_beyond_a_rank_do_the_same_on_two_processes(policy: str, tmp_path: Path) -> None:
+    names = ["asymgrpo_adaptive", "aepo", "clip_cov", "dapo", "grpo_kl", "reinforce_pp", "siren", "top_entropy"]
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        train(folder, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", f"trainer.devices={devices}", *EIGHT)
+    one, two = ({summary(p.parent)["algorithm"]: p.parent for p in (tmp_path / d).glob("*/summary.json")} for d in "12")
+    assert sorted(one) == sorted(two) == sorted(names)
+    for name in names:
+        if name == "dapo":  # each rank keeps its own groups
+            assert metrics(two[name])["dynamic/batches"].max() > 1 and summary(two[name])["status"] == "done"
+            continue
+        steered = [c for c in metrics(one[name]) if c.startswith(("steer/", "kl/", "resample/"))]
+        pd.testing.assert_frame_equal(metrics(one[name])[SAME + steered], metrics(two[name])[SAME + steered], rtol=1e-3, obj=name)
+
+
+def test_dynamic_sampling_learns_from_groups_with_a_signal(policy: str, tmp_path: Path) -> None:
+    train(tmp_path, "algo=dapo", policy, "trainer.max_epochs=3", "rollout.prompts_per_iteration=4", "rollout.group_size=8")
+    table = metrics(tmp_path)
+    groups = rollouts(tmp_path).groupby(["iteration", "problem"]).reward
+    assert len(groups) == 12
+    assert (groups.nunique() > 1).mean() == pytest.approx(1 - table["dynamic/filled"].mean())
+    assert table["dynamic/batches"].max() > 1 and (table["dynamic/wasted_tokens"] > 0).any()
 
 
 def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """One optimizer step is the same however it is cut into micro-batches and spread over processes."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +11,23 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from asym_lightning.algorithms import Algorithm, EntropyBonus, PPOClip, SequenceMeanTokenMean, SequenceSumOverConstant, TokenMean
+from asym_lightning.algorithms import (
+    Algorithm,
+    EntropyBonus,
+    GroupStandardized,
+    PPOClip,
+    RolloutRules,
+    SequenceMeanTokenMean,
+    SequenceSumOverConstant,
+    TokenMean,
+)
+from asym_lightning.algorithms.adaptive import AdaptiveBetaFamily
+from asym_lightning.algorithms.batchwise import AGRAE, Whitened
+from asym_lightning.algorithms.modulation import AdaptiveEntropyBonus
+from asym_lightning.algorithms.reference import ReferenceKL
+from asym_lightning.algorithms.rules import Resample
+from asym_lightning.algorithms.selective import SIREN, ClipCov, KLCov, TopEntropy
+from asym_lightning.algorithms.surrogates import GSPO, Ratio
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.policy import EngineMismatchError, OptimizerSettings, PolicyModule
 from asym_lightning.types import Problem, RolloutGroup
@@ -25,13 +43,20 @@ class GivenRollouts(Callback):
         self.groups, self.folder, self.steps = groups, folder, 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.datamodule.put(self.groups[trainer.global_rank :: trainer.world_size])  # type: ignore[attr-defined]
+        rank, world = trainer.global_rank, trainer.world_size
+        more = random_groups(4, 4, VOCABULARY, seed=1)[rank::world] if pl_module.algorithm.rules.resample else []
+        trainer.datamodule.put(self.groups[rank::world], more)  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if trainer.global_rank == 0:
             grads = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
             torch.save(grads, self.folder / f"{self.steps}.pt")
         self.steps += 1
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if torch.distributed.is_initialized():  # left alone, gloo's threads now and then abort the exit of a spawned process
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
 
 
 class NoTask:
@@ -51,7 +76,7 @@ def gradients(
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=True, **shape))  # type: ignore[arg-type]
     method: Algorithm = algorithm(**parts)
     policy = PolicyModule(model, method, OptimizerSettings(1e-3, max_grad_norm=1e9), 1.0, limit)
-    data = RolloutDataModule(NoTask(), None, 8, 8 // mini_batches, budget, seed=0)  # type: ignore[arg-type]
+    data = RolloutDataModule(NoTask(), None, 8, 8 // mini_batches, budget, seed=0, rules=method.rules, max_tokens=8)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -101,6 +126,64 @@ def test_first_off_policy_step_is_the_on_policy_step(tmp_path: Path) -> None:
     one = gradients(tmp_path / "clip", 10_000, mini_batches=2, loss=PPOClip())
     wide = gradients(tmp_path / "wide", 10_000, mini_batches=2, loss=PPOClip(clip_low=0.9, clip_high=9.0))
     assert_same(one[:1], wide[:1])
+
+
+WHOLE_BATCH: dict[str, dict[str, Any]] = {
+    "whitened": {"advantage": Whitened()},
+    "a_grae": {"advantage": AGRAE(), "equal_scale": True},
+    "clip_cov": {"modulation": [ClipCov(0.3, 0.0, 1e3)]},
+    "kl_cov": {"modulation": [KLCov(1.0, 0.2)], "loss": Ratio()},
+    "top_entropy": {"modulation": [TopEntropy(0.3)]},
+    "siren": {"modulation": [SIREN(0.5)]},
+    "kl_in_loss": {"modulation": [ReferenceKL(0.5)]},
+    "kl_in_reward": {"advantage": GroupStandardized(), "modulation": [ReferenceKL(0.5, "k1", "reward")]},
+    "masked": {"rules": RolloutRules(mask_truncated=True, overlong_share=0.5), "advantage": GroupStandardized()},
+    "gspo": {"loss": GSPO(), "aggregation": SequenceMeanTokenMean()},
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_BATCH)
+def test_statistics_are_those_of_the_whole_mini_batch(name: str, tmp_path: Path) -> None:
+    """Two updates, so that the ratio, the anchor and the distance to the reference matter in the second."""
+    parts = WHOLE_BATCH[name]
+    whole = gradients(tmp_path / "1", 10_000, mini_batches=2, **copy.deepcopy(parts))
+    assert_same(gradients(tmp_path / "7", 40, mini_batches=2, **copy.deepcopy(parts)), whole)
+    without = gradients(tmp_path / "0", 10_000, mini_batches=2)
+    assert any((a - b).norm() > 1e-4 * b.norm() for a, b in zip(whole[1].values(), without[1].values(), strict=True)), "it does nothing"
+    if name in ("whitened", "clip_cov", "siren", "kl_in_reward", "masked"):
+        assert_same(gradients(tmp_path / "2", 45, devices=2, mini_batches=2, **copy.deepcopy(parts)), whole)
+
+
+def test_steered_parts_see_the_whole_mini_batch(tmp_path: Path) -> None:
+    seen = []
+    for devices, budget in ((1, 10_000), (1, 40)):
+        bonus = AdaptiveEntropyBonus(target=100.0, rate=0.1, largest=1.0)
+        asymmetric = AdaptiveBetaFamily(rate=0.5)
+        gradients(tmp_path / f"{devices}-{budget}", budget, devices, 2, modulation=[bonus], advantage=asymmetric)
+        assert bonus.coef == pytest.approx(0.2)
+        seen.append(asymmetric.state_dict())
+    assert seen[0] == pytest.approx(seen[1], rel=1e-5) and seen[0]["beta_pos"] != 0.5
+
+
+def test_right_rollouts_of_another_temperature_are_learned_from(tmp_path: Path) -> None:
+    resample = Resample(share=0.5, coef=0.7)
+    parts: dict[str, Any] = {"rules": RolloutRules(resample=resample)}
+    with_more = gradients(tmp_path / "1", 10_000, **parts)
+    assert_same(gradients(tmp_path / "7", 30, **parts), with_more)
+    assert_same(gradients(tmp_path / "2", 45, devices=2, **parts), with_more)
+    plain = gradients(tmp_path / "0", 10_000)
+    off = gradients(tmp_path / "off", 10_000, rules=RolloutRules(resample=Resample(share=0.5, coef=0.0)))
+    assert_same(off, plain)
+    assert any((a - b).norm() > 1e-4 * b.norm() for a, b in zip(with_more[0].values(), plain[0].values(), strict=True))
+
+
+def test_no_reference_model_in_memory_unless_the_kl_is_on() -> None:
+    def held(**parts: Any) -> int:
+        model = torch.nn.Linear(2, 2)
+        model.config = SimpleNamespace()  # type: ignore[assignment]
+        return len(PolicyModule(model, algorithm(**parts), OptimizerSettings(1e-3), 1.0, 1.0)._reference)
+
+    assert held() == 0 and held(modulation=[ReferenceKL()]) == 1
 
 
 @pytest.mark.parametrize("mini_batches", [1, 2])

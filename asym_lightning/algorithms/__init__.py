@@ -1,13 +1,20 @@
 """An algorithm is a choice of small parts: an advantage, a policy loss with its aggregation, and entropy modulations."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from asym_lightning.algorithms.advantages import Advantage, BetaFamily, GroupStandardized, MeanCentered
 from asym_lightning.algorithms.aggregation import Aggregation, SequenceMeanTokenMean, SequenceSumOverConstant, TokenMean
 from asym_lightning.algorithms.losses import LossInputs, LossOutput, PolicyLoss, PPOClip
 from asym_lightning.algorithms.modulation import EntropyBonus, Modulation
+from asym_lightning.algorithms.rules import RolloutRules
+from asym_lightning.algorithms.steering import Steered
+from asym_lightning.algorithms.tokens import Tokens
 from asym_lightning.types import ConfigError
 
 __all__ = [
@@ -23,19 +30,23 @@ __all__ = [
     "Modulation",
     "PPOClip",
     "PolicyLoss",
+    "RolloutRules",
     "SequenceMeanTokenMean",
     "SequenceSumOverConstant",
     "TokenMean",
+    "Tokens",
 ]
 
 
 @dataclass
 class Algorithm:
     """What ``algo`` in the config becomes. ``modulation`` may be given as name -> modulation, which merges well in YAML;
-    it is kept as a tuple in that order.
+    it is kept as a tuple in that order. ``rules`` say which rollouts are learned from. ``equal_scale`` multiplies all advantages of
+    a mini-batch by one number, so that their mean magnitude is that of GRPO (ddof 1, eps 1e-6) on the same rewards: a control that
+    tells a shape from a learning rate.
 
     Raises:
-        ConfigError: an entry of ``modulation`` is not a Modulation.
+        ConfigError: an entry of ``modulation`` is not a Modulation, or two of them want another nucleus.
     """
 
     name: str
@@ -43,6 +54,8 @@ class Algorithm:
     loss: PolicyLoss
     aggregation: Aggregation
     modulation: Iterable[Modulation] | Mapping[Any, Modulation] = ()
+    rules: RolloutRules = field(default_factory=RolloutRules)
+    equal_scale: bool = False
 
     def __post_init__(self) -> None:
         given = self.modulation
@@ -51,3 +64,24 @@ class Algorithm:
             if not isinstance(entry, Modulation):
                 raise ConfigError(f"algo.modulation.{key}={entry}: must be a modulation (a mapping with _target_, see conf/modulation)")
         self.modulation: tuple[Modulation, ...] = tuple(named.values())
+        if len({m.nucleus for m in self.modulation} - {None}) > 1:
+            raise ConfigError("algo.modulation: all that use top_p must use the same")
+
+    @property
+    def nucleus(self) -> float | None:
+        """The top-p of the nucleus entropy that a modulation needs."""
+        return next((m.nucleus for m in self.modulation if m.nucleus is not None), None)
+
+    @property
+    def steered(self) -> list[Steered]:
+        """The parts that may carry state from step to step."""
+        return [part for part in (self.advantage, *self.modulation, self.rules.resample) if isinstance(part, Steered)]
+
+    def advantages(self, rewards: Float[Tensor, "groups G"], lengths: Int[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        """Advantages of a whole mini-batch, scaled if asked for."""
+        uses_lengths = getattr(self.advantage, "uses_lengths", False)
+        advantages = self.advantage(rewards, lengths=lengths) if uses_lengths else self.advantage(rewards)  # type: ignore[call-arg]
+        if not self.equal_scale:
+            return advantages
+        own, grpo = advantages.abs().mean(), GroupStandardized()(rewards).abs().mean()
+        return torch.where(own > 0, advantages * (grpo / own), advantages)

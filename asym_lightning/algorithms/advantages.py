@@ -1,4 +1,7 @@
-"""Advantage estimators: rewards [groups, G] in, advantages [groups, G] out. Pure and group-local, so no rank needs another."""
+"""Advantage estimators: rewards [groups, G] in, advantages [groups, G] out.
+
+The rewards given are those of the whole mini-batch, of all ranks, so an estimator may look beyond the group (batchwise.py).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -12,7 +15,8 @@ from asym_lightning.types import ConfigError
 
 
 class Advantage(Protocol):
-    """What an estimator is. ``needs_group`` is True where G >= 2 is required."""
+    """What an estimator is. ``needs_group`` is True where G >= 2 is required. One with ``uses_lengths`` is also given
+    ``lengths=`` [groups, G], the rollouts' lengths in tokens."""
 
     needs_group: ClassVar[bool]
 
@@ -158,11 +162,11 @@ def successes(rewards: Float[Tensor, "groups G"], threshold: float | None = None
     return rewards == 1
 
 
-def checked(rewards: Tensor) -> Float[Tensor, "groups G"]:
-    """The rewards as floats. Raises ValueError unless they are [groups, G >= 2] and finite."""
+def checked(rewards: Tensor, smallest_group: int = 2) -> Float[Tensor, "groups G"]:
+    """The rewards as floats. Raises ValueError unless they are [groups, G >= smallest_group] and finite."""
     if rewards.ndim != 2:
         raise ValueError(f"rewards have shape {list(rewards.shape)}: must be [groups, G]")
-    if rewards.shape[1] < 2:
+    if rewards.shape[1] < smallest_group:
         raise ValueError(f"rollout.group_size={rewards.shape[1]}: a group estimator needs at least 2 rollouts of each prompt")
     if not rewards.isfinite().all():
         raise ValueError("a reward is nan or infinite: every completion needs a finite reward")

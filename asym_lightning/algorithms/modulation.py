@@ -9,27 +9,41 @@ from jaxtyping import Float
 from torch import Tensor
 
 from asym_lightning.algorithms import checks
+from asym_lightning.algorithms.steering import Observation, Steered
+from asym_lightning.algorithms.tokens import Tokens
 
 
-class Modulation:
-    """Base class: every hook does nothing. ``needs_entropy_grad`` says whether ``loss_term`` differentiates the entropy."""
+class Modulation(Steered):
+    """Base class: every hook does nothing.
+
+    ``needs_entropy_grad``: ``loss_term`` differentiates an entropy. ``needs_batch``: ``prepare`` is called before the first backward
+    pass of a mini-batch with the tokens of all its micro-batches and all ranks; costs a forward pass where there are several
+    micro-batches. ``nucleus``: the top-p of ``nucleus_entropy``, None where that is not needed. ``needs_reference``: the initial
+    policy is kept and scores every rollout.
+    """
 
     needs_entropy_grad: ClassVar[bool] = False
+    needs_batch: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    nucleus: float | None = None
 
-    def shape_advantages(self, advantages: Float[Tensor, "n"], logp: Float[Tensor, "n"], entropy: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """New advantages of the tokens. Must carry no gradient: detach what is computed from ``logp`` or ``entropy``."""
-        return advantages
+    def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        """One number per token of the whole mini-batch, given back as ``tokens.plan``. Tokens carry no gradient here and come in the
+        same order for any number of ranks and micro-batches; ``generator`` is seeded alike on every rank."""
+        raise NotImplementedError
 
-    def loss_term(self, logp: Float[Tensor, "n"], entropy: Float[Tensor, "n"]) -> Float[Tensor, "n"] | None:
-        """Added per token to the policy loss, with the same weights; None adds nothing."""
+    def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        """New advantages of the tokens. Tokens carry no gradient here."""
+        return tokens.advantages
+
+    def reward_term(self, engine_logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]) -> Float[Tensor, "n"] | None:
+        """Added, summed over a rollout's tokens, to its reward before the advantage is taken; None adds nothing. ``engine_logp`` is
+        what the token was sampled with."""
         return None
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs (a coefficient that is steered, say)."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+    def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"] | None:
+        """Added per token to the policy loss, with the same weights; None adds nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -49,8 +63,8 @@ class EntropyBonus(Modulation):
     def __post_init__(self) -> None:
         checks.number("algo.modulation.entropy_bonus.coef", self.coef, 0)
 
-    def loss_term(self, logp: Float[Tensor, "n"], entropy: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        return -self.coef * entropy
+    def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        return -self.coef * tokens.entropy
 
 
 @dataclass(frozen=True)
@@ -71,5 +85,46 @@ class EntropyAdvantage(Modulation):
         checks.number("algo.modulation.entropy_advantage.alpha", self.alpha, 0)
         checks.number("algo.modulation.entropy_advantage.kappa", self.kappa, 1, open_low=True)
 
-    def shape_advantages(self, advantages: Float[Tensor, "n"], logp: Float[Tensor, "n"], entropy: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        return advantages + torch.minimum(self.alpha * entropy, advantages.abs() / self.kappa)
+    def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        return tokens.advantages + torch.minimum(self.alpha * tokens.entropy, tokens.advantages.abs() / self.kappa)
+
+
+class AdaptiveEntropyBonus(Modulation):
+    """An entropy bonus whose coefficient is steered toward a target entropy, and which acts below the target only.
+
+    After each step with the token-mean entropy H of its rollouts: coef += rate if H < target, else coef -= rate, kept within
+    [0, largest]; the next step's loss gets -coef H_t if H < target, nothing otherwise.
+
+    Source: Skywork-OR1, arXiv 2505.22312 (target .2, rate 1e-4, largest 5e-3). There H is the current step's; here the step
+    before's, which needs no second pass over the batch. At p = 0 and p = 1: acts all the same, it does not look at rewards.
+
+    Raises:
+        ConfigError: target, rate or largest < 0, or start outside [0, largest].
+    """
+
+    needs_entropy_grad: ClassVar[bool] = True
+    observes: ClassVar[bool] = True
+
+    def __init__(self, target: float = 0.2, rate: float = 1e-4, largest: float = 5e-3, start: float = 0.0):
+        key = "algo.modulation.adaptive_entropy"
+        for name, value in {"target": target, "rate": rate, "largest": largest}.items():
+            checks.number(f"{key}.{name}", value, 0)
+        checks.number(f"{key}.start", start, 0, largest)
+        self.target, self.rate, self.largest, self.coef = target, rate, largest, start
+        self.below = True
+
+    def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        return -(self.coef if self.below else 0.0) * tokens.entropy
+
+    def observe(self, seen: Observation) -> None:
+        self.below = seen.entropy < self.target
+        self.coef = min(max(self.coef + (self.rate if self.below else -self.rate), 0.0), self.largest)
+
+    def metrics(self) -> dict[str, float]:
+        return {"steer/entropy_coef": self.coef}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"coef": self.coef, "below": self.below}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.coef, self.below = state["coef"], state["below"]

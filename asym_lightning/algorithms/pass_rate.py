@@ -98,11 +98,12 @@ class PassAtK:
 
         A_pos = (1 - R) / (s + eps),    A_neg = (1 - R - C(M-1,k-1)/C(N-1,k-1)) / (s + eps)
 
-    Source: arXiv 2508.10751 (analytical form). At R = 0 (p = 0) and R = 1 (no subset without a right rollout, p = 1 among them): 0.
+    Source: arXiv 2508.10751 (analytical form). At R = 0 (p = 0) and R = 1 (no subset without a right rollout, p = 1 among them): 0;
+    at k = G that is every group, so k must be smaller.
 
     Raises:
         ConfigError: k < 1, or eps < 0.
-        ValueError: rewards are not [groups, G >= 2], not finite, neither 0 nor 1, or G < k.
+        ValueError: rewards are not [groups, G >= 2], not finite, neither 0 nor 1, or G <= k.
     """
 
     k: int
@@ -116,8 +117,8 @@ class PassAtK:
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)
         size = rewards.shape[-1]
-        if size < self.k:
-            raise ValueError(f"algo.advantage.k={self.k} is larger than rollout.group_size={size}")
+        if size <= self.k:
+            raise ValueError(f"algo.advantage.k={self.k}: must be below rollout.group_size={size}, else no group has a signal")
         success = successes(rewards)
         table = torch.tensor([self._pair(wrong, size) for wrong in range(size + 1)], dtype=rewards.dtype, device=rewards.device)
         positive, negative = table[size - success.sum(-1, keepdim=True)].unbind(-1)

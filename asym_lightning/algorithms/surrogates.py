@@ -21,6 +21,14 @@ class Reinforce:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """L = -A rho: the surrogate without a clip. Source: arXiv 1707.06347 eq. 6; KL-Cov's policy loss. A = 0 gives 0."""
+
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        return LossOutput(-inputs.advantages * inputs.ratio)
+
+
+@dataclass(frozen=True)
 class CISPO:
     """L = -sg(clip(rho, low, high)) A logp: the importance weight is clipped, and no token loses its gradient.
 

@@ -66,6 +66,10 @@ def _section(name: str, config: Any, parts: dict[str, str]) -> str:
     pieces = {key: algo[key] for key in ("advantage", "loss", "aggregation")} | {
         f"modulation.{k}": v for k, v in algo["modulation"].items()
     }
+    if algo["rules"].get("resample"):
+        pieces["rules.resample"] = algo["rules"].pop("resample")
+    if any(v for k, v in algo["rules"].items() if k != "_target_"):
+        pieces["rules"] = algo["rules"]
     for key, piece in pieces.items():
         title = piece["_target_"].rpartition(".")[2]
         settings = ", ".join(f"{k} {v}" for k, v in piece.items() if not k.startswith("_"))

@@ -29,6 +29,29 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     _measure_covariance(groups, meter)
 
 
+def measure_dynamic_sampling(drawn: Sequence[RolloutGroup], want: int, batches: int, meter: Meter) -> None:
+    """``dynamic/batches`` generation batches an iteration took; of all groups generated the shares dropped because none or all were
+    right and left over (``dynamic/{none,all,surplus}``); of the groups learned from the share that has no signal after all
+    (``dynamic/filled``); share of the generated tokens that is not learned from (``dynamic/wasted_tokens``)."""
+    equal = np.array([len(set(group.rewards)) == 1 for group in drawn])
+    solved = np.array([group.verdicts[0].kind is Kind.CORRECT for group in drawn])
+    tokens = np.array([sum(len(c.token_ids) for c in group.completions) for group in drawn])
+    signal = int((~equal).sum())
+    used = tokens[~equal][:want].sum() + tokens[equal][: max(0, want - signal)].sum()
+    meter.mean("dynamic/batches", batches, 1)
+    meter.mean("dynamic/none", (equal & ~solved).sum(), len(drawn))
+    meter.mean("dynamic/all", (equal & solved).sum(), len(drawn))
+    meter.mean("dynamic/surplus", max(0, signal - want), len(drawn))
+    meter.mean("dynamic/filled", max(0, want - signal), want)
+    meter.mean("dynamic/wasted_tokens", tokens.sum() - used, tokens.sum())
+
+
+def measure_resampled(groups: Sequence[RolloutGroup], meter: Meter) -> None:
+    """``resample/reward``: mean reward of the rollouts drawn at another temperature."""
+    rewards = [reward for group in groups for reward in group.rewards]
+    meter.mean("resample/reward", sum(rewards), len(rewards))
+
+
 def _measure_covariance(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     """``covariance/p_{lower edge}``: mean over the mixed groups of an accuracy bin of Cov(length-normalised log-prob, +1 or -1)
     over the rollouts of a group, 2p(1-p)(mean of the right - mean of the wrong); AsymGRPO (arXiv 2604.04894)."""

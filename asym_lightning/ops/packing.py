@@ -51,12 +51,13 @@ def pack(sequences: Sequence[tuple[int, Sequence[int], Completion]]) -> PackedBa
     )
 
 
-def micro_batches(groups: Sequence[RolloutGroup], budget: int) -> list[PackedBatch]:
-    """Pack every rollout of ``groups`` under ``budget`` tokens a micro-batch; row = group * G + member."""
+def micro_batches(groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool]) -> list[PackedBatch]:
+    """Pack the rollouts of ``groups`` that are ``learned`` from under ``budget`` tokens a micro-batch; row = group * G + member."""
     sequences = [
         (g * len(group.completions) + i, group.prompt.token_ids, completion)
         for g, group in enumerate(groups)
         for i, completion in enumerate(group.completions)
+        if learned[g * len(group.completions) + i]
     ]
     bins = first_fit_decreasing([len(p) + len(c.token_ids) for _, p, c in sequences], budget)
     return [pack([sequences[i] for i in sorted(chosen)]) for chosen in bins]

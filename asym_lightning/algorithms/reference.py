@@ -1,0 +1,52 @@
+"""Keeping close to the policy that training started from."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+from asym_lightning.algorithms.modulation import Modulation
+from asym_lightning.algorithms.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class ReferenceKL(Modulation):
+    """An estimate of KL(policy || reference) per token, times coef; the reference is the policy before the first update.
+
+    With d = logp - reference_logp: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d (Schulman, "Approximating KL divergence", 2020).
+    ``where="loss"`` adds it to the loss (GRPO, arXiv 2402.03300 eq. 4: k3, .001 to .04). Only k2 has there the gradient of the KL;
+    k1's is 0 in expectation. ``where="reward"`` takes the sum over a rollout from its reward, before the advantage, d then being the
+    sampling engine's log-prob minus the reference's: rewards become graded. At p = 0 and p = 1: acts all the same.
+    While it is off no reference model exists.
+
+    Raises:
+        ConfigError: coef < 0, or an unknown estimator or place.
+    """
+
+    coef: float = 0.001
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    where: Literal["loss", "reward"] = "loss"
+    needs_reference: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.modulation.reference_kl.coef", self.coef, 0)
+        checks.one_of("algo.modulation.reference_kl.estimator", self.estimator, ("k1", "k2", "k3"))
+        checks.one_of("algo.modulation.reference_kl.where", self.where, ("loss", "reward"))
+
+    def estimate(self, logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The chosen estimate (nats), per token."""
+        d = logp - reference_logp
+        if self.estimator == "k1":
+            return d
+        return d.square() / 2 if self.estimator == "k2" else (-d).clamp(max=20.0).exp() - 1 + d
+
+    def reward_term(self, engine_logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]) -> Float[Tensor, "n"] | None:
+        return -self.coef * self.estimate(engine_logp, reference_logp) if self.where == "reward" else None
+
+    def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"] | None:
+        if self.where == "reward":
+            return None
+        assert tokens.reference_logp is not None
+        return self.coef * self.estimate(tokens.logp, tokens.reference_logp)

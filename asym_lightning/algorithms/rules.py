@@ -1,0 +1,85 @@
+"""Rules for the rollouts that a method learns from: which groups, which rewards, which temperature."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+from asym_lightning.algorithms.steering import Observation, Steered
+
+
+class Resample(Steered):
+    """AEPO: part of the prompts is sampled again at another temperature, and their right rollouts are learned from by REINFORCE.
+
+    The temperature is ``high`` while the last step's token-mean entropy is below ``target``, else ``low``: learning from hot samples
+    raises entropy, from cold ones lowers it. Added to the loss: coef times the aggregation of -logp over the right re-sampled rollouts,
+    normalised by their own count, log-probs at the rollout temperature; no ratio.
+
+    Source: arXiv 2510.08141 (target .5, temperatures 1.2 and .8). The authors' script re-samples 60 rollouts a step and advises as few
+    as control the entropy; ``share`` (of the prompts) and ``coef`` are our choice. At p = 0: adds nothing.
+
+    Raises:
+        ConfigError: share outside (0, 1], a temperature or target <= 0, low > high, or coef < 0.
+    """
+
+    observes: ClassVar[bool] = True
+
+    def __init__(self, target: float = 0.5, high: float = 1.2, low: float = 0.8, share: float = 0.125, coef: float = 1.0):
+        checks.number("algo.rules.resample.target", target, 0, open_low=True)
+        checks.number("algo.rules.resample.low", low, 0, open_low=True)
+        checks.number("algo.rules.resample.high", high, low)
+        checks.number("algo.rules.resample.share", share, 0, 1, open_low=True)
+        checks.number("algo.rules.resample.coef", coef, 0)
+        self.target, self.high, self.low, self.share, self.coef = target, high, low, share, coef
+        self.temperature = high
+
+    def observe(self, seen: Observation) -> None:
+        self.temperature = self.high if seen.entropy < self.target else self.low
+
+    def metrics(self) -> dict[str, float]:
+        return {"steer/resample_temperature": self.temperature}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.temperature = state["temperature"]
+
+
+@dataclass(frozen=True)
+class RolloutRules:
+    """Rollout-side parts of a recipe; the defaults change nothing.
+
+    Args:
+        dynamic_sampling: DAPO (arXiv 2503.14476 section 3.2; 10 in its recipe): groups whose rewards are all equal are dropped and
+            others generated in their place, in at most this many generation batches; what is then missing is filled with dropped
+            groups. 0 turns it off.
+        overlong_share: DAPO's soft overlong punishment (eq. 13): within this last share of the token limit a rollout's reward falls
+            linearly by up to 1 (.2 in its recipe: 4096 of 20480). Rewards become graded. 0 turns it off.
+        mask_truncated: rollouts cut off at the limit take part in their group's statistics but not in the loss.
+        resample: see :class:`Resample`.
+
+    Raises:
+        ConfigError: a negative or broken number.
+    """
+
+    dynamic_sampling: int = 0
+    overlong_share: float = 0.0
+    mask_truncated: bool = False
+    resample: Resample | None = None
+
+    def __post_init__(self) -> None:
+        if self.dynamic_sampling != 0:
+            checks.positive_int("algo.rules.dynamic_sampling", self.dynamic_sampling)
+        checks.number("algo.rules.overlong_share", self.overlong_share, 0, 1)
+
+    def penalty(self, lengths: Int[Tensor, "groups G"], max_tokens: int) -> Float[Tensor, "groups G"]:
+        """What is added to the rewards: -clip((length - (max_tokens - buffer)) / buffer, 0, 1), buffer = share * max_tokens."""
+        if not self.overlong_share:
+            return torch.zeros(lengths.shape)
+        buffer = self.overlong_share * max_tokens
+        return -((lengths - (max_tokens - buffer)) / buffer).clamp(0, 1)

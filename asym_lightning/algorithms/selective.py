@@ -1,0 +1,171 @@
+"""Modulations that act on a few tokens, chosen by their entropy or covariance within the whole mini-batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from asym_lightning.algorithms import checks
+from asym_lightning.algorithms.modulation import Modulation
+from asym_lightning.algorithms.tokens import Tokens
+
+
+def covariance(tokens: Tokens) -> Float[Tensor, "n"]:
+    """Each token's part in Cov(log-prob, advantage): (logp - mean logp)(A - mean A), means over all the tokens given."""
+    return (tokens.logp - tokens.logp.mean()) * (tokens.advantages - tokens.advantages.mean())
+
+
+@dataclass(frozen=True)
+class ClipCov(Modulation):
+    """Drops the policy loss of a few random tokens whose covariance is high, max(1, floor(ratio N)) of those in (low, high).
+
+    Source: arXiv 2505.22617 section 4.2 (ratio 2e-4, covariance in (1, 5)); at least one token as in the released code. Dropped tokens
+    still count in the aggregation. At p = 0 and p = 1: tokens with A = 0 have a covariance too where the batch's mean A is not 0, and
+    dropping them changes nothing.
+
+    Raises:
+        ConfigError: ratio outside (0, 1], or high <= low.
+    """
+
+    ratio: float = 2e-4
+    low: float = 1.0
+    high: float = 5.0
+    needs_batch: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.modulation.clip_cov.ratio", self.ratio, 0, 1, open_low=True)
+        checks.number("algo.modulation.clip_cov.low", self.low, float("-inf"))
+        checks.number("algo.modulation.clip_cov.high", self.high, self.low, open_low=True)
+
+    def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        part = covariance(tokens)
+        candidates = ((part > self.low) & (part < self.high)).nonzero()[:, 0]
+        order = torch.randperm(len(candidates), generator=generator)[: max(1, int(self.ratio * len(part)))]
+        kept = torch.ones_like(part)
+        kept[candidates[order.to(part.device)]] = 0
+        return kept
+
+    def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        assert tokens.plan is not None
+        return tokens.advantages * tokens.plan
+
+
+@dataclass(frozen=True)
+class KLCov(Modulation):
+    """Adds coef |logp - old_logp| to the loss of the max(1, floor(ratio N)) tokens of the highest covariance.
+
+    Source: arXiv 2505.22617 section 4.3 (coef 1, ratio .002 for 7B and .0002 for 32B; .1 is verl's coef), used with the unclipped
+    ratio (conf/loss/ratio.yaml). Its gradient is 0 where logp = old_logp: on-policy, and in the first of several mini-batches,
+    it does nothing, in every implementation. At p = 0 and p = 1: as for other tokens.
+
+    Raises:
+        ConfigError: coef < 0, or ratio outside (0, 1].
+    """
+
+    coef: float = 1.0
+    ratio: float = 0.002
+    needs_batch: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.modulation.kl_cov.coef", self.coef, 0)
+        checks.number("algo.modulation.kl_cov.ratio", self.ratio, 0, 1, open_low=True)
+
+    def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        return _largest(covariance(tokens), self.ratio)
+
+    def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        assert tokens.plan is not None
+        return self.coef * tokens.plan * (tokens.logp - tokens.old_logp).abs()
+
+
+@dataclass(frozen=True)
+class TopEntropy(Modulation):
+    """Keeps the policy loss of the ``share`` of the mini-batch's tokens with the highest entropy, at least one; the others get A = 0.
+
+    Source: "80/20", arXiv 2506.01939 eq. 5 (share .2); the tokens left out still count in the aggregation, as printed there.
+
+    Raises:
+        ConfigError: share outside (0, 1].
+    """
+
+    share: float = 0.2
+    needs_batch: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("algo.modulation.top_entropy.share", self.share, 0, 1, open_low=True)
+
+    def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        return _largest(tokens.entropy, self.share)
+
+    def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        assert tokens.plan is not None
+        return tokens.advantages * tokens.plan
+
+
+class SIREN(Modulation):
+    """Adds coef (H - anchor)^2 to the loss, H the mean entropy of the tokens that matter, anchor what it was at the first step.
+
+    The entropy of a token is that within its nucleus of probability ``top_p``, renormalised; the tokens that matter are those at or
+    above the ``quantile`` of it among their rollout's (linear interpolation); the mean is taken with the aggregation's weights.
+    Per token the term is linearised, 2 coef (H - anchor) H_t / (weight of the tokens that matter): the gradient is that of the square.
+
+    Source: arXiv 2509.25133 (top_p .8, quantile .8, coef .005). At p = 0 and p = 1: acts all the same, it does not look at rewards.
+
+    Raises:
+        ConfigError: coef < 0, top_p outside (0, 1] or quantile outside [0, 1].
+    """
+
+    needs_entropy_grad: ClassVar[bool] = True
+    needs_batch: ClassVar[bool] = True
+
+    def __init__(self, coef: float = 0.005, top_p: float = 0.8, quantile: float = 0.8):
+        checks.number("algo.modulation.siren.coef", coef, 0)
+        checks.number("algo.modulation.siren.top_p", top_p, 0, 1, open_low=True)
+        checks.number("algo.modulation.siren.quantile", quantile, 0, 1)
+        self.coef, self.nucleus, self.quantile = coef, top_p, quantile
+        self.anchor: float | None = None
+        self.mean = float("nan")
+
+    def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        assert tokens.nucleus_entropy is not None
+        mask = _at_or_above_quantile(tokens.nucleus_entropy, tokens.rows, self.quantile)
+        weight = tokens.weights[mask].sum()
+        if not mask.any():
+            return torch.zeros_like(tokens.weights)
+        self.mean = float((tokens.weights * tokens.nucleus_entropy)[mask].sum() / weight)
+        self.anchor = self.mean if self.anchor is None else self.anchor
+        return mask.to(weight.dtype) * (2 * self.coef * (self.mean - self.anchor) / weight)
+
+    def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        assert tokens.plan is not None and tokens.nucleus_entropy is not None
+        return tokens.plan * tokens.nucleus_entropy
+
+    def metrics(self) -> dict[str, float]:
+        return {} if self.anchor is None else {"steer/siren_entropy": self.mean, "steer/siren_anchor": self.anchor}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"anchor": self.anchor}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.anchor = state["anchor"]
+
+
+def _largest(values: Float[Tensor, "n"], share: float) -> Float[Tensor, "n"]:
+    """1 on the max(1, floor(share n)) largest, 0 elsewhere; of equal ones the earlier."""
+    chosen = values.argsort(descending=True, stable=True)[: max(1, int(share * len(values) + 1e-9))]
+    return torch.zeros_like(values).index_fill_(0, chosen, 1)
+
+
+def _at_or_above_quantile(values: Float[Tensor, "n"], rows: Int[Tensor, "n"], quantile: float) -> Bool[Tensor, "n"]:
+    """Which values are among the n - ceil(quantile (n - 1)) largest of the n of their rollout."""
+    order = values.argsort(stable=True)
+    order = order[rows[order].argsort(stable=True)]  # by rollout, within it by value
+    _, inverse, counts = rows.unique(return_inverse=True, return_counts=True)
+    first = counts.cumsum(0) - counts
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    rank = rank - first[inverse]
+    return rank >= (quantile * (counts[inverse] - 1) - 1e-9).ceil()
