@@ -89,20 +89,27 @@ class RolloutDataModule(LightningDataModule):
             result.append((i, self.encode(problem)))
         return result
 
+    def first_of_each_mini_batch(self, numbered: Sequence[tuple[int, Prompt]], share: float) -> list[list[tuple[int, Prompt]]]:
+        """Of this rank's prompts of an iteration, by mini-batch, those among the first ``share`` (at least one) of all ranks' prompts."""
+        size, whole = len(numbered) // self.mini_batches_per_iteration, self.prompts_per_iteration // self.mini_batches_per_iteration
+        most = max(1, round(share * whole))
+        parts = [numbered[i : i + size] for i in range(0, len(numbered), size)]
+        return [[(number, prompt) for number, prompt in part if number % whole < most] for part in parts]
+
     def state_dict(self) -> dict[str, Any]:
         return {"spare": self.spare}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.spare = state["spare"]
 
-    def put(self, groups: Sequence[RolloutGroup], resampled: Sequence[RolloutGroup] = ()) -> None:
-        """Take this rank's groups of the iteration and make its mini-batches of them; the right rollouts of ``resampled`` go along."""
-        parts = self.mini_batches_per_iteration
-        size = len(groups) // parts
+    def put(self, groups: Sequence[RolloutGroup], resampled: Sequence[Sequence[RolloutGroup]] = ()) -> None:
+        """Take this rank's groups of the iteration and make its mini-batches of them; the right rollouts of ``resampled``, given by
+        mini-batch, go along."""
+        size = len(groups) // self.mini_batches_per_iteration
         self.mini_batches = [self._mini_batch(groups[i : i + size]) for i in range(0, len(groups), size)]
         self._equalize(self.mini_batches)
         if self.rules.resample is not None:
-            further = [self._mini_batch(resampled[i::parts], only_right=True) for i in range(parts)]
+            further = [self._mini_batch(part, only_right=True) for part in resampled]
             self._equalize(further)
             for batch, more in zip(self.mini_batches, further, strict=True):
                 batch.resampled = more

@@ -149,9 +149,8 @@ class Run:
         sampling = Sampling(r.group_size, r.max_tokens, r.temperature, stop_ids(self.config, tokenizer))
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
         given = {"rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed}}
-        return {
-            name: instantiate(c, **given.get(name, {}), _convert_="object") for name, c in self.config.callbacks.items() if c is not None
-        }
+        made = {name: c for name, c in self.config.callbacks.items() if c is not None}
+        return {name: instantiate(c, **given.get(name, {}), _convert_="object") for name, c in made.items()}
 
     def fit(self) -> float:
         """Train, write the summary whatever happens, show what was learned."""

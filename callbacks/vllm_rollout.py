@@ -53,11 +53,13 @@ class VLLMRollout(Callback):
         drawn = self._draw(numbered, self.sampling, "train")
         measure_groups(drawn, pl_module.meter)
         self.groups = self._refill(drawn, rules.dynamic_sampling, trainer, pl_module.meter) if rules.dynamic_sampling else drawn
-        resampled: list[RolloutGroup] = []
+        resampled: list[list[RolloutGroup]] = []
         if rules.resample is not None:
-            part = numbered[: max(1, round(rules.resample.share * len(numbered)))]
-            resampled = self._draw(part, replace(self.sampling, temperature=rules.resample.temperature), "resample")
-            measure_resampled(resampled, pl_module.meter)
+            parts = data.first_of_each_mini_batch(numbered, rules.resample.share)
+            sampling = replace(self.sampling, temperature=rules.resample.temperature)
+            drawn = self._draw([one for part in parts for one in part], sampling, "resample")
+            measure_resampled(drawn, pl_module.meter)
+            resampled = [[drawn.pop(0) for _ in part] for part in parts]
         for name, seconds in self._seconds.items():
             pl_module.meter.mean(f"time/{name}", seconds, 1)
         pl_module.meter.mean("throughput/generated_tokens", self._tokens * trainer.world_size, 1)
@@ -66,6 +68,8 @@ class VLLMRollout(Callback):
     def _draw(self, numbered: Sequence[tuple[int, Prompt]], sampling: Sampling, purpose: str) -> list[RolloutGroup]:
         """Generate and verify a group for each numbered prompt."""
         prompts = [prompt for _, prompt in numbered]
+        if not prompts:
+            return []
         with self._timed("generate"):
             drawn = self.sample(prompts, sampling, [sampling_seed(self.seed, purpose, number) for number, _ in numbered])
         self._tokens += sum(len(c.token_ids) for completions in drawn for c in completions)

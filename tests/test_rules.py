@@ -34,7 +34,9 @@ def data(rules: RolloutRules, mini_batches: int = 1, max_tokens: int = 10) -> Ro
     return RolloutDataModule(Task(), None, 2 * mini_batches, 2, 100, 0, rules, max_tokens)  # type: ignore[arg-type]
 
 
-def put(rules: RolloutRules, groups: Sequence[RolloutGroup], resampled: Sequence[RolloutGroup] = (), **sizes: int) -> list[MiniBatch]:
+def put(
+    rules: RolloutRules, groups: Sequence[RolloutGroup], resampled: Sequence[Sequence[RolloutGroup]] = (), **sizes: int
+) -> list[MiniBatch]:
     module = data(rules, **sizes)
     module.put(groups, resampled)
     return module.mini_batches
@@ -59,12 +61,21 @@ def test_truncated_rollouts_count_for_their_group_but_not_in_the_loss() -> None:
 
 def test_only_right_rollouts_of_the_second_sampling_are_kept() -> None:
     rules = RolloutRules(resample=Resample())
-    one, two = put(rules, [group([1, 0])] * 4, [group([0, 1], 3), group([1, 1], 5), group([0, 0])], mini_batches=2)
+    one, two = put(rules, [group([1, 0])] * 4, [[group([0, 1], 3), group([0, 0])], [group([1, 1], 5)]], mini_batches=2)
     assert one.resampled is not None and two.resampled is not None
     assert (one.resampled.token_count, one.resampled.rollout_count) == (3, 1)
     assert (two.resampled.token_count, two.resampled.rollout_count) == (10, 2)
     assert torch.cat([m.rows for m in one.resampled.micro_batches]).tolist() == [1] * 3
     assert put(RolloutRules(), [group([1, 0])] * 2)[0].resampled is None
+
+
+def test_the_prompts_sampled_again_are_the_same_for_any_number_of_ranks() -> None:
+    module = RolloutDataModule(Task(), None, 16, 8, 100, 0)  # type: ignore[arg-type]
+    chosen = {}
+    for world in (1, 2, 4):
+        parts = [module.first_of_each_mini_batch(module.prompts(3, rank, world), 0.25) for rank in range(world)]
+        chosen[world] = [sorted(number for part in parts for number, _ in part[m]) for m in range(2)]
+    assert chosen[1] == chosen[2] == chosen[4] == [[48, 49], [56, 57]]
 
 
 def test_the_temperature_is_high_below_the_target_and_low_above() -> None:

@@ -44,7 +44,7 @@ class GivenRollouts(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rank, world = trainer.global_rank, trainer.world_size
-        more = random_groups(4, 4, VOCABULARY, seed=1)[rank::world] if pl_module.algorithm.rules.resample else []
+        more = [random_groups(4, 4, VOCABULARY, seed=1)[rank::world]] if pl_module.algorithm.rules.resample else []
         trainer.datamodule.put(self.groups[rank::world], more)  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
