@@ -30,10 +30,15 @@ def entry(config_name: str, target: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     arguments = get_args_parser().parse_args()
     module, function = target.split(":")
+    own = Path(arguments.config_dir).resolve() if arguments.config_dir else None
+    if own is not None:
+        if not own.is_dir():
+            _refuse(f"--config-dir {arguments.config_dir}: there is no such folder")
+        sys.path.insert(0, str(own))  # a user's methods lie beside their YAML files
     shown = arguments.help or arguments.cfg or arguments.info or arguments.hydra_help
     try:
         if not shown and "LOCAL_RANK" not in os.environ:
-            _preflight(config_name, arguments.overrides, arguments.multirun)
+            _preflight(config_name, arguments.overrides, arguments.multirun, own)
 
         @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
         def main(config: DictConfig) -> Any:
@@ -41,7 +46,7 @@ def entry(config_name: str, target: str) -> None:
 
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_readable(error))
+        _refuse(_readable(error, own))
     except ValueError as error:
         if type(error).__name__ != "ConfigError":
             raise
@@ -52,12 +57,13 @@ def entry(config_name: str, target: str) -> None:
         sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)  # Lightning exits with 1
 
 
-def _preflight(config_name: str, overrides: list[str], multirun: bool) -> None:
+def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None) -> None:
     """Check the config of every job before the first of them starts."""
     parser = OverridesParser.create()
     jobs = BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0] if multirun else [overrides]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        configs = [compose(config_name, job, return_hydra_config=True) for job in jobs]
+        search = [f"hydra.searchpath=[file://{own}]"] if own else []
+        configs = [compose(config_name, [*search, *job], return_hydra_config=True) for job in jobs]
     for config in configs:
         _check_missing(config)
         if not multirun:
@@ -85,7 +91,7 @@ def _refuse(message: str) -> None:
     sys.exit(2)
 
 
-def _readable(error: BaseException) -> str:
+def _readable(error: BaseException, own: Path | None = None) -> str:
     """Hydra's message in one line, with the nearest name where one was not found."""
     text = str(error)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
@@ -96,7 +102,7 @@ def _readable(error: BaseException) -> str:
     option = re.search(r"Could not find '([^']+)'", text)
     if option:
         group, _, name = option.group(1).rpartition("/")
-        known = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+        known = sorted(path.stem for folder in (config_dir(), own) if folder for path in (folder / group).glob("*.yaml"))
         near = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"; did you mean {group}={near[0]}?" if near else ""
         return f"unknown {group} '{name}'{hint} Known: {', '.join(known)}"

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,25 @@ def test_methods_that_look_beyond_a_rank_do_the_same_on_two_processes(policy: st
         pd.testing.assert_frame_equal(
             metrics(one[name])[SAME + steered], metrics(two[name])[SAME + steered], rtol=1e-3, atol=1e-6, obj=name
         )
+
+
+def readme_example(folder: Path) -> None:
+    """Write the function and the YAML file of README's "Add a method" to ``folder``."""
+    code, config = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "README.md").read_text().split("## Add a method")[1], re.DOTALL)[:2]
+    (folder / "algo").mkdir()
+    (folder / "my_methods.py").write_text(textwrap.dedent(code))
+    (folder / "algo" / "leave_one_out.yaml").write_text(textwrap.dedent(config))
+
+
+def test_the_method_of_the_readme_runs_from_a_folder_of_its_own(policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    readme_example(mine)
+    command = [sys.executable, "train.py", "--config-dir", str(mine), policy, *SMALL, *EIGHT, "trainer.max_epochs=2", "trainer.devices=2"]
+    subprocess.run([*command, "algo=leave_one_out", f"hydra.run.dir={tmp_path / 'own'}"], cwd=ROOT, check=True, timeout=200)
+    subprocess.run([*command, "algo=rloo", f"hydra.run.dir={tmp_path / 'rloo'}"], cwd=ROOT, check=True, timeout=200)
+    assert summary(tmp_path / "own")["algorithm"] == "leave_one_out"
+    pd.testing.assert_frame_equal(metrics(tmp_path / "own")[SAME], metrics(tmp_path / "rloo")[SAME], rtol=1e-4, atol=1e-6)
 
 
 def test_dynamic_sampling_learns_from_groups_with_a_signal(policy: str, tmp_path: Path) -> None:
