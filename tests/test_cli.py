@@ -143,7 +143,7 @@ def test_the_command_itself(tmp_path: Path) -> None:
         )
 
     shown = run("--help")
-    assert shown.returncode == 0 and "algo: asymgrpo" in shown.stdout and "group_size: 8" in shown.stdout
+    assert shown.returncode == 0 and "name: asymgrpo" in shown.stdout and "group_size: 8" in shown.stdout
     bad = run("algo.advantage.beta_neg=-0.4")
     assert bad.returncode == 2 and bad.stderr.strip() == "error: algo.advantage.beta_neg=-0.4: must be a finite number >= 0"
     (tmp_path / "old").mkdir()
