@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ Made by `python -m asym_lightning.analysis.shapes` from `conf/algo/` and the doc
 
 ![A_pos and A_neg against the group's accuracy](images/shapes.png)
 
-The advantages are of one group of G = {GROUP} rollouts with binary rewards: right / wrong. A dash: there is no such rollout at this p."""
+The advantages are of one group of G = {GROUP} rollouts with binary rewards: right / wrong. A dash: there is no such rollout at this p.
+Methods that look at the whole batch (`reinforce_pp`, `reinforce_pp_baseline`, `a_grae`, `fade`) are given this one group as their batch."""
 
 
 def methods() -> dict[str, Any]:
@@ -79,9 +81,12 @@ def _section(name: str, config: Any, parts: dict[str, str]) -> str:
 
 
 def _documentation(target: str) -> str:
-    """The docstring of a part, its indented formulas as code; what it raises stays in the source."""
+    """The docstring of a part, its indented formulas as code, its arguments as a list; what it raises stays in the source."""
     text = inspect.cleandoc(get_object(target).__doc__).split("\nRaises:")[0].strip().replace("``", "`")
-    return re.sub(r"(?m)(?:^ {4}.*\n?)+", lambda found: f"```\n{inspect.cleandoc(found.group()).rstrip()}\n```\n", text)
+    text, _, arguments = re.sub(r":class:`(\w+)`", r"`\1`", text).partition("\nArgs:\n")
+    items = re.findall(r"(?ms)^ {4}(\w[^:\n]*): (.*?)(?=^ {4}\w|\Z)", arguments)
+    text = re.sub(r"(?m)(?:^ {4}.*\n?)+", lambda found: f"```\n{inspect.cleandoc(found.group()).rstrip()}\n```\n", text)
+    return "\n".join([text, *(f"- `{name}`: {' '.join(what.split())}" for name, what in items)])
 
 
 def draw(target: Path) -> None:
@@ -95,15 +100,21 @@ def draw(target: Path) -> None:
         key = str([[None if v is None else round(v, 6) for v in pair] for pair in values])
         curves.setdefault(key, []).append(name)
         shapes[key] = values
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(12, 9), layout="constrained")
     axis_p = [right / GROUP for right in range(GROUP + 1)]
     for i, (key, names) in enumerate(curves.items()):
-        style = {"color": plt.get_cmap("tab20")(i % 20), "marker": "os^vD"[i % 5], "markersize": 4, "label": ", ".join(names)}
+        style = {
+            "color": plt.get_cmap("tab20")(i % 20),
+            "marker": "os^vD"[i % 5],
+            "markersize": 4,
+        label = textwrap.fill(", ".join(names), 75)
+        style = {"color": plt.get_cmap("tab20")(i % 20), "marker": "os^vDPX"[i % 7], "markersize": 4, "label": label}
+        }
         for side, axis in enumerate(axes):
             axis.plot(axis_p, [float("nan") if pair[side] is None else pair[side] for pair in shapes[key]], **style)
     for axis, title in zip(axes, ("right rollouts: A_pos(p)", "wrong rollouts: A_neg(p)"), strict=True):
         axis.set(title=title, xlabel=f"accuracy p of the group (G = {GROUP})", yscale="symlog")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=2)
     figure.savefig(target, dpi=110)
 
 
