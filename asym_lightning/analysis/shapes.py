@@ -103,13 +103,8 @@ def draw(target: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(12, 9), layout="constrained")
     axis_p = [right / GROUP for right in range(GROUP + 1)]
     for i, (key, names) in enumerate(curves.items()):
-        style = {
-            "color": plt.get_cmap("tab20")(i % 20),
-            "marker": "os^vD"[i % 5],
-            "markersize": 4,
         label = textwrap.fill(", ".join(names), 75)
         style = {"color": plt.get_cmap("tab20")(i % 20), "marker": "os^vDPX"[i % 7], "markersize": 4, "label": label}
-        }
         for side, axis in enumerate(axes):
             axis.plot(axis_p, [float("nan") if pair[side] is None else pair[side] for pair in shapes[key]], **style)
     for axis, title in zip(axes, ("right rollouts: A_pos(p)", "wrong rollouts: A_neg(p)"), strict=True):
