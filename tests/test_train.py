@@ -133,13 +133,16 @@ def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(policy: str, tmp_path: Path) -> None:
-    common = (policy, "algo=grpo", "policy.prompts_per_mini_batch=4")
+    steered = ("algo=asymgrpo_adaptive", "modulation@algo.modulation=adaptive_entropy", "algo.modulation.adaptive_entropy.target=9")
+    common = (policy, *steered, "policy.prompts_per_mini_batch=4")
     train(tmp_path / "whole", *common, "trainer.max_epochs=4")
     train(tmp_path / "half", *common, "trainer.max_epochs=2")
     train(tmp_path / "rest", *common, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}")
     whole = metrics(tmp_path / "whole")
     both = pd.concat([metrics(tmp_path / "half"), metrics(tmp_path / "rest")])
-    pd.testing.assert_frame_equal(whole[SAME], both[SAME])
+    columns = [*SAME, *(name for name in whole if name.startswith("steer/"))]
+    assert len(columns) == len(SAME) + 3 and whole["steer/entropy_coef"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(whole[columns], both[columns])
     want, got = weights(tmp_path / "whole"), weights(tmp_path / "rest")
     assert all(torch.equal(want[name], got[name]) for name in want)
 
