@@ -80,6 +80,8 @@ def test_fade_by_hand() -> None:
     hard = torch.zeros(1, 16, dtype=torch.float64)
     hard[0, 0] = 1
     torch.testing.assert_close(FADE()(hard)[0, :2], torch.tensor([0.823975, -0.054932], dtype=torch.float64), rtol=1e-4, atol=1e-6)
+    # G = 2 at p = 1/2: a = 1.5, .5^1.5 and -.5^.5 .5
+    torch.testing.assert_close(FADE()(rows([1, 0])), rows([0.353553, -0.353553]), rtol=1e-5, atol=1e-6)
     assert not FADE()(rows([1, 1], [0, 0])).any() and not FADE()(rows([0, 0])).any()
 
 

@@ -59,6 +59,27 @@ def test_by_hand(name: str) -> None:
         torch.testing.assert_close(single.double(), want, rtol=1e-4, atol=1e-5)
 
 
+# G = 2 at p = 1/2 (pass_at_k with k = 1, where it is GRPO), and G = 16 at p = 1/4
+SMALL_AND_LARGE = {
+    "rloo": ((1, -1), (0.8, -4 / 15)),
+    "qae": ((2, 0), (4 / sqrt(3), 0)),
+    "psr": ((1, 0), (1, 0)),
+    "nsr": ((0, -1), (0, -1)),
+    "w_reinforce": ((0.1, -1), (0.1, -1)),
+    "maxrl": ((1, -1), (3, -1)),
+    "f_grpo": ((0.5, -0.5), (sqrt(0.75) * 0.75 / sqrt(0.2), -sqrt(0.75) * 0.25 / sqrt(0.2))),  # sample variances 1/2 and 1/5
+    "pass_at_k": ((1, -1), (0.55 / sqrt(0.45 * 0.55), (0.55 - 11 / 15) / sqrt(0.45 * 0.55))),  # C(12,2)/C(16,2) = 66/120
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_groups_of_two_and_of_sixteen_by_hand(name: str) -> None:
+    for right, size, (positive, negative) in zip((1, 4), (2, 16), SMALL_AND_LARGE[name], strict=True):
+        advantage = PassAtK(1) if name == "pass_at_k" and size == 2 else ALL[name]
+        want = torch.tensor([[positive] * right + [negative] * (size - right)], dtype=torch.float64)
+        torch.testing.assert_close(advantage(group(right, size)), want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_groups_without_a_contrast(name: str) -> None:
     constant = {"psr": (1.0, 0.0), "nsr": (0.0, -1.0), "w_reinforce": (0.1, -1.0)}
