@@ -136,10 +136,10 @@ class PolicyModule(LightningModule):
         advantages = self._advantages(batch)
         ready, planned = self._prepare(batch, advantages.flatten())
         further = batch.resampled.micro_batches if batch.resampled is not None else []
-        gaps, entropies = [], torch.zeros(3, 2, dtype=torch.float64, device=self.device)
+        gaps = []
         for i, micro in enumerate(batch.micro_batches):
             scores = ready[i] if ready else self.score(micro, self._entropy_grad)
-            loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i], entropies)
+            loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i])
             if micro.old_logp is None:
                 micro.old_logp = scores.logp.detach()
                 gaps.append((micro.old_logp - micro.engine_logp).abs())
@@ -157,7 +157,7 @@ class PolicyModule(LightningModule):
         self._count(batch, advantages)
         optimizer.step()
         self.lr_schedulers().step()  # type: ignore[union-attr]
-        self._steer(entropies)
+        self._steer(batch)
         self.meter.mean("time/learn", time.perf_counter() - start, 1 / self.trainer.num_training_batches)
 
     def _advantages(self, batch: MiniBatch) -> Float[Tensor, "groups G"]:
@@ -184,9 +184,7 @@ class PolicyModule(LightningModule):
         own = advantages[micro.rows].to(scores.logp.dtype)
         return Tokens(scores.logp, old, scores.entropy, own, micro.rows, weights, scores.nucleus_entropy, micro.reference_logp)
 
-    def _loss(
-        self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor, scores: Scores, planned: list[Tensor | None], entropies: Tensor
-    ) -> Tensor:
+    def _loss(self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor, scores: Scores, planned: list[Tensor | None]) -> Tensor:
         tokens = self._tokens(micro, batch, advantages, scores)
         terms = []
         for modulation, plan in zip(self.algorithm.modulation, planned, strict=True):
@@ -197,7 +195,12 @@ class PolicyModule(LightningModule):
         policy_loss = (out.per_token * tokens.weights).sum()
         extra = sum(((term * tokens.weights).sum() for term in terms if term is not None), start=policy_loss.new_zeros(()))
         empty = (tokens.logp.sum() + tokens.entropy.sum()) * 0 if not tokens.logp.numel() else 0.0
-        self._measure(micro, batch, tokens.entropy.detach(), policy_loss, extra, out.diagnostics, entropies)
+        micro.logp, micro.entropy, micro.advantages = tokens.logp.detach(), tokens.entropy.detach(), tokens.advantages
+        share = 1 / (len(batch.micro_batches) * self.trainer.world_size)  # the parts of one mini-batch count as one
+        self.meter.mean("loss/policy", policy_loss, share)
+        self.meter.mean("loss/modulation", extra, share)
+        for name, values in out.diagnostics.items():
+            self.meter.mean(name, values.sum(), values.numel())
         return policy_loss + extra + empty
 
     def _resampled_loss(self, micro: PackedBatch, batch: MiniBatch) -> Tensor:
@@ -208,37 +211,18 @@ class PolicyModule(LightningModule):
         weights = self.algorithm.aggregation.weights(batch.lengths[micro.rows], batch.token_count, batch.rollout_count)
         return -rules.resample.coef * (logp * weights).sum() + logp.sum() * 0
 
-    def _steer(self, entropies: Tensor) -> None:
+    def _steer(self, batch: MiniBatch) -> None:
         """Tell the parts that adapt what this step saw."""
         for part in self.algorithm.steered:
             for name, value in part.metrics().items():
                 self.meter.mean(name, value, 1)
         if any(part.observes for part in self.algorithm.steered):
-            totals, counts = over_ranks(entropies, "sum").unbind(1)
+            entropy, right = batch.tokens("entropy").double(), batch.right.flatten()[batch.tokens("rows")]
+            masks = torch.stack([torch.ones_like(right), right, ~right]).double()
+            totals, counts = over_ranks(torch.stack([masks @ entropy, masks.sum(1)]), "sum")
             seen = Observation(*(totals / counts).tolist())
             for part in self.algorithm.steered:
                 part.observe(seen)
-
-    def _measure(
-        self,
-        micro: PackedBatch,
-        batch: MiniBatch,
-        entropy: Tensor,
-        policy_loss: Tensor,
-        extra: Tensor,
-        diagnostics: dict[str, Tensor],
-        entropies: Tensor,
-    ) -> None:
-        right = batch.right.flatten()[micro.rows]
-        for i, (name, mask) in enumerate({"policy": torch.ones_like(right), "positive": right, "negative": ~right}.items()):
-            total, count = entropy[mask].sum(), mask.sum()
-            self.meter.mean(f"entropy/{name}", total, count)
-            entropies[i] += torch.stack([total.double(), count.double()])
-        share = 1 / (len(batch.micro_batches) * self.trainer.world_size)  # the parts of one mini-batch count as one
-        self.meter.mean("loss/policy", policy_loss, share)
-        self.meter.mean("loss/modulation", extra, share)
-        for name, values in diagnostics.items():
-            self.meter.mean(name, values.sum(), values.numel())
 
     def _count(self, batch: MiniBatch, advantages: Tensor) -> None:
         groups = advantages.shape[0]

@@ -18,6 +18,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.seed import seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -148,16 +149,26 @@ class Run:
         r = self.config.rollout
         sampling = Sampling(r.group_size, r.max_tokens, r.temperature, stop_ids(self.config, tokenizer))
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
-        given = {"rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed}}
+        given: dict[str, dict[str, Any]] = {
+            "rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed},
+            "board": {"hyperparameters": self._hyperparameters()},
+        }
         made = {name: c for name, c in self.config.callbacks.items() if c is not None}
         return {name: instantiate(c, **given.get(name, {}), _convert_="object") for name, c in made.items()}
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """What sets a run apart, by dotted key: machinery such as loggers and class paths left out."""
+        tree: Any = OmegaConf.to_container(self.config, resolve=True)
+        parts = {key: tree[key] for key in ("algo", "policy", "task", "rollout", "trainer", "seed")}
+        return {key: value for key, value in flat(parts).items() if not key.rpartition(".")[2].startswith("_")}
 
     def fit(self) -> float:
         """Train, write the summary whatever happens, show what was learned."""
         if self.trainer.is_global_zero:
             OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
             for logger in self.loggers:
-                logger.log_hyperparams(flat(OmegaConf.to_container(self.config, resolve=True)))
+                if not isinstance(logger, TensorBoardLogger):  # there, callbacks/board.py does at the end
+                    logger.log_hyperparams(self._hyperparameters())
         status = "failed"
         try:
             self.trainer.fit(self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=True)

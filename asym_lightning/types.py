@@ -86,6 +86,8 @@ class PackedBatch:
     ``input_ids`` and ``position_ids`` hold all S tokens (positions restart at 0 in each sequence). The N completion tokens
     are addressed by ``predict_at`` (index of the hidden state that predicts the token), ``targets`` (the token) and
     ``rows`` (the rollout within the mini-batch it belongs to). ``engine_logp`` is what the rollout engine reported.
+    ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer step for the diagnostics: what it saw before its update, without
+    gradient, advantages as the modulations left them.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -96,6 +98,9 @@ class PackedBatch:
     engine_logp: Float[Tensor, "n"]
     old_logp: Float[Tensor, "n"] | None = None
     reference_logp: Float[Tensor, "n"] | None = None
+    logp: Float[Tensor, "n"] | None = None
+    entropy: Float[Tensor, "n"] | None = None
+    advantages: Float[Tensor, "n"] | None = None
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -119,3 +124,7 @@ class MiniBatch:
     rollout_count: int = 0
     groups: list[RolloutGroup] = field(default_factory=list)
     resampled: "MiniBatch | None" = None
+
+    def tokens(self, name: str) -> Tensor:
+        """The field ``name`` of all its micro-batches, one behind the other."""
+        return torch.cat([getattr(micro, name) for micro in self.micro_batches])

@@ -67,7 +67,10 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
         assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
     elif group in ("callbacks", "logger"):
         OmegaConf.register_new_resolver("hydra", lambda _: str(tmp_path), replace=True)
-        given: dict[str, Any] = {"rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0}}
+        given: dict[str, Any] = {
+            "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
+            "board": {"hyperparameters": {}},
+        }
         made = [instantiate(c, **given.get(key, {})) for key, c in config[group].items()]
         assert made and all(isinstance(m, Callback | Logger) for m in made)
     else:

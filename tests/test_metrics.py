@@ -42,8 +42,33 @@ def test_rollout_metrics_by_hand() -> None:
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1.0
 
 
+def test_accuracy_pass_at_k_and_lengths_by_hand() -> None:
+    meter = Meter()
+    # accuracies 1/2, 0 and 1; right rollouts are 1, 4 and 1 to 4 tokens long
+    measure_groups([group(RIGHT, WRONG, CUT, RIGHT), group(WRONG, WRONG, WRONG, CUT), group(RIGHT, RIGHT, RIGHT, RIGHT)], meter)
+    got = compute(meter)
+    assert [got[f"accuracy/p_{edge}"] for edge in ("0.00", "0.25", "0.50", "0.75")] == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
+    assert got["train/pass@1"] == pytest.approx(0.5) and got["train/pass@4"] == pytest.approx(2 / 3)
+    assert got["train/pass@2"] == pytest.approx((5 / 6 + 0 + 1) / 3)  # 1 - C(2,2)/C(4,2)
+    assert got["length/correct"] == pytest.approx(15 / 6) and got["length/wrong"] == pytest.approx(15 / 6)
+
+
+def test_diversity_by_hand() -> None:
+    def of(*rows: list[int], verdicts: list[Verdict]) -> RolloutGroup:
+        return RolloutGroup(Prompt(Problem("p", "", ""), (1,)), [Completion(ids, [0.0] * len(ids), "", False) for ids in rows], verdicts)
+
+    other = Verdict(1.0, Kind.CORRECT, "2*1")
+    meter = Meter()
+    # pairs 12 23, 12 24, 12: five, of which 12, 23, 24 differ; the second group has no pair and one right answer twice
+    first = of([1, 2, 3], [1, 2, 4], [1, 2], verdicts=[RIGHT, other, WRONG])
+    measure_groups([first, of([1], [1], [2], verdicts=[RIGHT, RIGHT, CUT])], meter)
+    got = compute(meter)
+    assert got["diversity/distinct_correct"] == 1.5 and got["diversity/distinct_2"] == pytest.approx(3 / 5)
+
+
 def test_evaluation_by_hand() -> None:
     got = evaluation([group(RIGHT, WRONG, WRONG, CUT), group(RIGHT, RIGHT, WRONG, WRONG)])
+    assert got["pass@2"] == pytest.approx(1 / 2 + 5 / 6)
     assert got["problems"] == 2 and got["avg@4"] == 0.75 and got["pass@1"] == 0.75 and got["pass@4"] == 2.0
     assert got["maj@4"] == 1.0  # the first group's majority is wrong; a tie goes to the answer that came first
     assert got["distinct_correct"] == 2.0

@@ -15,15 +15,18 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
+from callbacks.board import CHARTS
 from tests.conftest import ROOT
 from tests.test_engine import FAMILIES
 
 SMALL = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=8")
 EIGHT = ("rollout.group_size=8", "policy.prompts_per_mini_batch=4")
 SAME = ["reward/mean", "entropy/policy", "entropy/positive", "length/mean", "solved/mixed", "loss/policy", "optimizer/grad_norm"]
+ALSO_SAME = ("entropy/", "accuracy/", "train/", "diversity/", "length/", "covariance/", "ledger/", "verify/", "logprob_gain/")
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +136,15 @@ def test_dynamic_sampling_learns_from_groups_with_a_signal(policy: str, tmp_path
 
 
 def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
+    settings = ("trainer.max_epochs=2", "policy.tokens_per_micro_batch=128", "callbacks.ledger.share=1.0", "callbacks.gain.every=1")
     for devices in (1, 2):
-        train(tmp_path / str(devices), policy, "trainer.max_epochs=2", f"trainer.devices={devices}", "policy.tokens_per_micro_batch=128")
+        train(tmp_path / str(devices), policy, f"trainer.devices={devices}", *settings)
     one, two = tmp_path / "1", tmp_path / "2"
     assert len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
     pd.testing.assert_frame_equal(rollouts(one), rollouts(two))
-    pd.testing.assert_frame_equal(metrics(one)[SAME], metrics(two)[SAME], rtol=1e-4)
+    also = [name for name in metrics(one) if name.startswith(ALSO_SAME) and name not in SAME]
+    assert len(also) > 30 and len(rollouts(one).groupby("iteration").tokens.sum()) == 2
+    pd.testing.assert_frame_equal(metrics(one)[SAME + also], metrics(two)[SAME + also], rtol=1e-3, atol=1e-7)
     for name in ("avg@8", "pass@8", "distinct_correct"):
         assert summary(one)["evaluation"]["after"][f"eval/heldout/{name}"] == summary(two)["evaluation"]["after"][f"eval/heldout/{name}"]
 
@@ -151,8 +157,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(policy: str, tmp_path: Path) -> 
     train(tmp_path / "rest", *common, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}")
     whole = metrics(tmp_path / "whole")
     both = pd.concat([metrics(tmp_path / "half"), metrics(tmp_path / "rest")])
-    columns = [*SAME, *(name for name in whole if name.startswith("steer/"))]
-    assert len(columns) == len(SAME) + 3 and whole["steer/entropy_coef"].is_monotonic_increasing
+    columns = [*SAME, *(name for name in whole if name.startswith(("steer/", "ledger/", "entropy/high")))]
+    assert len(columns) == len(SAME) + 3 + 12 and whole["steer/entropy_coef"].is_monotonic_increasing
     pd.testing.assert_frame_equal(whole[columns], both[columns])
     want, got = weights(tmp_path / "whole"), weights(tmp_path / "rest")
     assert all(torch.equal(want[name], got[name]) for name in want)
@@ -232,9 +238,30 @@ def test_real_problems_account_for_every_completion(policy: str, tmp_path: Path)
     assert len(rollouts(tmp_path / "run")) == 2 * 8 * 4
 
 
-def test_the_portable_engine_trains(policy: str, tmp_path: Path) -> None:
-    train(tmp_path, policy, "rollout=transformers", "trainer.max_epochs=2")
+def test_the_portable_engine_trains_and_leaves_something_to_look_at(policy: str, tmp_path: Path) -> None:
+    shown = ("callbacks.completions.every=1", "callbacks.completions.terminal=true", "callbacks.evaluation.every=1")
+    output = train(tmp_path, policy, "rollout=transformers", "trainer.max_epochs=3", *shown)
     assert summary(tmp_path)["status"] == "done" and summary(tmp_path)["logprob_gap_max"] < 1e-4
+    assert "Rollouts of iteration 2" in output and "advantage" in output
+    pages = sorted((tmp_path / "completions").glob("*.html"))
+    assert [page.stem for page in pages] == [f"iteration-{i:06d}" for i in range(3)]
+    first = rollouts(tmp_path).query("iteration == 0")
+    assert pages[0].read_text().count("<tr>") == 2 + 2 * 4  # two prompts with four rollouts each
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert table["eval/heldout/pass@4"].notna().sum() == 4  # before, after one, after two, after the last
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = events.Tags()
+    charts = [tag for category in CHARTS.values() for chart in category.values() for tag in chart]
+    missing = [tag for tag in charts if not any(re.fullmatch(tag, name) for name in tags["scalars"]) and not tag.startswith("steer")]
+    assert not missing, "a chart of the layout has nothing to show"
+    assert len(CHARTS["exploration"]) == 10 and "custom_scalars__config__" in tags["tensors"]
+    text = events.Tensors("rollouts/completions/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text.count("\n") == 1 + 2 * 4 and str(first.problem.iloc[0]).split(">")[0] in "".join(first.problem)
+    assert "accuracy/groups" in tags["histograms"]
+    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"algo.advantage.beta_pos" in session and b"rollout.group_size" in session
+    assert "final/eval/heldout/pass@8" in tags["scalars"] and "last_10/reward/mean" in tags["scalars"]
 
 
 def test_a_broken_cache_is_rebuilt(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""What the rollouts of an iteration say: reward, solved shares, lengths, covariance by accuracy, outcomes of verification."""
+"""What the rollouts of an iteration say: reward, accuracy, pass@k, diversity, lengths, covariance, outcomes of verification."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from asym_lightning.metrics.dynamics import BIN_EDGES
 from asym_lightning.metrics.meter import Meter
+from asym_lightning.metrics.passk import pass_at_k, powers_of_two
 from asym_lightning.types import Kind, RolloutGroup
 
 
@@ -15,18 +17,49 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     lengths = np.array([[len(c.token_ids) for c in group.completions] for group in groups])
     meter.mean("reward/mean", rewards.sum(), rewards.size)
     meter.mean("reward/std", rewards.std(axis=1).sum(), len(groups))
-    correct = np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups]).sum(1)
-    size = rewards.shape[1]
-    meter.mean("solved/none", (correct == 0).sum(), len(groups))
-    meter.mean("solved/all", (correct == size).sum(), len(groups))
-    meter.mean("solved/mixed", ((correct > 0) & (correct < size)).sum(), len(groups))
+    right = np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups])
+    _measure_accuracy(right, meter)
     meter.mean("length/mean", lengths.sum(), lengths.size)
+    meter.mean("length/correct", lengths[right].sum(), right.sum())
+    meter.mean("length/wrong", lengths[~right].sum(), (~right).sum())
     meter.maximum("length/max", torch.from_numpy(lengths))
     meter.mean("length/truncated", sum(c.truncated for g in groups for c in g.completions), lengths.size)
     kinds = [verdict.kind for group in groups for verdict in group.verdicts]
     for kind in Kind:
         meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))
+    _measure_diversity(groups, meter)
     _measure_covariance(groups, meter)
+
+
+def _measure_accuracy(right: np.ndarray, meter: Meter) -> None:
+    """``solved/{none,all,mixed}`` and ``accuracy/p_{edge}``: shares of the prompts; ``train/pass@{k}``: unbiased, for k = 1, 2, 4 ... G."""
+    (count, size), correct = right.shape, right.sum(1)
+    meter.mean("solved/none", (correct == 0).sum(), count)
+    meter.mean("solved/all", (correct == size).sum(), count)
+    meter.mean("solved/mixed", ((correct > 0) & (correct < size)).sum(), count)
+    bins = np.bincount([_bin(c / size) for c in correct], minlength=len(BIN_EDGES))
+    for edge, number in zip(BIN_EDGES, bins, strict=True):
+        meter.mean(f"accuracy/p_{edge:.2f}", number, count)
+    for k in powers_of_two(size):
+        meter.mean(f"train/pass@{k}", sum(pass_at_k(size, int(c), k) for c in correct), count)
+
+
+def _bin(accuracy: float) -> int:
+    return max(i for i, edge in enumerate(BIN_EDGES) if edge <= accuracy)
+
+
+def _measure_diversity(groups: Sequence[RolloutGroup], meter: Meter) -> None:
+    """``diversity/distinct_correct``: different right answers per prompt; ``diversity/distinct_2``: of the pairs of neighbouring tokens
+    in the completions of a prompt, the share that are different ones (prompts without such a pair left out)."""
+    distinct = [len({v.answer for v in group.verdicts if v.kind is Kind.CORRECT}) for group in groups]
+    meter.mean("diversity/distinct_correct", sum(distinct), len(groups))
+    shares = []
+    for group in groups:
+        ids = [np.array(c.token_ids, dtype=np.int64) for c in group.completions]
+        pairs = np.concatenate([(x[:-1] << 32) + x[1:] for x in ids])
+        if len(pairs):
+            shares.append(len(np.unique(pairs)) / len(pairs))
+    meter.mean("diversity/distinct_2", sum(shares), len(shares))
 
 
 def measure_dynamic_sampling(drawn: Sequence[RolloutGroup], want: int, batches: int, meter: Meter) -> None:
@@ -55,14 +88,13 @@ def measure_resampled(groups: Sequence[RolloutGroup], meter: Meter) -> None:
 def _measure_covariance(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     """``covariance/p_{lower edge}``: mean over the mixed groups of an accuracy bin of Cov(length-normalised log-prob, +1 or -1)
     over the rollouts of a group, 2p(1-p)(mean of the right - mean of the wrong); AsymGRPO (arXiv 2604.04894)."""
-    bins = [0.0, 0.25, 0.5, 0.75]
-    found: dict[float, list[float]] = {edge: [] for edge in bins}
+    found: dict[float, list[float]] = {edge: [] for edge in BIN_EDGES}
     for group in groups:
         right = np.array([v.kind is Kind.CORRECT for v in group.verdicts])
         if right.all() or not right.any():
             continue
         logp = np.array([np.mean(c.logprobs) for c in group.completions])
         p = right.mean()
-        found[max(edge for edge in bins if edge <= p)].append(2 * p * (1 - p) * (logp[right].mean() - logp[~right].mean()))
+        found[BIN_EDGES[_bin(p)]].append(2 * p * (1 - p) * (logp[right].mean() - logp[~right].mean()))
     for edge, values in found.items():
         meter.mean(f"covariance/p_{edge:.2f}", sum(values), len(values))

@@ -1,0 +1,75 @@
+"""What TensorBoard shows first: charts that belong together as one, and the run in the hparams tab with its final metrics."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from callbacks.evaluation import HeldoutEvaluation
+from callbacks.record import Recorder
+
+# Category -> chart -> tags (regular expressions); the ten charts of the first category are the ones to look at first.
+CHARTS: dict[str, dict[str, list[str]]] = {
+    "exploration": {
+        "reward": ["reward/mean"],
+        "prompts solved": ["solved/none", "solved/mixed", "solved/all"],
+        "entropy (nats per token)": ["entropy/policy", "entropy/positive", "entropy/negative"],
+        "entropy by accuracy of the group": ["entropy/p_.*"],
+        "pass@k of the training rollouts": ["train/pass@.*"],
+        "pass@k held out": ["eval/.*/pass@.*"],
+        "covariance of log-prob and outcome by accuracy": ["covariance/p_.*"],
+        "gradient mass": ["advantage/mass_positive", "advantage/mass_negative"],
+        "log-prob gain of the update": ["logprob_gain/positive", "logprob_gain/negative"],
+        "entropy ledger (nats per token since the start)": ["ledger/total_.*"],
+    },
+    "health": {
+        "engine against trainer (nats)": ["engine/logprob_gap_mean", "engine/logprob_gap_max"],
+        "clipped tokens": ["clip/.*"],
+        "gradient norm": ["optimizer/grad_norm"],
+        "completion length": ["length/mean", "length/correct", "length/wrong", "length/max"],
+        "what became of completions": ["verify/.*"],
+        "diversity": ["diversity/.*", "entropy/high_share"],
+        "steered values": ["steer/.*"],
+    },
+    "speed": {
+        "seconds": ["time/.*"],
+        "tokens per second": ["throughput/tokens_per_s"],
+    },
+}
+FINAL = ("reward/mean", "entropy/policy", "solved/none")
+
+
+class Board(Callback):
+    """Writes the layout of the custom-scalars tab when training starts, and the hparams tab when it ends, however it ends.
+
+    Args:
+        hyperparameters: the settings that the hparams tab lists, by dotted key.
+    """
+
+    def __init__(self, hyperparameters: dict[str, Any]):
+        self.hyperparameters = hyperparameters
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        layout = {category: {title: ["Multiline", tags] for title, tags in charts.items()} for category, charts in CHARTS.items()}
+        for logger in _boards(trainer):
+            logger.experiment.add_custom_scalars(layout)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_hparams(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._write_hparams(trainer)
+
+    def _write_hparams(self, trainer: Trainer) -> None:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        history = next(c for c in callbacks if isinstance(c, Recorder)).history[-10:]
+        final = {f"last_10/{name}": sum(row[name] for row in history if name in row) / len(history) for name in FINAL} if history else {}
+        for evaluation in (c for c in callbacks if isinstance(c, HeldoutEvaluation)):
+            final |= {f"final/{name}": value for name, value in evaluation.after.items()}
+        for logger in _boards(trainer):
+            logger.log_hyperparams(self.hyperparameters, final)
+
+
+def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers, on the process that writes."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if trainer.is_global_zero else []

@@ -1,0 +1,87 @@
+"""Keeps the entropy ledger: what each update did to entropy, and what the theory says which rollouts did it."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from asym_lightning.metrics.ledger import entry, ledger_sums
+from asym_lightning.ops.packing import pack
+from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.policy import PolicyModule
+from asym_lightning.types import MiniBatch
+
+CHANNELS = ("measured_positive", "measured_negative", "predicted_positive", "predicted_negative")
+
+
+class EntropyLedger(Callback):
+    """Scores a few groups again after each update and writes down, in nats per token,
+
+    - per iteration, summed over its updates: ``ledger/measured_{positive,negative}``, the change of entropy on tokens of right and of
+      wrong rollouts, ``ledger/predicted_{positive,negative}``, what the first-order theory says that they contributed
+      (asym_lightning/metrics/ledger.py), and ``ledger/step_size``, its eta (mean over updates);
+    - since the start: the same four as ``ledger/total_*``; ``ledger/ratio``, all that was predicted over all that was measured; and
+      ``ledger/explained`` = 1 - sum (measured - predicted)^2 / sum measured^2 over the updates, 1 where every prediction was right.
+
+    Args:
+        share: of the groups of a mini-batch, at least one per rank.
+    """
+
+    def __init__(self, share: float = 0.125):
+        self.share = share
+        self._updates: list[Tensor] = []
+        self._totals = dict.fromkeys((*CHANNELS, "squares", "errors"), 0.0)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        groups, size = batch.right.shape
+        inside = self._sampled_tokens(batch, pl_module.seed * 1_000_003 + pl_module.global_step)
+        rows = batch.tokens("rows")[inside]
+        of_group = rows // size
+        rollouts = [(row, batch.groups[row // size]) for row in rows.unique().tolist()]
+        sample = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in rollouts])
+        with trainer.precision_plugin.forward_context():
+            after = pl_module.score(sample.to(pl_module.device))
+        weights = pl_module.algorithm.aggregation.weights(batch.lengths[rows], batch.token_count, batch.rollout_count)
+        logp, entropy, advantages = (batch.tokens(name)[inside] for name in ("logp", "entropy", "advantages"))
+        advantages = advantages * weights * batch.token_count
+        sums = torch.zeros(groups, dtype=advantages.dtype, device=rows.device).index_add(0, of_group, advantages)
+        baseline = (sums / of_group.bincount(minlength=groups).clamp(min=1))[of_group]
+        positive = batch.right.flatten()[rows]
+        self._updates.append(ledger_sums((logp, entropy), (after.logp, after.entropy), advantages, baseline, positive))
+
+    def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
+        """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed."""
+        groups, size = batch.right.shape
+        chosen = torch.randperm(groups, generator=torch.Generator().manual_seed(seed))[: max(1, round(self.share * groups))]
+        rows = batch.tokens("rows")
+        inside = torch.isin(rows // size, chosen.to(rows.device)).nonzero()[:, 0]
+        return inside[rows[inside].argsort(stable=True)]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        entries = [entry(sums) for sums in over_ranks(torch.stack(self._updates), "sum")]
+        self._updates = []
+        totals = self._totals
+        shown = {name: sum(getattr(made, name) for made in entries) for name in CHANNELS}
+        for name, value in list(shown.items()):
+            totals[name] += value
+            shown[f"total_{name}"] = totals[name]
+        totals["squares"] += sum(made.measured**2 for made in entries)
+        totals["errors"] += sum((made.measured - made.predicted) ** 2 for made in entries)
+        shown["step_size"] = sum(made.step_size for made in entries) / len(entries)
+        measured = totals["measured_positive"] + totals["measured_negative"]
+        if measured:
+            shown["ratio"] = (totals["predicted_positive"] + totals["predicted_negative"]) / measured
+        if totals["squares"]:
+            shown["explained"] = 1 - totals["errors"] / totals["squares"]
+        for name, value in shown.items():
+            pl_module.meter.mean(f"ledger/{name}", value, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._totals)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._totals = dict(state_dict)
