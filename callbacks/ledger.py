@@ -1,4 +1,4 @@
-"""Keeps the entropy ledger: what each update did to entropy, and what the theory says which rollouts did it."""
+"""What each update did to the tokens it learned from: the entropy ledger, and the gain in log-probability."""
 
 from typing import Any
 
@@ -24,6 +24,9 @@ class EntropyLedger(Callback):
     - since the start: the same four as ``ledger/total_*``; ``ledger/ratio``, all that was predicted over all that was measured; and
       ``ledger/explained`` = 1 - sum (measured - predicted)^2 / sum measured^2 over the updates, 1 where every prediction was right.
 
+    ``logprob_gain/{positive,negative}``: mean over right and over wrong rollouts of the log-prob per token (nats) after the update minus
+    before it, mean over updates; below 0 on right ones it is lazy likelihood displacement (arXiv 2505.18830).
+
     Args:
         share: of the groups of a mini-batch, at least one per rank.
     """
@@ -40,7 +43,8 @@ class EntropyLedger(Callback):
         inside = self._sampled_tokens(batch, pl_module.seed * 1_000_003 + pl_module.global_step)
         rows = batch.tokens("rows")[inside]
         of_group = rows // size
-        rollouts = [(row, batch.groups[row // size]) for row in rows.unique().tolist()]
+        members = rows.unique()
+        rollouts = [(row, batch.groups[row // size]) for row in members.tolist()]
         sample = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in rollouts])
         with trainer.precision_plugin.forward_context():
             after = pl_module.score(sample.to(pl_module.device))
@@ -51,6 +55,10 @@ class EntropyLedger(Callback):
         baseline = (sums / of_group.bincount(minlength=groups).clamp(min=1))[of_group]
         positive = batch.right.flatten()[rows]
         self._updates.append(ledger_sums((logp, entropy), (after.logp, after.entropy), advantages, baseline, positive))
+        gain = (after.logp - logp).double() / batch.lengths[rows]  # summed over a rollout's tokens: its mean
+        right = batch.right.flatten()[members]
+        pl_module.meter.mean("logprob_gain/positive", gain[positive].sum(), right.sum())
+        pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), (~right).sum())
 
     def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
         """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed."""

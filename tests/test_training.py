@@ -30,7 +30,8 @@ from asym_lightning.algorithms.selective import SIREN, ClipCov, KLCov, TopEntrop
 from asym_lightning.algorithms.surrogates import GSPO, Ratio
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.policy import EngineMismatchError, OptimizerSettings, PolicyModule
-from asym_lightning.types import Problem, RolloutGroup
+from asym_lightning.types import MiniBatch, Problem, RolloutGroup
+from callbacks.ledger import EntropyLedger
 from tests.helpers import algorithm, random_groups
 
 VOCABULARY = 40
@@ -67,7 +68,13 @@ class NoTask:
 
 
 def gradients(
-    folder: Path, budget: int, devices: int = 1, mini_batches: int = 1, limit: float = float("inf"), **parts: Any
+    folder: Path,
+    budget: int,
+    devices: int = 1,
+    mini_batches: int = 1,
+    limit: float = float("inf"),
+    callbacks: Sequence[Callback] = (),
+    **parts: Any,
 ) -> list[dict[str, torch.Tensor]]:
     """Train one iteration on eight fixed groups of four; the gradients of each step before clipping."""
     folder.mkdir()
@@ -82,7 +89,7 @@ def gradients(
         devices=devices,
         strategy="ddp_spawn" if devices > 1 else "auto",
         max_epochs=1,
-        callbacks=[GivenRollouts(random_groups(8, 4, VOCABULARY), folder)],
+        callbacks=[*callbacks, GivenRollouts(random_groups(8, 4, VOCABULARY), folder)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -175,6 +182,44 @@ def test_right_rollouts_of_another_temperature_are_learned_from(tmp_path: Path) 
     off = gradients(tmp_path / "off", 10_000, rules=RolloutRules(resample=Resample(share=0.5, coef=0.0)))
     assert_same(off, plain)
     assert any((a - b).norm() > 1e-4 * b.norm() for a, b in zip(with_more[0].values(), plain[0].values(), strict=True))
+
+
+class Watch(EntropyLedger):
+    """Scores the whole mini-batch again after an update and works out what the ledger must say, rollout by rollout."""
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        after = [pl_module.score(micro) for micro in batch.micro_batches]
+        logp, entropy = torch.cat([s.logp for s in after]), torch.cat([s.entropy for s in after])
+        rows, right = batch.tokens("rows"), batch.right.flatten()
+        moved, change = logp - batch.tokens("logp"), entropy - batch.tokens("entropy")
+        gains = torch.stack([moved[rows == row].mean() for row in range(len(right))])
+        self.want = {
+            "logprob_gain/positive": gains[right].mean(),
+            "logprob_gain/negative": gains[~right].mean(),
+            "ledger/measured_positive": change[right[rows]].sum() / len(rows),
+            "ledger/measured_negative": change[~right[rows]].sum() / len(rows),
+        }
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        super().on_train_epoch_end(trainer, pl_module)
+        self.got = pl_module.meter.compute(lambda tensor, how: tensor, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_the_ledger_measures_what_scoring_everything_again_finds(aggregation: str, tmp_path: Path) -> None:
+    watch = Watch(share=1.0)
+    gradients(tmp_path / "run", 40, aggregation=AGGREGATIONS[aggregation], callbacks=[watch])
+    want = {name: float(value) for name, value in watch.want.items()}
+    assert {name: watch.got[name] for name in want} == pytest.approx(want, rel=1e-3, abs=1e-7)
+    assert min(abs(value) for value in want.values()) > 1e-6
+    assert watch.got["ledger/step_size"] > 0, "log-probs move along the advantages"
+    few = EntropyLedger(share=0.01)
+    gradients(tmp_path / "few", 40, callbacks=[few])
+    assert few.state_dict()["squares"] > 0
 
 
 def test_no_reference_model_in_memory_unless_the_kl_is_on() -> None:

@@ -1,0 +1,82 @@
+"""What all diagnostics together cost: `python benchmarks/diagnostics.py` runs iterations with and without them in turn, in one run.
+
+Measured is `time/iteration`, from the start of the rollouts to the metrics. What is computed from the rollouts alone (`measure_groups`)
+happens in every iteration; its time is taken off those without diagnostics.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
+from omegaconf import open_dict
+
+import callbacks.vllm_rollout as rollout
+from asym_lightning.cli import config_dir
+from asym_lightning.run import Run
+
+DIAGNOSTICS = ("dynamics", "ledger", "completions")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, default=12, help="of iterations, in turn with and without diagnostics")
+    parser.add_argument("--block", type=int, default=20, help="iterations in a block")
+    parser.add_argument("overrides", nargs="*", help="of train.py")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = made(folder, [f"trainer.max_epochs={given.blocks * given.block}", *given.overrides])
+        extra: list[float] = []
+        rollout.measure_groups = timed(rollout.measure_groups, extra)
+        on = [i // given.block % 2 == 0 for i in range(given.blocks * given.block)]
+        for name in DIAGNOSTICS:
+            for hook in ("on_train_batch_end", "on_train_epoch_end"):
+                setattr(run.callbacks[name], hook, gated(getattr(run.callbacks[name], hook), on))
+        run.fit()
+        seconds = [row["time/iteration"] for row in run.callbacks["record"].history]  # type: ignore[attr-defined]
+    inner = [i for i in range(len(on)) if i >= given.block]  # the first block warms up
+    means = {state: statistics.mean(seconds[i] for i in inner if on[i] is state) for state in (True, False)}
+    medians = {state: statistics.median(seconds[i] for i in inner if on[i] is state) for state in (True, False)}
+    groups = statistics.mean(extra[i] for i in inner)
+    print(f"measure_groups: {groups * 1e3:.2f} ms an iteration")
+    for name, found in (("mean", means), ("median", medians)):
+        bare = found[False] - groups
+        print(f"{name}: with {found[True] * 1e3:.1f} ms, without {bare * 1e3:.1f} ms: {100 * (found[True] / bare - 1):+.1f}%")
+
+
+def made(folder: str, overrides: list[str]) -> Run:
+    """A run as train.py makes it."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", [f"hydra.run.dir={folder}", "callbacks.evaluation=null", *overrides], return_hydra_config=True)
+    with open_dict(config):
+        config.hydra.runtime.output_dir = folder
+        HydraConfig.instance().set_config(config.copy())
+        del config["hydra"]
+    return Run(config, Path(folder))
+
+
+def gated(hook: Callable[..., None], on: list[bool]) -> Callable[..., None]:
+    def call(trainer: Trainer, *rest: Any) -> None:
+        if on[trainer.current_epoch]:
+            hook(trainer, *rest)
+
+    return call
+
+
+def timed(work: Callable[..., None], seconds: list[float]) -> Callable[..., None]:
+    def call(*given: Any) -> None:
+        start = time.perf_counter()
+        work(*given)
+        seconds.append(time.perf_counter() - start)
+
+    return call
+
+
+if __name__ == "__main__":
+    main()
