@@ -99,31 +99,50 @@ def test_permuting_a_group_permutes_its_advantages(bits: list[int], seed: int) -
         torch.testing.assert_close(advantage(rewards)[:, order], advantage(rewards[:, order]))  # type: ignore[operator]
 
 
+def controlled() -> AdaptiveBetaFamily:
+    return AdaptiveBetaFamily(0.5, 0.5, target_pos=0.6, target_neg=0.4, rate=0.02, gain=2.0, smoothing=0.5)
+
+
 def test_exponents_follow_the_entropy_of_their_side() -> None:
-    advantage = AdaptiveBetaFamily(0.5, 0.5, target_pos=0.6, target_neg=0.4, rate=0.02)
+    advantage = controlled()
     assert torch.equal(advantage(TWO), BetaFamily(0.5, 0.5)(TWO))
-    advantage.observe(seen(1.0, 2.0, 1.0))  # both at their start: .5 + .02 (.6 - 1), .5 + .02 (1 - .4)
-    assert advantage.metrics() == pytest.approx({"steer/beta_pos": 0.492, "steer/beta_neg": 0.512})
-    advantage.observe(seen(1.0, 1.0, 0.2))  # half and a fifth of the start: + .02 (.6 - .5), + .02 (.2 - .4)
-    assert advantage.metrics() == pytest.approx({"steer/beta_pos": 0.494, "steer/beta_neg": 0.508})
+    advantage.observe(seen(1.0, 2.0, 1.0))  # both at their start, h = 1: .5 + .02 (.6 - 1), .5 - .02 (.4 - 1)
+    exponents = {"steer/beta_pos": 0.492, "steer/beta_neg": 0.512}
+    assert advantage.metrics() == pytest.approx({**exponents, "steer/entropy_share_pos": 1.0, "steer/entropy_share_neg": 1.0})
+    # h+ = (1 + 1/2) / 2 = .75, h- = (1 + 1/5) / 2 = .6: + .02 (.6 - .75) + 2 (.25), - .02 (.4 - .6) - 2 (.4)
+    advantage.observe(seen(1.0, 1.0, 0.2))
+    exponents = {"steer/beta_pos": 0.989, "steer/beta_neg": 0.0}
+    assert advantage.metrics() == pytest.approx({**exponents, "steer/entropy_share_pos": 0.75, "steer/entropy_share_neg": 0.6})
+    before = advantage.metrics()
     advantage.observe(seen(1.0))  # no rollouts of either sign
-    assert advantage.metrics() == pytest.approx({"steer/beta_pos": 0.494, "steer/beta_neg": 0.508})
+    assert advantage.metrics() == before
     torch.testing.assert_close(advantage(TWO), BetaFamily(advantage.beta_pos, advantage.beta_neg)(TWO))
-    resumed = AdaptiveBetaFamily(0.5, 0.5, target_pos=0.6, target_neg=0.4, rate=0.02)
+    resumed = controlled()
     resumed.load_state_dict(advantage.state_dict())
     for part in (advantage, resumed):
         part.observe(seen(1.0, 0.3, 0.9))
-    assert advantage.metrics() == resumed.metrics()
+    assert advantage.metrics() == resumed.metrics() != before
 
 
 def test_exponents_stay_within_their_limits_and_do_not_wind_up() -> None:
-    advantage = AdaptiveBetaFamily(rate=1.0)
+    advantage = AdaptiveBetaFamily(rate=1.0, gain=0.0, smoothing=0.0)  # targets .4 and .6
     advantage.observe(seen(1, 1, 1))
     for _ in range(50):
         advantage.observe(seen(1, 0.0, 1.0))
     assert (advantage.beta_pos, advantage.beta_neg) == (1.2, 0.75)
-    advantage.observe(seen(1, 1.0, 0.0))
-    assert (advantage.beta_pos, advantage.beta_neg) == pytest.approx((0.8, 0.35))
+    advantage.observe(seen(1, 1.0, 0.3))
+    assert (advantage.beta_pos, advantage.beta_neg) == pytest.approx((0.6, 0.45))
+
+
+def test_the_controller_holds_a_process_at_its_target() -> None:
+    """Entropies that fall by 2% a step, less with a larger beta_pos and more with a larger beta_neg, come to rest at the targets."""
+    advantage = AdaptiveBetaFamily()
+    positive = negative = 1.0
+    for _ in range(2000):
+        advantage.observe(seen(1.0, positive, negative))
+        positive *= 1 - 0.02 * (1 - advantage.beta_pos)
+        negative *= 1 - 0.02 * (advantage.beta_neg - 0.3)
+    assert positive == pytest.approx(0.4, rel=0.02) and negative == pytest.approx(0.6, rel=0.02)
 
 
 def test_adaptive_bonus_rises_below_its_target_only() -> None:
@@ -156,6 +175,8 @@ def test_bad_parameters() -> None:
         lambda: Whitened(eps=-1),
         lambda: AGRAE(alpha=0),
         lambda: AdaptiveBetaFamily(rate=-1),
+        lambda: AdaptiveBetaFamily(gain=-1),
+        lambda: AdaptiveBetaFamily(smoothing=1.0),
         lambda: AdaptiveBetaFamily(beta_pos=1.3),
         lambda: AdaptiveBetaFamily(beta_neg=0.8),
         lambda: AdaptiveBetaFamily(degenerate_groups="no"),  # type: ignore[arg-type]

@@ -158,7 +158,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(policy: str, tmp_path: Path) -> 
     whole = metrics(tmp_path / "whole")
     both = pd.concat([metrics(tmp_path / "half"), metrics(tmp_path / "rest")])
     columns = [*SAME, *(name for name in whole if name.startswith(("steer/", "ledger/", "entropy/high")))]
-    assert len(columns) == len(SAME) + 3 + 12 and whole["steer/entropy_coef"].is_monotonic_increasing
+    assert len(columns) == len(SAME) + 5 + 12 and whole["steer/entropy_coef"].is_monotonic_increasing
     pd.testing.assert_frame_equal(whole[columns], both[columns])
     want, got = weights(tmp_path / "whole"), weights(tmp_path / "rest")
     assert all(torch.equal(want[name], got[name]) for name in want)
