@@ -38,7 +38,7 @@ lint: install-dev  ## lint, format and types only
 	$(check_style)
 
 docs: install-dev  ## build the documentation; open site/index.html
-	$(VENV_PYTHON) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --strict --quiet
 
 doctor: install  ## check this machine: versions, memory, jail, rollout engine
 	$(VENV_PYTHON) -m asym_lightning.doctor

@@ -35,8 +35,9 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The command lines of a page, split into words."""
-    return [shlex.split(line) for language, _, text in blocks(page) if language == "bash" for line in text.splitlines()]
+    """The command lines of a page, split into words; a backslash at the end of a line goes on in the next."""
+    lines = [line for language, _, text in blocks(page) if language == "bash" for line in text.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for line in lines]
 
 
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]

@@ -68,6 +68,14 @@ def test_names_are_read_as_meant() -> None:
     assert len(documented()) == len(set(documented())) > 60
 
 
+def test_each_metric_has_a_definition_a_unit_and_advice() -> None:
+    rows = re.findall(r"(?m)^\| (`.*) \|$", (ROOT / "docs" / "metrics.md").read_text())
+    assert len(rows) > 50
+    for row in rows:
+        cells = [cell.strip() for cell in row.split("|")]
+        assert len(cells) == 5 and all(cells), row
+
+
 MANY_PARTS = ("modulation@algo.modulation=[adaptive_entropy,siren,reference_kl]", "rules@algo.rules=aepo", "algo.rules.dynamic_sampling=2")
 
 
