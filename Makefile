@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself; `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint tensorboard clean install install-dev
+.PHONY: help demo test lint docs doctor tensorboard clean install install-dev
 
 # The first Python that really starts (a version manager's stand-in may exist and yet not run).
 ifndef PYTHON
@@ -37,6 +37,12 @@ test: install-dev  ## install, then lint, types and tests
 lint: install-dev  ## lint, format and types only
 	$(check_style)
 
+docs: install-dev  ## build the documentation; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --strict --quiet
+
+doctor: install  ## check this machine: versions, memory, jail, rollout engine
+	$(VENV_PYTHON) -m asym_lightning.doctor
+
 tensorboard: install  ## show the runs under logs/ in TensorBoard
 	$(VENV_PYTHON) -m tensorboard.main --logdir logs
 
@@ -47,5 +53,5 @@ install-dev:  ## the same, and what the tests need
 	$(install) --dev
 
 clean:  ## remove .venv, caches and build products (runs under logs/ stay)
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -162,12 +162,17 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
+def cache_folder() -> Path:
+    """Where embedded policies are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asym-lightning"
+
+
 def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None) -> Path:
     """Folder of the embedded policy, made by a warm start where the cache has none or a broken one.
 
     The folder appears whole or not at all; several processes that ask at once make it once.
     """
-    root = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asym-lightning"
+    root = cache or cache_folder()
     folder = root / f"embedded-{settings.digest}"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{folder.name}.lock"):

@@ -51,18 +51,18 @@ def page() -> str:
         values = shape(instantiate(config.algo).advantage)
         cells = [" / ".join("-" if v is None else f"{v + 0.0:.3g}" for v in values[right]) for right in (0, 1, 4, 7, 8)]
         lines.append(f"| [`{name}`](#{name}) | " + " | ".join(cells) + " |")
-    sections.append("\n".join(lines))
+    sections += ["\n".join(lines), "## By name"]
     parts: dict[str, str] = {}
     for name, config in configs.items():
         sections.append(_section(name, config, parts))
-    sections.append("# Parts")
-    sections += [f"## {title}\n\n{text}" for title, text in sorted(parts.items())]
+    sections.append("## Parts")
+    sections += [f"### Part: {title}\n\n{text}" for title, text in sorted(parts.items())]  # GSPO and gspo must not share an anchor
     return "\n\n".join(sections) + "\n"
 
 
 def _section(name: str, config: Any, parts: dict[str, str]) -> str:
     head = (config_dir() / "algo" / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
-    rows = [f"## {name}", "", head, "", f"File: `conf/algo/{name}.yaml`", ""]
+    rows = [f"### {name}", "", head, "", f"File: `conf/algo/{name}.yaml`", ""]
     algo = OmegaConf.to_container(config.algo, resolve=True)
     assert isinstance(algo, dict)
     pieces = {key: algo[key] for key in ("advantage", "loss", "aggregation")} | {
@@ -75,7 +75,7 @@ def _section(name: str, config: Any, parts: dict[str, str]) -> str:
     for key, piece in pieces.items():
         title = piece["_target_"].rpartition(".")[2]
         settings = ", ".join(f"{k} {v}" for k, v in piece.items() if not k.startswith("_"))
-        rows.append(f"- {key}: [{title}](#{title.lower()})" + (f", {settings}" if settings else ""))
+        rows.append(f"- {key}: [{title}](#part-{title.lower()})" + (f", {settings}" if settings else ""))
         parts.setdefault(title, _documentation(piece["_target_"]))
     return "\n".join(rows)
 

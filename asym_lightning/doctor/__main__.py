@@ -1,0 +1,70 @@
+"""Is this machine ready for a run? Looks at versions, devices, memory and disk, scores two answers in the jail, starts a rollout
+engine and checks that changed weights reach it. One line for each, `ok` or `problem` with what to do. Exit status 0 when all is ok,
+1 otherwise."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asym_lightning.doctor.machine import Finding
+
+
+def findings() -> Iterator["Finding"]:
+    """Everything, in the order in which it is shown; what takes long comes last."""
+    import os
+    import shutil
+    from importlib.metadata import distributions, metadata
+    from pathlib import Path
+
+    import psutil
+    import torch
+    from packaging.utils import canonicalize_name
+
+    from asym_lightning.doctor import machine, running
+    from asym_lightning.embedded import cache_folder
+    from asym_lightning.verify.math import MathVerifier
+
+    installed: dict[str, str] = {canonicalize_name(d.metadata["Name"]): d.version for d in distributions()}
+    own = metadata("asym-lightning")  # made of pyproject.toml when the package was installed
+    extras = [extra for name, extra in machine.ENGINES.items() if name in installed]
+    yield machine.check_python(sys.version_info[:3], own["Requires-Python"])
+    yield from machine.check_versions(machine.wanted(own.get_all("Requires-Dist") or [], extras), installed)
+    yield from machine.check_engine_installed(sys.platform, installed)
+    yield from machine.check_devices(*machine.devices(), torch.__version__)
+    memory = psutil.virtual_memory()
+    yield machine.check_memory(memory.available, memory.total)
+    for name, path in (("runs", Path.cwd()), ("cache", cache_folder())):
+        folder = machine.nearest_folder(path)
+        yield machine.check_folder(name, path, shutil.disk_usage(folder).free, os.access(folder, os.W_OK))
+    yield machine.check_compiler(sys.platform, os.environ.get("CC"), shutil.which)
+    yield machine.check_hub(os.environ, machine.reachable)
+    yield machine.check_tensorboard()
+    yield running.check_jail(MathVerifier(timeout_s=1.0, workers=2))
+    yield from running.check_engine()
+
+
+def main() -> int:
+    """Print every finding as it comes; the exit status."""
+    argparse.ArgumentParser(prog="python -m asym_lightning.doctor", description=" ".join((__doc__ or "").split())).parse_args()
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    problems = 0
+    for finding in findings():
+        word, style = ("ok", "green") if finding.ok else ("problem", "bold red")
+        console.print(Text.assemble((f"{word:9}", style), f"{finding.name:13}{finding.seen}"))
+        if finding.todo:
+            console.print(Text(f"{'':9}what to do: {finding.todo}"))
+        problems += not finding.ok
+    console.print("all is ok" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,192 @@
+"""The documentation: the site builds without a warning and loads nothing from a network; examples run, commands and keys exist,
+quoted messages are the code's."""
+
+import ast
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from asym_lightning.cli import config_dir
+from asym_lightning.preflight import check_algorithm, check_numbers
+from tests.conftest import ROOT
+from tests.runs import random_policy, run
+
+DOCS = ROOT / "docs"
+PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+EXAMPLES = ["extend/method.md", "extend/task.md", "extend/verifier.md", "extend/model.md"]
+PENDING = ("compare.py",)  # documented before the code has arrived: remove when it has
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """(language, title, text) of every fenced block of a page."""
+    return re.findall(r'(?ms)^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', (DOCS / page).read_text())
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines of a page, split into words; a backslash at the end of a line goes on in the next."""
+    lines = [line for language, _, text in blocks(page) if language == "bash" for line in text.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for line in lines]
+
+
+COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+
+
+# ---- the site ----
+
+
+def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = {str(path.relative_to(tmp_path).with_suffix(".md")) for path in tmp_path.rglob("*.html")}
+    assert set(PAGES) <= built
+    for page in tmp_path.rglob("*.html"):
+        html = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe|source)\b[^>]*?src=\"?([^\s\">]+)|<link\b[^>]*?href=\"?([^\s\">]+)", html)
+        assert not [url for pair in loaded for url in pair if url.startswith(("http", "//"))], page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text()), style
+    api = (tmp_path / "api" / "algorithms.html").read_text()
+    assert "asym_lightning.algorithms.advantages.BetaFamily" in api and ":class:" not in api
+
+
+def test_the_diagram_is_current() -> None:
+    spec: Any = importlib.util.spec_from_file_location("diagram", ROOT / "scripts" / "diagram.py")
+    diagram = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(diagram)
+    assert diagram.TARGET.read_text() == diagram.picture(), "run `python scripts/diagram.py`"
+
+
+# ---- examples ----
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of a page, after its tests and its other Python code have run there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    known = set(sys.modules)
+    for language, title, text in blocks(request.param):
+        if title:
+            (tmp_path / title).parent.mkdir(exist_ok=True)
+            (tmp_path / title).write_text(text)
+        elif language == "python":
+            exec(compile(text, request.param, "exec"), {})
+    for path in tmp_path.glob("test_*.py"):
+        names: dict[str, Any] = {}
+        exec(compile(path.read_text(), path.name, "exec"), names)
+        tests = [value for name, value in names.items() if name.startswith("test_")]
+        assert len(tests) > 0
+        for test in tests:
+            test()
+    yield tmp_path  # type: ignore[misc]
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, indirect=True)
+def test_examples_are_complete_and_run(example: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [words for words in commands(request.node.callspec.params["example"]) if words[:2] == ["python", "train.py"]]
+    assert lines
+    for i, words in enumerate(lines):
+        given = [word.replace("FOLDER", str(example)) for word in words[2:] if word not in ("--config-dir", "FOLDER")]
+        if f"policy.path={example}" in given:
+            continue  # the line that shows the key alone
+        policy = [] if "policy=hf" in given else [f"policy.path={random_policy(example / 'policy')}"]
+        folder = example / f"run-{i}"
+        run(monkeypatch, example, *policy, "trainer.max_epochs=1", *given, into=folder)
+        assert json.loads((folder / "summary.json").read_text())["status"] == "done"
+
+
+def test_every_example_block_is_run() -> None:
+    others = [(page, language) for page in PAGES if page not in EXAMPLES for language, _, _ in blocks(page)]
+    assert {language for page, language in others if page != "methods.md"} <= {"bash"}, "Python and YAML belong to an example page"
+
+
+# ---- commands, keys, messages ----
+
+
+def jobs(words: list[str]) -> list[list[str]]:
+    """The override lists of a command line, seeds aside; several for a multirun."""
+    overrides = [word for word in words[2:] if not word.startswith(("-", "seed="))]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return BasicSweeper.split_arguments(parsed, None)[0] if "-m" in words else [overrides]
+
+
+@pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][:2] == ["python", "train.py"] and c[0] not in EXAMPLES])
+def test_training_commands_compose(page: str, words: list[str]) -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        configs = [compose("train", job, return_hydra_config=True) for job in jobs(words)]
+    for config in configs:
+        assert not any(OmegaConf.missing_keys(config[part]) for part in ("algo", "policy", "task", "rollout", "trainer"))
+        check_numbers(config)
+        check_algorithm(config)
+
+
+@pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][:2] != ["python", "train.py"]])
+def test_other_commands_exist(page: str, words: list[str]) -> None:
+    assert words[0] in ("make", "python", "source"), words
+    if words[0] == "make":
+        assert re.search(rf"(?m)^{words[1]}:", (ROOT / "Makefile").read_text()), words
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2]), words
+    elif words[0] == "python" and words[1] not in PENDING:
+        assert (ROOT / words[1]).is_file(), words
+
+
+@cache
+def keys() -> frozenset[str]:
+    """Every dotted key of the default configuration, and of one with the other policy and task and every modulation."""
+    found: set[str] = set()
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in node:
+            found.add(f"{prefix}{key!s}")
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                walk(child, f"{prefix}{key!s}.")
+
+    modulations = ",".join(sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml")))
+    everything = ["policy=hf", "task=math", f"modulation@algo.modulation=[{modulations}]"]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        for overrides in ([], everything):
+            walk(compose("train", overrides), "")
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("methods.md", *EXAMPLES)])
+def test_keys_in_the_text_exist(page: str) -> None:
+    text = re.sub(r"(?ms)^```.*?^```", "", (DOCS / page).read_text())
+    named = set(re.findall(r"`((?:algo|policy|task|rollout|trainer|callbacks)\.[a-z_.]+)(?:=[^`]*)?`", text))
+    assert not sorted(key for key in named if key not in keys())
+
+
+def test_messages_in_troubleshooting_are_the_codes() -> None:
+    literals = []
+    for path in [*(ROOT / "asym_lightning").rglob("*.py"), ROOT / "scripts" / "install.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                literals.append("…".join(p.value for p in node.values if isinstance(p, ast.Constant) and isinstance(p.value, str)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                literals.append(re.sub(r"%[sdr.0-9f]+", "…", node.value))
+    source = "\n".join(literals)
+    page = (DOCS / "troubleshooting.md").read_text()
+    quoted = re.findall(r"(?m)^### `([^`]+)`$|^`(engine and trainer[^`]+)`$", page)
+    assert len(quoted) > 15
+    foreign = "operator torchvision::nms does not exist"  # torch's
+    for message in (a or b for a, b in quoted):
+        parts = [part.strip(" :;,") for part in message.split("…") if len(part.strip(" :;,")) > 3]
+        assert parts and (message == foreign or all(part in source for part in parts)), message
