@@ -34,6 +34,7 @@ FAMILIES = {
     ],
 }
 CURVES = {"reward/mean": "reward", "entropy/policy": "entropy (nats)", "solved/none": "prompts with none solved"}
+OTHER_COLORS = ["tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:cyan", "tab:olive", "tab:pink"]
 Summary = dict[str, Any]
 COLUMNS: dict[str, Callable[[Summary], float]] = {
     "reward": lambda s: s["reward"]["last"],
@@ -84,7 +85,7 @@ def draw(folder: Path, seeds: list[int], target: Path) -> None:
             tables = [pd.read_csv(folder / f"{name}-seed{seed}" / "metrics.csv").dropna(subset=["reward/mean"]) for seed in seeds]
             for axis, (metric, label) in zip(row, CURVES.items(), strict=True):
                 lines = np.stack([t[metric].rolling(10, min_periods=1).mean().to_numpy() for t in tables])
-                color = {"grpo": "black", "asymgrpo": "tab:red"}.get(name, plt.get_cmap("tab10")(i % 10))
+                color = {"grpo": "black", "asymgrpo": "tab:red"}.get(name, OTHER_COLORS[(i - 2) % len(OTHER_COLORS)])
                 axis.plot(lines.mean(0), label=name, color=color, linewidth=2.2 if name in ("grpo", "asymgrpo") else 1.2)
                 axis.fill_between(range(lines.shape[1]), lines.min(0), lines.max(0), color=color, alpha=0.1, linewidth=0)
                 axis.set(ylabel=label)
