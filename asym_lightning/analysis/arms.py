@@ -153,7 +153,9 @@ def order(arms: Sequence[Arm], baseline: str | None) -> tuple[list[Arm], dict[st
     name = baseline if baseline is not None else "grpo" if "grpo" in methods else methods[0]
     candidates = [arm for arm in arms if arm.label == name] or [arm for arm in arms if arm.method == name]
     if not candidates:
-        raise Refused(f"--baseline {name}: no such method or arm; there are {'; '.join(dict.fromkeys([*methods, *(a.label for a in arms)]))}")
+        raise Refused(
+            f"--baseline {name}: no such method or arm; there are {'; '.join(dict.fromkeys([*methods, *(a.label for a in arms)]))}"
+        )
     by_setting = defaultdict(list)
     for arm in candidates:
         by_setting[repr(arm.shared_setting)].append(arm)

@@ -1,5 +1,6 @@
 """How every figure looks: one colour per method, one line style per setting, small multiples where one panel cannot carry all arms."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,6 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from asym_lightning.analysis.arms import Arm
@@ -62,8 +64,9 @@ class Canvas:
         methods = list(dict.fromkeys(arm.method for arm in arms))
         colours = [COLOURS[0] if i == 0 else COLOURS[1 + (i - 1) % (len(COLOURS) - 1)] for i in range(len(methods))]
         self.colour = dict(zip(methods, colours, strict=True))
-        self._rank = {arm.label: [a.label for a in arms if a.method == arm.method].index(arm.label) for arm in arms}
-        self._settings = {method: sum(arm.method == method for arm in arms) for method in methods}
+        of = {method: [arm for arm in arms if arm.method == method] for method in methods}
+        self._settings = {method: len(members) for method, members in of.items()}
+        self._rank = {arm.label: i for members in of.values() for i, arm in enumerate(members)}
         folder.mkdir(parents=True, exist_ok=True)
 
     def look(self, arm: Arm) -> dict[str, object]:
@@ -99,36 +102,48 @@ class Canvas:
                 plot(axis, arm)
             axis.set(**axes)  # type: ignore[arg-type]
             if len(panels) > 1:
-                handles, labels = self._entries(members, 26)
-                axis.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0.1, columnspacing=1, fontsize=7)
+                self._panel_legend(axis, members)
         self.label(figure, grid, x, y)
         if len(panels) == 1:
-            handles, labels = self._entries(arms, 48, seeds=True)
+            labels = [text(f"{arm.label} ({len(arm.runs)} seed{'s' * (len(arm.runs) > 1)})") for arm in arms]
             columns = max(1, min(3, 66 // (max(map(len, labels)) + 4)))
-            figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6)
+            figure.legend(self._handles(arms), labels, loc="outside lower center", ncols=columns, handlelength=2.6)
         else:
-            caption += f" Each panel: some arms beside the baseline, {self._named(panels)}; the axes are the same in all."
+            caption += f" Each panel: some arms beside {self._baselines(panels)}; the axes are the same in all."
         return self.save(figure, name, title, caption, wide=len(panels) > 1)
 
-    def _entries(self, arms: Sequence[Arm], limit: int, seeds: bool = False) -> tuple[list[Line2D], list[str]]:
-        """Handles and labels of a legend."""
-        handles = [Line2D([], [], **{**self.look(arm), "marker": None}) for arm in arms]  # type: ignore[arg-type]
-        counts = [f" ({len(arm.runs)} seed{'s' * (len(arm.runs) > 1)})" if seeds else "" for arm in arms]
-        return handles, [text(arm.label, limit) + count for arm, count in zip(arms, counts, strict=True)]
+    def _panel_legend(self, axis: Axes, members: Sequence[Arm]) -> None:
+        """Above the panel: the arms and their baseline; where a method has several settings, the method with its settings alone."""
+        title, shown = None, list(members)
+        others = [arm for arm in members if self.opponents[arm.label] is not arm]
+        if others and max(self._settings.values()) > 1:
+            title, shown = others[0].method, others
+        labels = [arm.label.removeprefix(f"{title}, ") for arm in shown]
+        columns = 2 if max(map(len, labels)) <= 22 else 1
+        labels = [text(label, 22 if columns == 2 else 46) for label in labels]
+        style = {"ncols": columns, "columnspacing": 1, "fontsize": 7, "borderpad": 0.1, "alignment": "left"}
+        legend = axis.legend(self._handles(shown), labels, loc="lower left", bbox_to_anchor=(0, 1), **style)  # type: ignore[arg-type]
+        if title:
+            legend.set_title(text(title), FontProperties(size=8))
 
-    def _named(self, panels: Sequence[Sequence[Arm]]) -> str:
-        baselines = {arm.method for members in panels for arm in members if self.opponents[arm.label] is arm}
-        return f"{', '.join(sorted(baselines)) or 'if there is one'} in black"
+    def _handles(self, arms: Sequence[Arm]) -> list[Line2D]:
+        return [Line2D([], [], **{**self.look(arm), "marker": None}) for arm in arms]  # type: ignore[arg-type]
+
+    def _baselines(self, panels: Sequence[Sequence[Arm]]) -> str:
+        methods = sorted({arm.method for members in panels for arm in members if self.opponents[arm.label] is arm})
+        return f"{', '.join(methods)} in black" if methods else "each other"
 
     def grid(self, count: int, sharex: bool = True, sharey: bool = True) -> tuple[Figure, list[Axes]]:
         """A figure with ``count`` panels, at most ``COLUMNS`` in a row; a single one has the size of a column of the report."""
-        columns = min(count, COLUMNS)
+        columns = 2 if count in (2, 4) else min(count, COLUMNS)
         rows = ceil(count / columns)
         size = (5.6, 3.7) if count == 1 else (3.2 * columns, 2.5 * rows + 0.3)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).ravel().tolist()
         for spare in axes[count:]:
             spare.remove()
+        for last in axes[max(0, count - columns) : count]:
+            last.tick_params(labelbottom=True)
         return figure, axes[:count]
 
     def label(self, figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
@@ -140,6 +155,7 @@ class Canvas:
 
     def save(self, figure: Figure, name: str, title: str, caption: str, wide: bool = False) -> Picture:
         figure.savefig(self.folder / f"{name}.svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # laid out once; the second time costs as much and changes nothing
         stream = BytesIO()
         figure.savefig(stream, format="png", dpi=150)
         (self.folder / f"{name}.png").write_bytes(stream.getvalue())
@@ -169,3 +185,8 @@ def in_style(function: Callable[..., list[Picture]]) -> Callable[..., list[Pictu
             return function(*args)
 
     return styled
+
+
+def file_name(label: str) -> str:
+    """A label as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9@]+", "-", label).strip("-")

@@ -1,17 +1,18 @@
 """Figures over the iterations of training: curves with bands over seeds, entropy against reward, the entropy ledger."""
 
 import warnings
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from asym_lightning.analysis.arms import Arm
-from asym_lightning.analysis.canvas import Canvas, Picture, shaded, text
+from asym_lightning.analysis.canvas import Canvas, Picture, file_name, shaded, text
 from asym_lightning.analysis.comparison import Comparison
 from asym_lightning.analysis.measures import WINDOW
 from asym_lightning.analysis.statistics import Array, band
 
-POINTS = 250  # drawn per curve; more cannot be seen
+POINTS = 200  # drawn per curve; more cannot be seen
 BAND = "Line: mean over seeds; band: 95% bootstrap interval of it over seeds."
 SUMMED = "predicted by the ledger to have changed entropy since the start, nats per token"
 TRAINING = {
@@ -78,7 +79,7 @@ def evaluations(comparison: Comparison, canvas: Canvas) -> list[Picture]:
             steps = tables[arm.label].columns.to_numpy(dtype=np.float64)
             shaded(axis, steps, lines.mean(axis=0), _band(lines), canvas.look(arm), marked=True)
 
-        file = "eval-" + "".join(c if c.isalnum() or c in "@-" else "-" for c in measure.label)
+        file = f"eval-{file_name(measure.label)}"
         caption = f"Points: evaluations, mean over seeds; {BAND.partition('; ')[2]}"
         title = measure.label[0].upper() + measure.label[1:]
         pictures.append(canvas.draw(file, title, caption, arms, plot, "iterations of training", text(measure.label)))
@@ -128,4 +129,3 @@ def _band(lines: Array) -> tuple[Array, Array] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an iteration that no seed has stays a gap
         return band(lines)
-

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from asym_lightning.analysis import curves
-from asym_lightning.analysis.arms import Arm
-from asym_lightning.analysis.canvas import Canvas, Picture, in_style, shaded, text
+from asym_lightning.analysis.arms import Arm, shown
+from asym_lightning.analysis.canvas import Canvas, Picture, file_name, in_style, shaded, text
 from asym_lightning.analysis.comparison import Comparison
 from asym_lightning.analysis.frontier import Frontier, Gap
 from asym_lightning.analysis.measures import WINDOW, pass_at
@@ -40,9 +41,10 @@ def pass_against_k(comparison: Comparison, canvas: Canvas) -> list[Picture]:
     values = {(r.arm.label, r.measure.name): r.values for r in comparison.results}
     for prefix, members in passes.items():
         points = {arm.label: {k: values.get((arm.label, name), {}) for k, name in sorted(members)} for arm in comparison.arms}
-        where = prefix.removeprefix("eval/").rstrip("/").replace("heldout", "held-out")
-        caption = f"Final evaluation on {where} problems."
-        pictures += _pass_picture(comparison, canvas, points, f"pass-at-k-{_plain(where)}", f"pass@k against k, {where}", caption)
+        problems = prefix.removeprefix("eval/").rstrip("/").replace("heldout", "held-out")
+        caption = f"Final evaluation on {problems} problems."
+        title = f"pass@k against k, {problems}"
+        pictures += _pass_picture(comparison, canvas, points, f"pass-at-k-{file_name(problems)}", title, caption)
     names = sorted({name for run in comparison.runs for name in run.train if name.startswith("train/") and pass_at(name)})
     if names:
         points = {
@@ -104,10 +106,13 @@ def covariance(comparison: Comparison, canvas: Canvas) -> list[Picture]:
         at, rows = lines[arm.label]
         shaded(axis, at, rows.mean(axis=0), band(rows) if len(rows) > 1 else None, canvas.look(arm), marked=True)
 
-    caption = f"Mean over all iterations of the covariance of a rollout's log-prob per token and its outcome (+1, -1), by the accuracy of its group. {curves.BAND}"
     if not arms:
         return []
-    return [canvas.draw("covariance", "Covariance against accuracy", caption, arms, plot, "group accuracy p", "covariance (nats)", xlim=(0, 1))]
+    caption = (
+        "Covariance of a rollout's log-prob per token and its outcome (+1, -1) by the accuracy of its group, mean over all iterations."
+    )
+    labels = ("group accuracy p", "covariance (nats)")
+    return [canvas.draw("covariance", "Covariance against accuracy", f"{caption} {curves.BAND}", arms, plot, *labels, xlim=(0, 1))]
 
 
 def profiles(comparison: Comparison, canvas: Canvas) -> list[Picture]:
@@ -123,44 +128,51 @@ def profiles(comparison: Comparison, canvas: Canvas) -> list[Picture]:
 
         def plot(axis: Axes, arm: Arm, results: dict = results, thresholds: Array = thresholds) -> None:
             share, low, high = profile(list(results[arm.label].values.values()), thresholds)
-            shaded(axis, thresholds, share, (low, high), canvas.look(arm))
+            shaded(axis, thresholds, share, (low, high) if results[arm.label].summary.n >= 5 else None, canvas.look(arm))
 
         label = next(iter(results.values())).measure.label
-        caption = "Share of an arm's runs above each value (performance profile); band: 95% bootstrap interval over seeds. The higher line has the better runs."
+        caption = (
+            "Performance profile: share of an arm's runs above each value; band: 95% bootstrap interval over seeds, from five seeds on. "
+            "The line further to the right has the higher values."
+        )
         arms = [arm for arm in comparison.arms if arm.label in results]
-        pictures.append(canvas.draw(f"profile-{_plain(label)}", f"Spread of runs: {label}", caption, arms, plot, text(label), "share of runs above"))
+        labels = (text(label), "share of runs above")
+        pictures.append(canvas.draw(f"profile-{file_name(label)}", f"Spread of runs: {label}", caption, arms, plot, *labels))
     return pictures
 
 
 def fronts(comparison: Comparison, canvas: Canvas) -> list[Picture]:
-    """One picture per frontier measure: the frontiers above, their gap to the first method's below."""
+    """Frontiers above, their gap to the first method's below: up to three methods in one picture, else each beside the first."""
     pictures = []
     for name in dict.fromkeys(f.measure for f in comparison.frontiers):
         found = [f for f in comparison.frontiers if f.measure == name]
-        if max(len(f.labels) for f in found) < 2:
-            continue
         between = [gap for gap in comparison.gaps if gap.measure == name and gap.grid.size]
         label = next(m.label for m in comparison.measures if m.name == name)
-        pictures.append(_front_picture(canvas, comparison.arms, found, between, label, f"frontier-{_plain(label)}"))
+        for i, part in enumerate([found] if len(found) <= 3 else [[found[0], other] for other in found[1:]]):
+            if max(len(f.labels) for f in part) > 1:
+                gaps = [gap for gap in between if gap.method in {f.method for f in part}]
+                file = f"frontier-{file_name(label)}" + (f"-{i + 1}" if len(found) > 3 else "")
+                pictures.append(_front_picture(canvas, comparison.arms, part, gaps, label, file))
     return pictures
 
 
 def _front_picture(
     canvas: Canvas, arms: Sequence[Arm], found: Sequence[Frontier], between: Sequence[Gap], label: str, file: str
 ) -> Picture:
-    from matplotlib.figure import Figure
-
     look = {arm.method: canvas.look(arm) for arm in reversed(arms)}  # of a method's first setting
     figure = Figure(figsize=(6.4, 6.4 if between else 4.2), layout="constrained")
     axes = figure.subplots(2 if between else 1, 1, squeeze=False, gridspec_kw={"height_ratios": [3, 2]} if between else None).ravel()
-    for front in found:
+    swept = {key for arm in arms for key in arm.setting}
+    for i, front in enumerate(found):
         style = {**look[front.method], "linestyle": "-"}
         if len(front.labels) > 1:
             shaded(axes[0], front.grid, front.curve, front.band, style)
         axes[0].scatter(*front.points.T, color=style["color"], s=22, zorder=3, label=text(front.method))
-        for (x, y), setting in zip(front.points, front.labels, strict=True):
-            words = setting.removeprefix(f"{front.method}, ") if len(front.labels) > 1 else ""
-            axes[0].annotate(text(words, 30), (x, y), fontsize=6.5, color=style["color"], xytext=(3, 3), textcoords="offset points")
+        place = {"xytext": (4, 4)} if i % 2 else {"xytext": (-4, -4), "ha": "right", "va": "top"}
+        for point, arm in zip(front.points, [arm for arm in arms if arm.method == front.method], strict=True):
+            words = shown(*arm.setting.values()) if len(swept) == 1 else arm.label.removeprefix(front.method).removeprefix(", ")
+            axes[0].annotate(text(words, 30), point, fontsize=7, color=style["color"], textcoords="offset points", **place)
+    axes[0].margins(0.06)
     axes[0].set(ylabel=text(label))
     axes[0].legend()
     for gap in between:
@@ -169,9 +181,10 @@ def _front_picture(
         axes[1].axhline(0, color="#888888", linewidth=0.8)
         axes[1].set(ylabel=f"gap to {text(between[0].baseline, 20)}", xlim=axes[0].get_xlim())
     axes[-1].set(xlabel=f"reward, last {WINDOW} iterations")
+    which = f" ({next(iter(swept))})" if len(swept) == 1 else ""
     caption = (
-        "Points: settings, mean over seeds. Line: the highest value reached at this reward or a higher one; band: 95% bootstrap interval over "
-        "seeds. Below: a method's frontier minus the first one's, with its 95% t interval at each reward."
+        f"Points: settings{which}, mean over seeds. Line: the highest value reached at this reward or a higher one; band: 95% bootstrap "
+        "interval over seeds. Below: a method's frontier minus the first one's, with its 95% t interval at each reward."
     )
     return canvas.save(figure, file, f"Frontier of {label}", caption)
 
@@ -220,8 +233,3 @@ def _last(run: Run, name: str, cut: int) -> float | None:
         return None
     last = run.train[name][run.train.index < cut].tail(WINDOW).dropna()
     return float(last.mean()) if len(last) else None
-
-
-def _plain(label: str) -> str:
-    """A label as part of a file name."""
-    return "".join(c if c.isalnum() and c.isascii() or c in "@-" else "-" for c in label).strip("-")

@@ -63,7 +63,7 @@ def value(run: Run, name: str, cut: int) -> float | None:
     if run.length == cut:
         whole = run.wall_seconds if name in UNITS else run.after.get(name)
         if whole is not None:
-            return float(whole) if whole == whole else None
+            return whole
     if name in run.evals and cut in run.evals.index:
         found = float(run.evals.at[cut, name])
         return found if found == found else None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from asym_lightning.analysis.arms import Arm, shown
 from asym_lightning.analysis.canvas import Canvas
 from asym_lightning.analysis.comparison import Comparison, Result
 from asym_lightning.analysis.figures import draw_all
 from asym_lightning.analysis.measures import WINDOW
-from asym_lightning.analysis.report import number, page
+from asym_lightning.analysis.report import SIGNS, number, page
 from asym_lightning.analysis.runs import Refused
 from asym_lightning.analysis.statistics import LEVEL, RESAMPLES, Interval, as_json
 
@@ -100,7 +102,7 @@ def statistics(c: Comparison) -> dict[str, Any]:
         "notes": c.notes,
         "not_equal": [{"what": u.what, "values": u.values} for u in c.unequal],
         "missing_seeds": c.missing,
-        "arms": [_arm(c, label) for label in range(len(c.arms))],
+        "arms": [_arm(c, arm) for arm in c.arms],
         "left_out": [{"folder": str(out.folder), "reason": out.reason} for out in c.left_out],
         "measures": {m.name: {"label": m.label, "direction": m.direction, "main": m.name in c.main} for m in c.measures},
         "results": [
@@ -151,13 +153,12 @@ def statistics(c: Comparison) -> dict[str, Any]:
     }
 
 
-def _arm(c: Comparison, index: int) -> dict[str, Any]:
-    arm = c.arms[index]
+def _arm(c: Comparison, arm: Arm) -> dict[str, Any]:
     base = c.opponents[arm.label]
     return {
         "arm": arm.label,
         "method": arm.method,
-        "setting": arm.setting,
+        "setting": {key: shown(v) if isinstance(v, float) and not isfinite(v) else v for key, v in arm.setting.items()},
         "baseline": base.label if base else None,
         "runs": [
             {"seed": seed, "folder": str(run.folder), "status": run.status, "iterations": run.length} for seed, run in arm.runs.items()
@@ -169,15 +170,17 @@ def show(comparison: Comparison, out: Path) -> None:
     """The main measures with their verdicts, and where the report is, on the terminal."""
     console = Console()
     table = Table(title=f"{len(comparison.runs)} runs after {comparison.cut} iterations", title_justify="left")
-    table.add_column("arm")
+    table.add_column("arm", no_wrap=max(len(arm.label) for arm in comparison.arms) <= 30, overflow="fold")
     known = {m.name: m for m in comparison.measures}
     for name in comparison.main:
-        table.add_column(known[name].label.removesuffix(f", last {WINDOW}"), justify="right")
+        table.add_column(known[name].label.removesuffix(f", last {WINDOW}").removeprefix("held-out "), justify="right")
     of = {(r.arm.label, r.measure.name): r for r in comparison.results}
     for arm in comparison.arms:
         table.add_row(Text(arm.label), *(_cell(of.get((arm.label, name))) for name in comparison.main))
     console.print(table)
-    for line in comparison.notes + [gap.statement for gap in comparison.gaps]:
+    if any(r.verdict for r in comparison.results):
+        console.print("   ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items()), highlight=False)
+    for line in comparison.notes + [f"frontier of {known[gap.measure].label}: {gap.statement}" for gap in comparison.gaps]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if comparison.unequal:
         what = "; ".join(u.what for u in comparison.unequal)
@@ -192,4 +195,4 @@ def show(comparison: Comparison, out: Path) -> None:
 def _cell(result: Result | None) -> Text:
     if result is None:
         return Text("-")
-    return Text(number(result.summary.mean) + (f"\n{result.verdict}" if result.verdict else ""))
+    return Text(f"{number(result.summary.mean)}{SIGNS[result.verdict] if result.verdict else ' '}")

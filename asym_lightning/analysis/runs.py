@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,6 @@ def read(folder: Path) -> Run:
     train, evals = _metrics(folder / "metrics.csv")
     if len(train) < summary["iterations"]:
         raise Refused(f"metrics.csv: a reward in {len(train)} of {summary['iterations']} iterations only")
-    evaluation = summary.get("evaluation") or {}
     return Run(
         folder,
         summary["algorithm"],
@@ -123,9 +123,9 @@ def read(folder: Path) -> Run:
         _own_folder_named(leaves(summary["config"])),
         summary.get("versions") or {},
         summary.get("git_revision"),
-        evaluation.get("before") or {},
-        evaluation.get("after") or {},
-        summary.get("wall_seconds"),
+        _numbers((summary.get("evaluation") or {}).get("before")),
+        _numbers((summary.get("evaluation") or {}).get("after")),
+        _numbers(summary).get("wall_seconds"),
         train,
         evals,
     )
@@ -144,6 +144,12 @@ def _summary(path: Path) -> dict[str, Any]:
     return summary
 
 
+def _numbers(found: Any) -> dict[str, float]:
+    """What is a finite number of a mapping, or of nothing at all."""
+    items = found.items() if isinstance(found, dict) else ()
+    return {k: float(v) for k, v in items if isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v)}
+
+
 def _metrics(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of iterations and rows of evaluations; of a step written twice (a resumed run) the later row counts."""
     try:
@@ -159,7 +165,7 @@ def _metrics(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if text:
         raise Refused(f"metrics.csv: column {text[0]} holds something that is no number")
     evaluated = [name for name in table if name.startswith("eval/")]
-    rows = table.dropna(subset=["step"]).astype({"step": int})
+    rows = table.replace([inf, -inf], nan).dropna(subset=["step"]).astype({"step": int})
     parts = []
     for part in (rows.dropna(subset=["reward/mean"]), rows.dropna(subset=evaluated, how="all")[["step", *evaluated]]):
         parts.append(part.drop_duplicates("step", keep="last").set_index("step").sort_index())

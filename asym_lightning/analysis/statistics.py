@@ -113,7 +113,9 @@ def paired(values: dict[int, float], baseline: dict[int, float]) -> Paired | Non
     if n < 2:
         return Paired(n, mean, None, None, None, None, None)
     low, high, p = t_test(mean, float(d.std(ddof=1)) / n**0.5, n)
-    flips = stats.permutation_test((d,), _mean, permutation_type="samples", vectorized=True, n_resamples=2**14, rng=np.random.default_rng(0))
+    flips = stats.permutation_test(
+        (d,), _mean, permutation_type="samples", vectorized=True, n_resamples=2**14, rng=np.random.default_rng(0)
+    )
     return Paired(n, mean, (low, high), bootstrap(np.mean, d), p, float(flips.pvalue), 2.0 / 2**n)
 
 
@@ -162,7 +164,7 @@ def profile(values: Sequence[float], thresholds: Array) -> tuple[Array, Array, A
     return above.mean(axis=0), low, high
 
 
-def band(curves: Array, resamples: int = 1000) -> tuple[Array, Array]:
+def band(curves: Array, resamples: int = 500) -> tuple[Array, Array]:
     """Percentile interval of the mean curve over resampled seeds; ``curves`` is [seeds, points]."""
     n = len(curves)
     draws = np.random.default_rng(0).integers(0, n, (resamples, n))
