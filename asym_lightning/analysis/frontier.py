@@ -43,7 +43,8 @@ class Gap:
     """Frontier of ``method`` minus that of ``baseline`` over the rewards that both cover (``grid`` empty where they do not).
 
     ``interval`` is Student's at each reward; ``above`` and ``below`` are the ranges of reward where it excludes 0. ``mean`` compares
-    the two by the mean gap over the common range; ``p_holm`` and ``verdict`` speak of it.
+    the two by the mean gap over the common range, and ``p_holm`` and ``verdict`` (None without such a range) speak of it; frontiers
+    that cross are not separated.
     """
 
     method: str
@@ -139,11 +140,13 @@ def _stretches(grid: Array, holds: Array) -> list[tuple[float, float]]:
 
 
 def _judged(gap: Gap, p_holm: float | None, direction: int) -> Gap:
-    said = verdict(gap.mean, p_holm, direction)
+    said = verdict(gap.mean, p_holm, direction) if gap.grid.size else None
+    if gap.above and gap.below:  # they cross: whatever the mean gap, neither is above the other
+        said = Verdict.NOT_SEPARATED
     return Gap(**{**vars(gap), "p_holm": p_holm, "verdict": said, "statement": _statement(gap, said)})
 
 
-def _statement(gap: Gap, said: Verdict) -> str:
+def _statement(gap: Gap, said: Verdict | None) -> str:
     pair = f"{gap.method} against {gap.baseline}"
     if not gap.seeds:
         return f"{pair}: no seed is in all of their settings, so their frontiers cannot be compared."
@@ -153,7 +156,8 @@ def _statement(gap: Gap, said: Verdict) -> str:
     if gap.mean is None or gap.mean.t_interval is None or said is Verdict.TOO_FEW:
         return f"{pair}: over {span}, the mean gap is {gap.gap.mean():+.3f}; too few shared seeds ({len(gap.seeds)}) for a verdict."
     low, high = gap.mean.t_interval
-    words = [f"{pair}: {said}. Over {span}, the mean gap is {gap.mean.difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})"]
+    crossing = ", the frontiers cross" if gap.above and gap.below else ""
+    words = [f"{pair}: {said}{crossing}. Over {span}, the mean gap is {gap.mean.difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})"]
     for side, stretches in (("above", gap.above), ("below", gap.below)):
         if stretches:
             words.append(f"{side} from {' and from '.join(f'{a:.3f} to {b:.3f}' for a, b in stretches)}, point by point")

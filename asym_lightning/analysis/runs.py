@@ -89,7 +89,7 @@ def find(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
         if not path.is_dir():
             left_out[path] = LeftOut(path, "a file, not a folder")
             continue
-        before = len(found) + len(left_out)
+        any_run = False
         for place, folders, files in os.walk(path):
             folder = Path(place)
             if "summary.json" in files:
@@ -100,7 +100,8 @@ def find(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
                 folders.sort()
                 continue
             folders.clear()  # a run holds no further runs
-        if len(found) + len(left_out) == before and path.resolve() not in found:
+            any_run = True
+        if not any_run:
             left_out[path] = LeftOut(path, "no run in it")
     return sorted(found.values()), list(left_out.values())
 
