@@ -96,3 +96,10 @@ def test_seeds_that_a_setting_lacks_are_not_used() -> None:
     found = frontiers(arms(grpo=GRPO, other=OTHER), given, Y)
     assert found[0].seeds == [0, 1, 2, 3] and found[1].seeds == [0, 1, 3]
     assert gaps(found, given, 1)[0].seeds == [0, 1, 3]
+
+
+def test_more_settings_are_more_tries_and_that_is_said() -> None:
+    more = [*OTHER, (0.62, 0.90), (0.64, 0.88)]
+    given = values(5, grpo=GRPO, other=more)
+    (gap,) = gaps(frontiers(arms(grpo=GRPO, other=more), given, Y), given, 1)
+    assert gap.settings == (5, 3) and "5 settings against 3" in gap.statement

@@ -140,7 +140,7 @@ def test_a_grid_of_exponents_has_a_heat_map_and_many_methods_have_panels(tmp_pat
     folder = report(tmp_path, fill)
     assert (folder / "figures" / "grid-1.png").exists()
     text = (folder / "report.html").read_text()
-    assert "Grid of exponents" in text and 'class="wide"' in text and "asymgrpo, beta_neg 0.5, beta_pos 0.9" in text
+    assert "Grid of exponents" in text and 'class="wide"' in text and "asymgrpo, beta_pos 0.9, beta_neg 0.5" in text
 
 
 def arm(label: str, method: str) -> Arm:

@@ -60,12 +60,12 @@ def _differing_keys(runs: Sequence[Run]) -> dict[str, list[str]]:
     for run in runs:
         by_method[run.algorithm].append(run)
     own = {method: _differing(members) for method, members in by_method.items()}
-    shared = {key for keys in own.values() for key in keys if not key.startswith("algo.")}
-    return {method: sorted(shared | {key for key in keys if key.startswith("algo.")}) for method, keys in own.items()}
+    shared = list(dict.fromkeys(key for keys in own.values() for key in keys if not key.startswith("algo.")))
+    return {method: shared + [key for key in keys if key.startswith("algo.")] for method, keys in own.items()}
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
-    keys = {key for run in runs for key in run.config}
+    keys = dict.fromkeys(key for run in runs for key in run.config)  # in the order of the config
     return [key for key in keys if _makes_arms(key) and len({repr(run.config.get(key, ABSENT)) for run in runs}) > 1]
 
 

@@ -10,7 +10,7 @@ from asym_lightning.analysis import curves
 from asym_lightning.analysis.arms import Arm, shown
 from asym_lightning.analysis.canvas import Canvas, Picture, file_name, in_style, shaded, text
 from asym_lightning.analysis.comparison import Comparison
-from asym_lightning.analysis.frontier import Frontier, Gap
+from asym_lightning.analysis.frontier import Frontier, Gap, reached
 from asym_lightning.analysis.measures import WINDOW, pass_at
 from asym_lightning.analysis.runs import Run
 from asym_lightning.analysis.statistics import Array, band, profile
@@ -163,15 +163,23 @@ def _front_picture(
     figure = Figure(figsize=(6.4, 6.4 if between else 4.2), layout="constrained")
     axes = figure.subplots(2 if between else 1, 1, squeeze=False, gridspec_kw={"height_ratios": [3, 2]} if between else None).ravel()
     swept = {key for arm in arms for key in arm.setting}
+    middle = np.mean([f.range for f in found])
     for i, front in enumerate(found):
         style = {**look[front.method], "linestyle": "-"}
         if len(front.labels) > 1:
             shaded(axes[0], front.grid, front.curve, front.band, style)
         axes[0].scatter(*front.points.T, color=style["color"], s=22, zorder=3, label=text(front.method))
-        place = {"xytext": (4, 4)} if i % 2 else {"xytext": (-4, -4), "ha": "right", "va": "top"}
-        for point, arm in zip(front.points, [arm for arm in arms if arm.method == front.method], strict=True):
-            words = shown(*arm.setting.values()) if len(swept) == 1 else arm.label.removeprefix(front.method).removeprefix(", ")
-            axes[0].annotate(text(words, 30), point, fontsize=7, color=style["color"], textcoords="offset points", **place)
+        on = np.isclose(reached(front.points, front.points[:, 0]), front.points[:, 1])
+        for point, arm, best in zip(front.points, [arm for arm in arms if arm.method == front.method], on, strict=True):
+            if best or len(front.labels) <= 8:
+                words = shown(*arm.setting.values()) if len(swept) == 1 else arm.label.removeprefix(front.method).removeprefix(", ")
+                right, above = bool(point[0] > middle), bool(i % 2)  # towards the middle; the first method's names below its points
+                place = {
+                    "xytext": (-4 if right else 4, 4 if above else -4),
+                    "ha": "right" if right else "left",
+                    "va": "bottom" if above else "top",
+                }
+                axes[0].annotate(text(words, 30), point, fontsize=7, color=style["color"], textcoords="offset points", **place)
     axes[0].margins(0.06)
     axes[0].set(ylabel=text(label))
     axes[0].legend()

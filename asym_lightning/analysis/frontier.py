@@ -44,11 +44,12 @@ class Gap:
 
     ``interval`` is Student's at each reward; ``above`` and ``below`` are the ranges of reward where it excludes 0. ``mean`` compares
     the two by the mean gap over the common range, and ``p_holm`` and ``verdict`` (None without such a range) speak of it; frontiers
-    that cross are not separated.
+    that cross are not separated. ``settings`` are the numbers of settings behind the two: of more tries the best lies higher by chance.
     """
 
     method: str
     baseline: str
+    settings: tuple[int, int]
     measure: str
     seeds: list[int]
     grid: Array
@@ -107,10 +108,11 @@ def gaps(found: Sequence[Frontier], values: Values, direction: int) -> list[Gap]
 def _gap(own: Frontier, base: Frontier, values: Values) -> Gap:
     cube, seeds = _cube([*own.labels, *base.labels], values, own.measure)
     split = len(own.labels)
+    who = (own.method, base.method, (split, len(base.labels)), own.measure, seeds)
     low, high = max(own.range[0], base.range[0]), min(own.range[1], base.range[1])
     empty = np.empty(0)
     if low > high or not seeds:
-        return Gap(own.method, base.method, own.measure, seeds, empty, empty, None, [], [], None, None, None, "")
+        return Gap(*who, empty, empty, None, [], [], None, None, None, "")
     grid = np.linspace(low, high, GRID)
 
     def between(part: Array) -> Array:
@@ -119,14 +121,14 @@ def _gap(own: Frontier, base: Frontier, values: Values) -> Gap:
 
     gap, n = between(cube), len(seeds)
     if n < 2:
-        return Gap(own.method, base.method, own.measure, seeds, grid, gap, None, [], [], None, None, None, "")
+        return Gap(*who, grid, gap, None, [], [], None, None, None, "")
     # Jackknife pseudo-values: what each seed adds; their t interval is that of the frontier, which is no mean itself.
     pseudo = np.stack([n * gap - (n - 1) * between(np.delete(cube, i, axis=0)) for i in range(n)])
     ends = [t_test(float(m), float(e), n)[:2] for m, e in zip(pseudo.mean(axis=0), pseudo.std(axis=0, ddof=1) / n**0.5, strict=True)]
     lower, upper = np.array(ends).T
     mean = paired(dict(zip(seeds, pseudo.mean(axis=1).tolist(), strict=True)), dict.fromkeys(seeds, 0.0))
     above, below = _stretches(grid, lower > 0), _stretches(grid, upper < 0)
-    return Gap(own.method, base.method, own.measure, seeds, grid, gap, (lower, upper), above, below, mean, None, None, "")
+    return Gap(*who, grid, gap, (lower, upper), above, below, mean, None, None, "")
 
 
 def _stretches(grid: Array, holds: Array) -> list[tuple[float, float]]:
@@ -163,4 +165,6 @@ def _statement(gap: Gap, said: Verdict | None) -> str:
             words.append(f"{side} from {' and from '.join(f'{a:.3f} to {b:.3f}' for a, b in stretches)}, point by point")
     if not gap.above and not gap.below:
         words.append("at no single reward does the interval exclude 0")
+    if gap.settings[0] != gap.settings[1]:
+        words.append(f"{gap.settings[0]} settings against {gap.settings[1]}, and of more tries the best lies higher by chance")
     return "; ".join(words) + "."

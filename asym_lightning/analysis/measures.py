@@ -12,7 +12,7 @@ TRAINING = {
     "entropy/policy": ("entropy (nats)", 0),
     "solved/none": ("unsolved prompts", -1),
 }
-UNITS = {"wall_seconds": ("wall seconds", -1)}
+UNITS = {"wall_seconds": ("wall seconds", 0)}  # they depend on what else the machine did: no better and worse
 # What an evaluation calls good when there is more of it; any other name has no better and worse.
 GOOD = re.compile(r"/(pass@\d+|avg@\d+|maj@\d+|distinct_correct)$")
 

@@ -136,6 +136,7 @@ def statistics(c: Comparison) -> dict[str, Any]:
             {
                 "method": g.method,
                 "baseline": g.baseline,
+                "settings": g.settings,
                 "measure": g.measure,
                 "seeds": g.seeds,
                 "reward": g.grid.tolist(),

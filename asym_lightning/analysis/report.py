@@ -107,6 +107,7 @@ def said(comparison: Comparison) -> list[str]:
 
 def number(value: float) -> str:
     """Three decimals for what is of the order of 1, fewer for large numbers, an exponent for tiny ones."""
+    value = value if abs(value) > 1e-9 else 0.0  # rounding, not a number worth an exponent
     size = abs(value)
     form = ".0f" if size >= 1000 else ".1f" if size >= 10 else ".1e" if 0 < size < 5e-4 else ".3f"
     return f"{value:{form}}".replace("-", "\u2212")
