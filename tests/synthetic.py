@@ -13,8 +13,13 @@ VERSIONS = {"python": "3.11.7", "asym-lightning": "0.1.0", "torch": "2.13.0", "l
 BETAS = {"asymgrpo": (0.9, 0.4), "pos_only": (0.5, 0.0), "neg_only": (0.0, 0.5), "reinforce": (0.0, 0.0)}
 SHARES = ("solved/all", "solved/mixed", "clip/low", "clip/high", "clip/dual", "length/truncated")
 KINDS = ("correct", "wrong", "no_answer", "unparseable", "timeout", "truncated", "error")
-PHASES = ("sync", "generate", "verify", "score", "learn", "log", "iteration")
+PHASES = ("sync", "generate", "verify", "learn", "log", "iteration")
+QUARTERS = ("0.00", "0.25", "0.50", "0.75")
 OTHERS = (
+    *(f"{what}/p_{edge}" for what in ("accuracy", "entropy") for edge in QUARTERS),
+    *(f"ledger/{way}_{sign}" for way in ("measured", "predicted") for sign in ("positive", "negative")),
+    *("diversity/distinct_2", "diversity/distinct_correct", "entropy/high_share", "ledger/explained", "ledger/ratio", "ledger/step_size"),
+    *("length/correct", "length/wrong"),
     *("advantage/mass_negative", "advantage/mass_positive", "engine/logprob_gap_max", "engine/logprob_gap_mean", "length/max"),
     *("logprob_gain/negative", "logprob_gain/positive", "loss/modulation", "loss/policy", "optimizer/grad_norm"),
     *("optimizer/learning_rate", "reward/std", "throughput/tokens_per_s"),
@@ -69,7 +74,8 @@ def write_run(
     folder.mkdir(parents=True)
     passes = pass_at or {1: reward, 8: min(1.0, reward + 0.3)}
     rng = np.random.default_rng([seed, *algorithm.encode(), *str(overrides).encode()])
-    after = {f"eval/heldout/pass@{k}": v for k, v in passes.items()} | {"eval/heldout/distinct_correct": 1 + entropy}
+    others = {"avg@8": passes[min(passes)], "maj@8": passes[min(passes)] + 0.05, "distinct_correct": 1 + entropy}
+    after = {f"eval/heldout/{name}": v for name, v in [*((f"pass@{k}", v) for k, v in passes.items()), *others.items()]}
     before = dict.fromkeys(after, 0.25)
     table = _train(rng, iterations, {"reward/mean": (0.25, reward), "entropy/policy": (0.4, entropy), "solved/none": (0.2, unsolved)})
     rows = [{"step": 0, **before}, *table.to_dict("records"), *([{"step": iterations, **after}] if status == "done" else [])]
@@ -107,9 +113,10 @@ def _train(rng: np.random.Generator, iterations: int, ends: dict[str, tuple[floa
     columns: dict[str, Any] = {"step": t}
     columns |= {name: a + (b - a) * way + n for (name, (a, b)), n in zip(ends.items(), noise, strict=True)}
     columns |= {name: columns["entropy/policy"] * f for name, f in (("entropy/positive", 0.9), ("entropy/negative", 1.2))}
-    columns |= {f"covariance/p_{edge:.2f}": 0.1 * edge + rng.normal(0, 0.01, iterations) for edge in (0.0, 0.25, 0.5, 0.75)}
+    columns |= {f"covariance/p_{edge}": 0.1 * float(edge) + rng.normal(0, 0.01, iterations) for edge in QUARTERS}
     columns |= {f"train/pass@{k}": np.clip(columns["reward/mean"] + 0.1 * np.log2(k), 0, 1) for k in (1, 2, 4, 8)}
-    columns |= {"ledger/total_positive": -0.001 * t, "ledger/total_negative": 0.0004 * t, "ledger/total_measured": -0.0005 * t}
+    for way in ("measured", "predicted"):
+        columns |= {f"ledger/total_{way}_positive": -0.001 * t, f"ledger/total_{way}_negative": 0.0004 * t}
     columns |= {"length/mean": 6 + rng.normal(0, 0.1, iterations)}
     others = [*SHARES, *OTHERS, *(f"verify/{kind}" for kind in KINDS), *(f"time/{phase}" for phase in PHASES)]
     return pd.DataFrame(columns | {name: rng.random(iterations) for name in others})

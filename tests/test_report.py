@@ -104,9 +104,11 @@ def test_every_figure_is_there_as_png_and_svg_and_in_the_page(page: Path) -> Non
     assert names == {path.stem for path in (page / "figures").glob("*.svg")}
     assert names == {
         *("reward", "unsolved", "length", "entropy", "entropy-right", "entropy-wrong", "entropy-against-reward", "covariance"),
-        *("ledger-right", "ledger-wrong", "ledger-measured", "pass-at-k-held-out", "pass-at-k-training"),
+        *(f"ledger-{way}-{side}" for way in ("predicted", "measured") for side in ("right", "wrong")),
+        *("pass-at-k-held-out", "pass-at-k-training"),
         *("profile-reward-last-10", "profile-held-out-pass@1", "profile-held-out-pass@8"),
         *("eval-held-out-pass@1", "eval-held-out-pass@8", "eval-held-out-distinct-correct"),
+        *("eval-held-out-avg@8", "eval-held-out-maj@8"),
         *("frontier-held-out-pass@8", "frontier-entropy-nats-last-10"),
     }
     inside = [attributes for tag, attributes in read(page).tags if tag == "img"]

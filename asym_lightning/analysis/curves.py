@@ -14,7 +14,6 @@ from asym_lightning.analysis.statistics import Array, band
 
 POINTS = 200  # drawn per curve; more cannot be seen
 BAND = "Line: mean over seeds; band: 95% bootstrap interval of it over seeds."
-SUMMED = "predicted by the ledger to have changed entropy since the start, nats per token"
 TRAINING = {
     "reward/mean": ("reward", "Reward", "Mean reward of the iteration's rollouts."),
     "solved/none": ("unsolved", "Unsolved prompts", "Share of the prompts that no rollout of the group solved."),
@@ -25,10 +24,13 @@ ENTROPY = {
     "entropy/positive": ("entropy-right", "Entropy of right rollouts", "Nats per token, over the rollouts that were right."),
     "entropy/negative": ("entropy-wrong", "Entropy of wrong rollouts", "Nats per token, over the rollouts that were wrong."),
 }
+SIDES = {"positive": "right", "negative": "wrong"}
+PREDICTED = "Change of entropy that the first-order theory says {} rollouts contributed, nats per token, since the start."
+MEASURED = "Change of entropy that the updates made on tokens of {} rollouts, nats per token, since the start."
 LEDGER = {
-    "ledger/total_positive": ("ledger-right", "Entropy ledger: right rollouts", f"What updates by right rollouts are {SUMMED}."),
-    "ledger/total_negative": ("ledger-wrong", "Entropy ledger: wrong rollouts", f"What updates by wrong rollouts are {SUMMED}."),
-    "ledger/total_measured": ("ledger-measured", "Entropy ledger: measured", "Measured change of entropy by all updates since the start."),
+    f"ledger/total_{way}_{sign}": (f"ledger-{way}-{side}", f"Entropy ledger: {way}, {side} rollouts", what.format(side))
+    for way, what in {"predicted": PREDICTED, "measured": MEASURED}.items()
+    for sign, side in SIDES.items()
 }
 
 
@@ -41,12 +43,12 @@ def entropy(comparison: Comparison, canvas: Canvas) -> list[Picture]:
 
 
 def ledger(comparison: Comparison, canvas: Canvas) -> list[Picture]:
-    """The cumulated entropy ledger: one picture per channel, so that methods lie side by side."""
-    return _over_iterations(comparison, canvas, LEDGER, window=1)
+    """The cumulated entropy ledger: one picture per column, so that methods lie side by side."""
+    return _over_iterations(comparison, canvas, LEDGER, window=1, label="change of entropy (nats)")
 
 
 def _over_iterations(
-    comparison: Comparison, canvas: Canvas, wanted: dict[str, tuple[str, str, str]], window: int = WINDOW
+    comparison: Comparison, canvas: Canvas, wanted: dict[str, tuple[str, str, str]], window: int = WINDOW, label: str = ""
 ) -> list[Picture]:
     """The curves of ``wanted`` that any run has."""
     pictures = []
@@ -61,7 +63,7 @@ def _over_iterations(
             shaded(axis, steps, lines.mean(axis=0), _band(lines), canvas.look(arm))
 
         about = f"{caption} Running mean of {window} iterations. {BAND}" if window > 1 else f"{caption} {BAND}"
-        pictures.append(canvas.draw(file, title, about, arms, plot, "iteration", title.lower()))
+        pictures.append(canvas.draw(file, title, about, arms, plot, "iteration", label or title.lower()))
     return pictures
 
 
