@@ -107,8 +107,7 @@ def test_every_figure_is_there_as_png_and_svg_and_in_the_page(page: Path) -> Non
         *(f"ledger-{way}-{side}" for way in ("predicted", "measured") for side in ("right", "wrong")),
         *("pass-at-k-held-out", "pass-at-k-training"),
         *("profile-reward-last-10", "profile-held-out-pass@1", "profile-held-out-pass@8"),
-        *("eval-held-out-pass@1", "eval-held-out-pass@8", "eval-held-out-distinct-correct"),
-        *("eval-held-out-avg@8", "eval-held-out-maj@8"),
+        *("eval-held-out-pass@1", "eval-held-out-pass@8"),
         *("frontier-held-out-pass@8", "frontier-entropy-nats-last-10"),
     }
     inside = [attributes for tag, attributes in read(page).tags if tag == "img"]
@@ -143,6 +142,18 @@ def test_a_grid_of_exponents_has_a_heat_map_and_many_methods_have_panels(tmp_pat
     assert (folder / "figures" / "grid-1.png").exists()
     text = (folder / "report.html").read_text()
     assert "Grid of exponents" in text and 'class="wide"' in text and "asymgrpo, beta_pos 0.9, beta_neg 0.5" in text
+
+
+def test_evaluations_in_between_give_every_measure_a_curve(tmp_path: Path) -> None:
+    def fill(logs: Path) -> None:
+        table = write_run(logs / "run", iterations=20) / "metrics.csv"
+        header, *rows = table.read_text().splitlines()
+        middle = rows[0].split(",")  # the evaluation before training, once more after ten iterations
+        middle[header.split(",").index("step")] = "10"
+        table.write_text("\n".join([header, *rows, ",".join(middle)]))
+
+    names = {path.stem for path in (report(tmp_path, fill) / "figures").glob("eval-*.png")}
+    assert names == {f"eval-held-out-{name}" for name in ("pass@1", "pass@8", "avg@8", "maj@8", "distinct-correct")}
 
 
 def arm(label: str, method: str) -> Arm:

@@ -22,7 +22,7 @@ from asym_lightning.analysis.statistics import Array
 COLOURS = ["#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
 STYLES = ["-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 2))]
 MARKERS = "osD^vP"
-FEW, MANY = 3, 24  # arms beside the baseline in one of several panels; above so many arms in all, as many as the palette carries
+FEW, MANY = 3, 13  # arms beside the baseline in one of several panels; above so many arms in all, as many as the palette carries
 COLUMNS = 3
 SETTINGS = {
     "font.size": 9,

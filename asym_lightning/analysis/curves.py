@@ -68,11 +68,12 @@ def _over_iterations(
 
 
 def evaluations(comparison: Comparison, canvas: Canvas) -> list[Picture]:
-    """Each held-out measure over training, where it was evaluated at more than one iteration."""
+    """Each held-out measure over training; where runs were evaluated before and after only, the main ones alone."""
     pictures = []
     for measure in comparison.measures:
         tables = {arm.label: _evaluated(arm, measure.name, comparison.cut) for arm in comparison.arms}
-        arms = [arm for arm in comparison.arms if len(tables[arm.label].columns) > 1]
+        fewest = 2 if measure.name in comparison.main else 3
+        arms = [arm for arm in comparison.arms if len(tables[arm.label].columns) >= fewest]
         if not arms:
             continue
 

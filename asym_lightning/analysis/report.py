@@ -62,6 +62,7 @@ def page(comparison: Comparison, sections: Sequence[tuple[str, list[Picture]]], 
         title="Comparison of " + _named(list(dict.fromkeys(arm.method for arm in comparison.arms))),
         version=_version(),
         main=[next(m for m in comparison.measures if m.name == name) for name in comparison.main],
+        others=[m for m in comparison.measures if m.name not in comparison.main],
         labels={m.name: m.label for m in comparison.measures},
         matrix=[
             {
