@@ -133,6 +133,16 @@ def test_an_unfinished_run_is_left_out_unless_asked_for(tmp_path: Path) -> None:
     assert found.cut == 25 and len(found.runs) == 3
 
 
+def test_a_failed_run_is_left_out_with_its_own_words(tmp_path: Path) -> None:
+    several(tmp_path, 1)
+    for name in ("early", "late"):
+        write_run(tmp_path / name, "grpo", 2, status="failed", change=lambda summary: summary.update(error="out of memory"))
+    (tmp_path / "early" / "metrics.csv").unlink()
+    reasons = {out.folder.name: out.reason for out in read_runs([tmp_path])[1]}
+    assert reasons["early"] == "status failed: out of memory"
+    assert reasons["late"] == "status failed (out of memory) after 30 iterations; --unfinished takes it in"
+
+
 # ---- arms ----
 
 

@@ -29,6 +29,7 @@ class Run:
     algorithm: str
     seed: int
     status: str
+    error: str | None
     config: dict[str, Any]
     versions: dict[str, str]
     git_revision: str | None
@@ -72,7 +73,8 @@ def read_runs(paths: Iterable[Path], unfinished: bool = False) -> tuple[list[Run
         if run.status == "done" or unfinished:
             runs.append(run)
         else:
-            left_out.append(LeftOut(folder, f"status {run.status} after {run.length} iterations; --unfinished takes it in"))
+            why = f" ({run.error})" if run.error else ""
+            left_out.append(LeftOut(folder, f"status {run.status}{why} after {run.length} iterations; --unfinished takes it in"))
     if not runs:
         first = f"; the first of {len(left_out)} left out: {left_out[0].folder}: {left_out[0].reason}" if left_out else ""
         raise Refused(f"no finished run (a folder with summary.json and metrics.csv) in {', '.join(map(str, paths))}{first}")
@@ -113,14 +115,19 @@ def read(folder: Path) -> Run:
         Refused: a file is missing, broken or shorter than the summary says.
     """
     summary = _summary(folder / "summary.json")
-    train, evals = _metrics(folder / "metrics.csv")
+    status, why = summary["status"], summary.get("error")
+    try:
+        train, evals = _metrics(folder / "metrics.csv")
+    except Refused as error:  # of a run that failed before its first iteration, its own words say more
+        raise Refused(f"status {status}: {why or error}" if status != "done" else str(error)) from None
     if len(train) < summary["iterations"]:
         raise Refused(f"metrics.csv: a reward in {len(train)} of {summary['iterations']} iterations only")
     return Run(
         folder,
         summary["algorithm"],
         summary["seed"],
-        summary["status"],
+        status,
+        why,
         _own_folder_named(leaves(summary["config"])),
         summary.get("versions") or {},
         summary.get("git_revision"),
