@@ -24,13 +24,13 @@ ENTROPY = {
     "entropy/positive": ("entropy-right", "Entropy of right rollouts", "Nats per token, over the rollouts that were right."),
     "entropy/negative": ("entropy-wrong", "Entropy of wrong rollouts", "Nats per token, over the rollouts that were wrong."),
 }
-SIDES = {"positive": "right", "negative": "wrong"}
 PREDICTED = "Change of entropy that the first-order theory says {} rollouts contributed, nats per token, since the start."
 MEASURED = "Change of entropy that the updates made on tokens of {} rollouts, nats per token, since the start."
 LEDGER = {
-    f"ledger/total_{way}_{sign}": (f"ledger-{way}-{side}", f"Entropy ledger: {way}, {side} rollouts", what.format(side))
-    for way, what in {"predicted": PREDICTED, "measured": MEASURED}.items()
-    for sign, side in SIDES.items()
+    "ledger/total_predicted_positive": ("ledger-predicted-right", "Entropy ledger: predicted, right rollouts", PREDICTED.format("right")),
+    "ledger/total_predicted_negative": ("ledger-predicted-wrong", "Entropy ledger: predicted, wrong rollouts", PREDICTED.format("wrong")),
+    "ledger/total_measured_positive": ("ledger-measured-right", "Entropy ledger: measured, right rollouts", MEASURED.format("right")),
+    "ledger/total_measured_negative": ("ledger-measured-wrong", "Entropy ledger: measured, wrong rollouts", MEASURED.format("wrong")),
 }
 
 
