@@ -1,0 +1,105 @@
+"""Frontiers of what a method reaches at a given reward."""
+
+import numpy as np
+import pytest
+
+from asym_lightning.analysis.arms import Arm
+from asym_lightning.analysis.frontier import frontiers, gaps, reached
+
+Y = "eval/heldout/pass@8"
+# (reward, y) of three learning rates; the last of the first method is worse in both
+GRPO = [(0.60, 0.90), (0.70, 0.80), (0.65, 0.70)]
+OTHER = [(0.58, 0.95), (0.68, 0.86), (0.70, 0.84)]
+
+
+def arms(**methods: list[tuple[float, float]]) -> list[Arm]:
+    return [Arm(f"{name}, rate {i}", name, {"rate": i}, {}) for name, points in methods.items() for i in range(len(points))]
+
+
+def values(seeds: int, noise: float = 0.002, **methods: list[tuple[float, float]]) -> dict[str, dict[str, dict[int, float]]]:
+    rng = np.random.default_rng(0)
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for name, points in methods.items():
+        for i, (x, y) in enumerate(points):
+            shifts = rng.normal(0, noise, (seeds, 2))
+            found[f"{name}, rate {i}"] = {
+                "reward/mean": {s: x + shifts[s, 0] for s in range(seeds)},
+                Y: {s: y + shifts[s, 1] for s in range(seeds)},
+            }
+    return found
+
+
+def test_a_frontier_by_hand() -> None:
+    at = np.array([0.5, 0.60, 0.65, 0.70, 0.9])
+    # the dominated point is not on it; flat below the lowest reward of the frontier, a straight line between, held above
+    np.testing.assert_allclose(reached(np.array(GRPO), at), [0.90, 0.90, 0.85, 0.80, 0.80])
+    np.testing.assert_allclose(reached(np.array(GRPO)[[2, 0, 1]], at), reached(np.array(GRPO), at))
+    one = np.array([[0.6, 0.9], [0.7, 0.95]])  # the second is better in both
+    np.testing.assert_allclose(reached(one, np.array([0.6, 0.65, 0.7])), [0.95] * 3)
+
+
+def test_of_equal_rewards_the_higher_counts() -> None:
+    np.testing.assert_allclose(reached(np.array([[0.6, 0.9], [0.6, 0.8], [0.7, 0.7]]), np.array([0.6, 0.65])), [0.9, 0.8])
+
+
+def test_a_frontier_above_is_said_with_its_range() -> None:
+    given = values(5, grpo=GRPO, other=OTHER)
+    found = frontiers(arms(grpo=GRPO, other=OTHER), given, Y)
+    assert [f.method for f in found] == ["grpo", "other"] and found[0].band is not None
+    (gap,) = gaps(found, given, 1)
+    assert gap.verdict == "better" and not gap.below
+    assert gap.above[0] == (gap.grid[0], gap.grid[-1]) == pytest.approx((0.60, 0.70), abs=0.005)
+    # 0.95 - 0.09 (r - 0.58) / 0.1 against 0.9 - (r - 0.6) up to 0.68, then 0.86 - 0.02 (r - 0.68) / 0.02
+    at = np.array([0.60, 0.68, 0.70])
+    np.testing.assert_allclose(np.interp(at, gap.grid, gap.gap), [0.032, 0.04, 0.04], atol=0.006)
+    assert gap.mean and gap.mean.t_interval and gap.mean.t_interval[0] > 0
+    assert "other against grpo: better. Over reward 0.6" in gap.statement and "above from 0.6" in gap.statement
+
+
+def test_frontiers_that_cross_have_no_winner() -> None:
+    crossing = [*OTHER[:2], (0.70, 0.75)]  # below 0.80 at the end
+    given = values(5, 0.001, grpo=GRPO, other=crossing)
+    (gap,) = gaps(frontiers(arms(grpo=GRPO, other=crossing), given, Y), given, 1)
+    assert gap.above and gap.below and gap.verdict == "not separated"
+    assert gap.above[0][1] < 0.6889 < gap.below[0][0]  # where 0.9 - (r - 0.6) = 0.86 - 5.5 (r - 0.68)
+    assert "the frontiers cross" in gap.statement
+
+
+def test_the_same_points_are_not_separated() -> None:
+    given = values(5, 0.01, grpo=GRPO, other=GRPO)
+    (gap,) = gaps(frontiers(arms(grpo=GRPO, other=GRPO), given, Y), given, 1)
+    assert gap.verdict == "not separated"
+
+
+def test_two_seeds_are_too_few_for_a_frontier() -> None:
+    given = values(2, grpo=GRPO, other=OTHER)
+    (gap,) = gaps(frontiers(arms(grpo=GRPO, other=OTHER), given, Y), given, 1)
+    assert gap.verdict == "too few seeds" and "too few shared seeds (2)" in gap.statement
+
+
+def test_ranges_that_do_not_overlap_are_said() -> None:
+    far = [(x + 0.2, y) for x, y in OTHER]
+    given = values(5, grpo=GRPO, other=far)
+    (gap,) = gaps(frontiers(arms(grpo=GRPO, other=far), given, Y), given, 1)
+    assert not gap.grid.size and gap.verdict is None and "do not overlap" in gap.statement
+
+
+def test_a_single_setting_is_a_point_and_no_frontier() -> None:
+    given = values(5, grpo=GRPO, other=OTHER[:1])
+    found = frontiers(arms(grpo=GRPO, other=OTHER[:1]), given, Y)
+    assert len(found) == 2 and gaps(found, given, 1) == []
+
+
+def test_seeds_that_a_setting_lacks_are_not_used() -> None:
+    given = values(4, grpo=GRPO, other=OTHER)
+    del given["other, rate 1"][Y][2]
+    found = frontiers(arms(grpo=GRPO, other=OTHER), given, Y)
+    assert found[0].seeds == [0, 1, 2, 3] and found[1].seeds == [0, 1, 3]
+    assert gaps(found, given, 1)[0].seeds == [0, 1, 3]
+
+
+def test_more_settings_are_more_tries_and_that_is_said() -> None:
+    more = [*OTHER, (0.62, 0.90), (0.64, 0.88)]
+    given = values(5, grpo=GRPO, other=more)
+    (gap,) = gaps(frontiers(arms(grpo=GRPO, other=more), given, Y), given, 1)
+    assert gap.settings == (5, 3) and "5 settings against 3" in gap.statement
