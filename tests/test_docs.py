@@ -26,7 +26,6 @@ from tests.runs import random_policy, run
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 EXAMPLES = ["extend/method.md", "extend/task.md", "extend/verifier.md", "extend/model.md"]
-PENDING = ("compare.py",)  # documented before the code has arrived: remove when it has
 
 
 def blocks(page: str) -> list[tuple[str, str, str]]:
@@ -143,7 +142,7 @@ def test_other_commands_exist(page: str, words: list[str]) -> None:
         assert re.search(rf"(?m)^{words[1]}:", (ROOT / "Makefile").read_text()), words
     elif words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]), words
-    elif words[0] == "python" and words[1] not in PENDING:
+    elif words[0] == "python":
         assert (ROOT / words[1]).is_file(), words
 
 
