@@ -15,8 +15,8 @@ from asym_lightning.types import MiniBatch, Problem, Prompt, RolloutGroup
 
 
 class _Served:
-    """The mini-batches of the current iteration, looked up when the epoch starts to read them: Lightning makes the iterator
-    of the first epoch before the rollouts are there."""
+    """The numbers of an iteration's mini-batches. Lightning makes the iterator of the first epoch before the rollouts are there, and
+    would cast every tensor of a batch to the trainer's precision, rewards and log-probs too: a number is looked up after both."""
 
     def __init__(self, module: "RolloutDataModule"):
         self.module = module
@@ -24,8 +24,8 @@ class _Served:
     def __len__(self) -> int:
         return self.module.mini_batches_per_iteration
 
-    def __iter__(self) -> Iterator[MiniBatch]:
-        yield from self.module.mini_batches
+    def __iter__(self) -> Iterator[int]:
+        yield from range(len(self))
 
 
 class RolloutDataModule(LightningDataModule):
@@ -140,8 +140,11 @@ class RolloutDataModule(LightningDataModule):
             batch.token_count, batch.rollout_count = tokens, rollouts
             batch.micro_batches += [pack([]) for _ in range(number - len(batch.micro_batches))]
 
-    def train_dataloader(self) -> Iterable[MiniBatch]:
+    def train_dataloader(self) -> Iterable[int]:
         return _Served(self)
+
+    def on_before_batch_transfer(self, batch: int, dataloader_idx: int) -> MiniBatch:
+        return self.mini_batches[batch]
 
     def transfer_batch_to_device(self, batch: MiniBatch, device: torch.device, dataloader_idx: int) -> MiniBatch:
         batch.micro_batches = [micro.to(device) for micro in batch.micro_batches]

@@ -74,6 +74,7 @@ def gradients(
     mini_batches: int = 1,
     limit: float = float("inf"),
     callbacks: Sequence[Callback] = (),
+    precision: Any = "32-true",
     **parts: Any,
 ) -> list[dict[str, torch.Tensor]]:
     """Train one iteration on eight fixed groups of four; the gradients of each step before clipping."""
@@ -89,6 +90,7 @@ def gradients(
         devices=devices,
         strategy="ddp_spawn" if devices > 1 else "auto",
         max_epochs=1,
+        precision=precision,
         callbacks=[*callbacks, GivenRollouts(random_groups(8, 4, VOCABULARY), folder)],
         logger=False,
         enable_checkpointing=False,
@@ -116,6 +118,25 @@ def test_gradient_is_the_same_for_one_and_for_many_micro_batches(aggregation: st
     parts = {"aggregation": AGGREGATIONS[aggregation], "modulation": [EntropyBonus(0.1)]}
     whole = gradients(tmp_path / "1", 10_000, **parts)
     assert_same(gradients(tmp_path / "7", 40, **parts), whole)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_a_lower_precision_is_that_of_the_model_alone(precision: str, tmp_path: Path) -> None:
+    class Dtypes(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
+            self.seen = {
+                batch.rewards.dtype,
+                batch.tokens("engine_logp").dtype,
+                batch.tokens("logp").dtype,
+                batch.tokens("advantages").dtype,
+            }
+            self.weights = next(pl_module.parameters()).dtype
+
+    watch = Dtypes()
+    low = gradients(tmp_path / "low", 40, callbacks=[watch], precision=precision)
+    assert watch.seen == {torch.float32} and watch.weights == (torch.bfloat16 if precision == "bf16-true" else torch.float32)
+    a, b = (torch.cat([g.flatten().float() for g in step.values()]) for step in (low[0], gradients(tmp_path / "full", 40)[0]))
+    assert (a - b).norm() / b.norm() < 0.05
 
 
 def test_gradient_is_the_same_for_one_and_for_two_processes(tmp_path: Path) -> None:

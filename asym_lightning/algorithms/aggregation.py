@@ -65,7 +65,8 @@ class SequenceSumOverConstant:
 
 
 def _ones(lengths: Int[Tensor, "n"], count: int, name: str) -> Float[Tensor, "n"]:
-    """Ones in the default float dtype. A batch without tokens may have count 0; a batch with tokens may not."""
+    """Ones in the default float dtype, float32 at least: within a step of a pure bf16 trainer the default is bf16.
+    A batch without tokens may have count 0; a batch with tokens may not."""
     if lengths.numel() and count < 1:
         raise ValueError(f"{name}={count} with {lengths.numel()} tokens: must be the global count of the optimizer step")
-    return torch.ones_like(lengths, dtype=torch.get_default_dtype())
+    return torch.ones_like(lengths, dtype=torch.promote_types(torch.get_default_dtype(), torch.float32))
