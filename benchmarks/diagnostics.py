@@ -1,7 +1,8 @@
 """What all diagnostics together cost: `python benchmarks/diagnostics.py` runs iterations with and without them in turn, in one run.
 
-Measured is `time/iteration`, from the start of the rollouts to the metrics. What is computed from the rollouts alone (`measure_groups`)
-happens in every iteration; its time is taken off those without diagnostics.
+Measured is the whole iteration, from the start of its rollouts to its metrics: seconds on the clock, and of the processor, which say
+more where the machine does other work. What is computed from the rollouts alone (`measure_groups`) happens in every iteration; its
+time is taken off those without diagnostics.
 """
 
 import argparse
@@ -32,22 +33,39 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = made(folder, [f"trainer.max_epochs={given.blocks * given.block}", *given.overrides])
-        extra: list[float] = []
-        rollout.measure_groups = timed(rollout.measure_groups, extra)
+        measured: dict[str, list[float]] = {"clock": [], "processor": [], "groups": []}
+        rollout.measure_groups = timed(rollout.measure_groups, measured["groups"])
         on = [i // given.block % 2 == 0 for i in range(given.blocks * given.block)]
         for name in DIAGNOSTICS:
             for hook in ("on_train_batch_end", "on_train_epoch_end"):
                 setattr(run.callbacks[name], hook, gated(getattr(run.callbacks[name], hook), on))
+        watch(run.callbacks["record"], measured)
         run.fit()
-        seconds = [row["time/iteration"] for row in run.callbacks["record"].history]  # type: ignore[attr-defined]
-    inner = [i for i in range(len(on)) if i >= given.block]  # the first block warms up
-    means = {state: statistics.mean(seconds[i] for i in inner if on[i] is state) for state in (True, False)}
-    medians = {state: statistics.median(seconds[i] for i in inner if on[i] is state) for state in (True, False)}
-    groups = statistics.mean(extra[i] for i in inner)
+    inner = range(given.block, len(on))  # the first block warms up
+    groups = statistics.mean(measured["groups"][i] for i in inner)
     print(f"measure_groups: {groups * 1e3:.2f} ms an iteration")
-    for name, found in (("mean", means), ("median", medians)):
-        bare = found[False] - groups
-        print(f"{name}: with {found[True] * 1e3:.1f} ms, without {bare * 1e3:.1f} ms: {100 * (found[True] / bare - 1):+.1f}%")
+    for what in ("clock", "processor"):
+        for name, average in (("mean", statistics.mean), ("median", statistics.median)):
+            with_all, bare = (average(measured[what][i] for i in inner if on[i] is state) for state in (True, False))
+            bare -= groups
+            print(f"{what}, {name}: with {with_all * 1e3:.1f} ms, without {bare * 1e3:.1f} ms: {100 * (with_all / bare - 1):+.1f}%")
+
+
+def watch(record: Any, measured: dict[str, list[float]]) -> None:
+    """Time every iteration: the recorder sees its start first and its metrics last."""
+    start, end = record.on_train_epoch_start, record.on_train_epoch_end
+    began: list[float] = []
+
+    def on_start(*given: Any) -> None:
+        began[:] = [time.perf_counter(), time.process_time()]
+        start(*given)
+
+    def on_end(*given: Any) -> None:
+        end(*given)
+        measured["clock"].append(time.perf_counter() - began[0])
+        measured["processor"].append(time.process_time() - began[1])
+
+    record.on_train_epoch_start, record.on_train_epoch_end = on_start, on_end
 
 
 def made(folder: str, overrides: list[str]) -> Run:
