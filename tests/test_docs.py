@@ -81,6 +81,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         if title:
             (tmp_path / title).parent.mkdir(exist_ok=True)
             (tmp_path / title).write_text(text)
+            monkeypatch.delitem(sys.modules, Path(title).stem, raising=False)  # another test may have a module of that name
         elif language == "python":
             exec(compile(text, request.param, "exec"), {})
     for path in tmp_path.glob("test_*.py"):

@@ -40,7 +40,7 @@ def train(folder: Path, *overrides: str, status: int = 0) -> str:
     """Run ``train.py`` in ``folder``; its output."""
     flags, rest = [o for o in overrides if o.startswith("-")], [o for o in overrides if not o.startswith("-")]
     command = [sys.executable, "train.py", *flags, *SMALL, *rest, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
 
