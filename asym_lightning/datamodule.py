@@ -11,7 +11,7 @@ from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.ops.packing import micro_batches, pack
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.tasks.base import Task
-from asym_lightning.types import MiniBatch, Problem, Prompt, RolloutGroup
+from asym_lightning.types import Kind, MiniBatch, Problem, Prompt, RolloutGroup
 
 
 class _Served:
@@ -118,7 +118,7 @@ class RolloutDataModule(LightningDataModule):
         completions = [group.completions for group in groups]
         lengths = torch.tensor([[len(c.token_ids) for c in row] for row in completions], dtype=torch.long)
         rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)
-        right = rewards > 0
+        right = torch.tensor([[verdict.kind is Kind.CORRECT for verdict in group.verdicts] for group in groups], dtype=torch.bool)
         learned = right if only_right else torch.ones_like(right)
         if self.rules.mask_truncated:
             learned = learned & ~torch.tensor([[c.truncated for c in row] for row in completions], dtype=torch.bool)

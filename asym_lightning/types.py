@@ -1,5 +1,6 @@
 """The only things that travel between rooms: prompts, completions, verdicts, rollout groups and packed batches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -29,13 +30,15 @@ class Verdict:
     """Outcome of verifying one completion.
 
     ``answer`` is the parsed answer in canonical form (equal answers compare equal), ``None`` where there is none.
-    ``detail`` says why for the kinds ``unparseable``, ``timeout`` and ``error``.
+    ``detail`` says why for the kinds ``unparseable``, ``timeout`` and ``error``. ``parts`` are what a composite reward is made of,
+    before its weights.
     """
 
     reward: float
     kind: Kind
     answer: str | None = None
     detail: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ class PackedBatch:
 class MiniBatch:
     """One optimizer step's worth of whole groups on this rank.
 
-    ``rewards`` is [groups, G] and what advantages are made of, ``right`` says which rollouts were verified as right (a reward above
-    0 before any penalty); rollout ``row = group * G + member`` indexes everything flattened. ``token_count`` and ``rollout_count``
+    ``rewards`` is [groups, G] and what advantages are made of, ``right`` says which rollouts were verified as right (their kind
+    is ``correct``); rollout ``row = group * G + member`` indexes everything flattened. ``token_count`` and ``rollout_count``
     are global: summed over all ranks. ``resampled`` holds further rollouts that are learned from by REINFORCE alone.
     """
 

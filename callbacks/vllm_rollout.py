@@ -17,6 +17,7 @@ from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import RolloutEngine, Sampling, sampling_seed
 from asym_lightning.types import Completion, Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
+from asym_lightning.verify.failures import Failures
 
 
 class VLLMRollout(Callback):
@@ -27,9 +28,18 @@ class VLLMRollout(Callback):
         sampling: group size, temperature, token limit and stop tokens.
         verifier: builds what scores the completions.
         seed: with the iteration and a prompt's number it decides every sample.
+        max_verify_errors: share of an iteration's answers whose verification may fail before the run stops.
     """
 
-    def __init__(self, engine: Callable[[bool], RolloutEngine], sampling: Sampling, verifier: Callable[[], Verifier], seed: int):
+    def __init__(
+        self,
+        engine: Callable[[bool], RolloutEngine],
+        sampling: Sampling,
+        verifier: Callable[[], Verifier],
+        seed: int,
+        max_verify_errors: float = 0.05,
+    ):
+        self.failures = Failures(max_verify_errors)
         self._build, self._build_verifier = engine, verifier
         self.sampling, self.seed = sampling, seed
         self.engine: RolloutEngine | None = None
@@ -60,6 +70,7 @@ class VLLMRollout(Callback):
             drawn = self._draw([one for part in parts for one in part], sampling, "resample")
             measure_resampled(drawn, pl_module.meter)
             resampled = [[drawn.pop(0) for _ in part] for part in parts]
+        self.failures.settle()
         for name, seconds in self._seconds.items():
             pl_module.meter.mean(f"time/{name}", seconds, 1)
         pl_module.meter.mean("throughput/generated_tokens", self._tokens * trainer.world_size, 1)
@@ -120,7 +131,10 @@ class VLLMRollout(Callback):
         """Score every completion against its prompt's reference answer."""
         assert self.verifier is not None
         flat = [(c, p.problem.answer) for p, completions in zip(prompts, drawn, strict=True) for c in completions]
-        verdicts = iter(self.verifier.score([c.text for c, _ in flat], [a for _, a in flat], [c.truncated for c, _ in flat]))
+        texts, answers = [c.text for c, _ in flat], [a for _, a in flat]
+        scored = self.verifier.score(texts, answers, [c.truncated for c, _ in flat])
+        self.failures.add(texts, answers, scored)
+        verdicts = iter(scored)
         return [RolloutGroup(p, list(cs), [next(verdicts) for _ in cs]) for p, cs in zip(prompts, drawn, strict=True)]
 
     tokenizer: Any = None

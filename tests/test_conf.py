@@ -15,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.cli import config_dir
 from asym_lightning.preflight import check_numbers
+from asym_lightning.types import Kind
+from asym_lightning.verify import jail
 
 CONF = config_dir()
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -31,6 +33,8 @@ def choose(file: str) -> list[str]:
     group, _, name = file.rpartition("/")
     if group == "rules":
         return [f"rules@algo.rules={name}"]
+    if group == "verify":
+        return ["task=math", f"verify@task.verify={name}"]
     return ["algo=grpo", f"{group}@algo.{group}={name}"] if group in PARTS else [f"{group}={name}"]
 
 
@@ -38,6 +42,10 @@ def choose(file: str) -> list[str]:
 def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None:
     group, _, name = file.rpartition("/")
     extra = {"policy/hf": ["policy.path=somewhere"], "task/math": [f"task.path={tmp_path / 'd.jsonl'}"]}.get(file, [])
+    if group == "verify":
+        if name in ("function", "reasoning_gym") and jail.obstacle():
+            pytest.skip(f"no jail by the kernel: {jail.obstacle()}")
+        extra = [f"task.path={tmp_path / 'd.jsonl'}", *(["task.verify.target=json:loads"] if name == "function" else [])]
     (tmp_path / "d.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
     if group == "hydra":
         assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
@@ -63,6 +71,10 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
     elif group == "task":
         part = instantiate(config.task)
         assert part.train and part.train[0].text
+    elif group == "verify":
+        verifier = instantiate(config.task).verifier()
+        assert verifier.score(["so \\boxed{2}"], ["2"], [True])[0].kind is Kind.TRUNCATED  # its workers start with the first that is whole
+        verifier.close()
     elif group == "trainer":
         assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
     elif group in ("callbacks", "logger"):

@@ -34,8 +34,14 @@ def check_jail(verifier: Any) -> Finding:
         return Finding("jail", False, one_line(error), "math answers cannot be scored: pip install 'math-verify==0.9.*' sympy")
     finally:
         verifier.close()
-    seen = f"1/2 = 0.5 is {right}, {BOMB} is {hanging}"
+    from asym_lightning.verify import jail
+
+    held = jail.obstacle()
+    kept = f"the kernel's jail does not hold: {held}" if held else "the kernel keeps it from files, sockets and programs"
+    seen = f"1/2 = 0.5 is {right}, {BOMB} is {hanging}; {kept}"
     fine = (right, hanging) == ("correct", "timeout")
+    if fine and held and sys.platform == "linux":
+        return Finding("jail", False, seen, "allow seccomp filters here (containers: no seccomp=... profile that forbids them)")
     return Finding("jail", fine, seen, "" if fine else "expected correct and timeout; math-verify 0.9 is what this project was tested with")
 
 

@@ -27,6 +27,9 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     kinds = [verdict.kind for group in groups for verdict in group.verdicts]
     for kind in Kind:
         meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))
+    verdicts = [verdict for group in groups for verdict in group.verdicts if verdict.parts]
+    for name in verdicts[0].parts if verdicts else ():
+        meter.mean(f"reward/part_{name}", sum(verdict.parts[name] for verdict in verdicts), len(verdicts))
     _measure_diversity(groups, meter)
     _measure_covariance(groups, meter)
 
