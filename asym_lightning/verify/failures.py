@@ -43,7 +43,7 @@ class Failures:
         self._failed = self._scored = 0
         if scored and failed / scored > self._most:
             share = (
-                f"{failed} of {scored} answers could not be verified, more than callbacks.rollout.max_verify_errors={self._most:g} allows"
+                f"{failed} of {scored} answers could not be verified, more than callbacks.rollout.max_verify_errors={limit} allows"
             )
             raise VerificationError(f"{share}: {example or 'the other ranks show one'}")
         if example:

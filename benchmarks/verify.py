@@ -1,0 +1,182 @@
+"""What verification reaches: right answers recognised, hostile ones survived, answers per second, workers killed at random.
+
+``python benchmarks/verify.py --data FOLDER`` with the development data in FOLDER; sections by name (``accuracy hostile speed kills``).
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from asym_lightning.verify.math import MathVerifier
+from tests.hostile import hostile
+
+BENCHMARKS = ("math500", "aime24", "aime25", "amc23", "olympiadbench", "gsm8k")
+BOMB = "\\boxed{9^{9^{9^9}}}"
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    if name == "gsm8k":
+        lines = [json.loads(line) for line in (folder / "gsm8k_test.jsonl").read_text().splitlines()]
+        return [{"answer": row["answer"].split("####")[1].strip()} for row in lines]
+    return pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def score(verifier: MathVerifier, completions: list[str], answers: list[str]) -> list[Any]:
+    return verifier.score(completions, answers, [False] * len(completions))
+
+
+def accuracy(folder: Path) -> None:
+    """Reference solutions; every reference answer against itself, parsed by math-verify; numbers that are off by one."""
+    from math_verify import verify
+
+    from asym_lightning.verify import math_scorer
+
+    math_scorer.make()
+    verifier = MathVerifier()
+    for name in ("math500", "math_train"):
+        data = rows(folder, name)
+        verdicts = score(verifier, [row["solution"] for row in data], [row["answer"] for row in data])
+        print(f"{name}: {sum(v.reward for v in verdicts):.0f} of {len(data)} reference solutions verify")
+        for row, verdict in zip(data, verdicts, strict=True):
+            if not verdict.reward:
+                cause = verdict.detail or "its box is empty" if "\\boxed{}" in row["solution"] else str(verdict.kind)
+                print(f"  miss: {cause}; the solution ends {row['solution'][-70:]!r}")
+    for name in (*BENCHMARKS, "math_train"):
+        answers = [row["answer"] for row in rows(folder, name)]
+        texts, unread, numbers, taken = 0, [], [], []
+        for gold in answers:
+            parsed = math_scorer._parse(math_scorer.plain(gold))
+            if math_scorer.words(gold) is not None:
+                texts += 1
+            elif all(isinstance(part, str) for part in parsed) or not verify(parsed, parsed, timeout_seconds=None):
+                unread.append(gold)
+            bare = math_scorer.plain(gold).replace(",", "")
+            if re.fullmatch(r"-?\d+", bare):
+                numbers += [(f"\\boxed{{{int(bare) + shift}}}", gold) for shift in (1, -1)]
+        themselves = score(verifier, [f"\\boxed{{{gold}}}" for gold in answers], answers)
+        lost = [gold for gold, verdict in zip(answers, themselves, strict=True) if not verdict.reward]
+        if numbers:
+            shifted = score(verifier, [text for text, _ in numbers], [gold for _, gold in numbers])
+            taken = [pair for pair, verdict in zip(numbers, shifted, strict=True) if verdict.reward]
+        print(
+            f"{name}: {len(answers) - len(lost)} of {len(answers)} answers verify against themselves ({texts} are words; "
+            f"{len(unread)} compare as text only); of {len(numbers)} numbers off by one {len(taken)} are taken"
+        )
+        print("".join(f"  compares as text: {gold!r}\n" for gold in unread) + "".join(f"  miss: {gold!r}\n" for gold in lost), end="")
+        print("".join(f"  taken: {pair}\n" for pair in taken), end="")
+    verifier.close()
+
+
+def ordinary(folder: Path, count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Completions as a policy writes them, eight to a problem: worked solutions, of which half end in another problem's answer or in
+    an equal form of their own, one in eight has no box."""
+    draw = random.Random(seed)
+    data = draw.sample(rows(folder, "math_train"), count // 8)
+    completions, answers = [], []
+    for row in data:
+        for member in range(8):
+            text = row["solution"]
+            other = draw.choice(data)["answer"] if member < 4 else f"{row['answer']}\\," if member == 4 else row["answer"]
+            body = text[: text.rfind("\\boxed")]
+            completions.append(body if member == 7 else f"{body}\\boxed{{{other}}}.")
+            answers.append(row["answer"])
+    return completions, answers
+
+
+def speed(folder: Path) -> None:
+    """Answers per second once the workers are warm, and what one hanging answer costs the batch."""
+    for workers in (1, 2):
+        verifier = MathVerifier(workers=workers)
+        score(verifier, *ordinary(folder, 256, 9))
+        for seed in (1, 2, 3):
+            completions, answers = ordinary(folder, 2048, seed)
+            start = time.perf_counter()
+            verdicts = score(verifier, completions, answers)
+            seconds = time.perf_counter() - start
+            kinds = dict(Counter(str(v.kind) for v in verdicts))
+            print(f"{workers} workers: 2,048 ordinary completions in {seconds:.2f} s, {2048 / seconds:.0f} per second; {kinds}")
+        start = time.perf_counter()
+        score(verifier, completions, answers)
+        again = time.perf_counter() - start
+        for place in (0, 1024, 2048):
+            score(verifier, *ordinary(folder, 256, 9))  # the worker that was lost is there again
+            start = time.perf_counter()
+            found = score(verifier, [*completions[:place], BOMB, *completions[place:]], [*answers[:place], "1", *answers[place:]])
+            cost = time.perf_counter() - start - again
+            same = [v.reward for i, v in enumerate(found) if i != place] == [v.reward for v in verdicts]
+            print(f"  one hanging answer at {place}: {found[place].kind}, costs {cost:.2f} s (limit 5 s); other rewards unchanged: {same}")
+        verifier.close()
+
+
+def survive(folder: Path) -> None:
+    """The hostile corpus at the default limit, mixed with good answers."""
+    with TemporaryDirectory() as made:
+        corpus = hostile(str(Path(made) / "made"))
+        completions = [text for _, bad, _ in corpus for text in (bad, "so \\boxed{7}")]
+        answers = [gold for _ in corpus for gold in ("1", "14/2")]
+        for extract in ("boxed", "lenient"):
+            verifier = MathVerifier(extract=extract)
+            start = time.perf_counter()
+            verdicts = score(verifier, completions, answers)
+            seconds = time.perf_counter() - start
+            verifier.close()
+            good = sum(v.reward for v in verdicts[1::2])
+            print(
+                f"{extract}: {len(corpus)} hostile completions in {seconds:.0f} s: {dict(Counter(str(v.kind) for v in verdicts[::2]))}; "
+                f"{good:.0f} of {len(corpus)} good answers keep their reward; files made: {len(os.listdir(made))}"
+            )
+
+
+def kills(folder: Path) -> None:
+    """5,000 answers while a worker is killed about twice a second."""
+    completions, answers = (part[:5000] for part in ordinary(folder, 5000, 5))
+    verifier = MathVerifier()
+    expected = score(verifier, completions, answers)
+    verifier.close()
+    score(verifier, completions[:8], answers[:8])
+    done, draw, killed = threading.Event(), random.Random(0), 0
+
+    def kill() -> None:
+        nonlocal killed
+        while not done.wait(draw.uniform(0.2, 0.8)):
+            process = draw.choice(verifier.pool.workers).process
+            if process is not None and process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                killed += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    start = time.perf_counter()
+    found = score(verifier, completions, answers)
+    done.set()
+    killer.join()
+    verifier.close()
+    changed = sum(one.reward != other.reward for one, other in zip(expected, found, strict=True))
+    print(f"{len(found)} answers in {time.perf_counter() - start:.1f} s, {killed} workers killed: {changed} rewards changed")
+
+
+SECTIONS: dict[str, Callable[[Path], None]] = {"accuracy": accuracy, "speed": speed, "kills": kills, "hostile": survive}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS), choices=[*SECTIONS, []], metavar="SECTION")
+    parser.add_argument("--data", type=Path, required=True)
+    arguments = parser.parse_args()
+    for section in arguments.sections:
+        print(f"-- {section}")
+        SECTIONS[section](arguments.data)
