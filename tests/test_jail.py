@@ -59,11 +59,17 @@ for name, call in calls.items():
     except OSError:
         continue
     out.append(name)
-numbers = {"x86_64": dict(open=2, creat=85, socket=41, fork=57, vfork=58, execve=59, execveat=322, ptrace=101, bpf=321, io_uring=425, bind=49,
-                          connect=42, clone3=435, openat2=437, memfd=319, userfaultfd=323, kexec=246, mount=165, unshare=272, keyctl=250,
-                          vm_write=311, pidfd_open=434, shmget=29, mknod=133, x32_fork=0x40000000 + 57),
-           "aarch64": dict(socket=198, execve=221, execveat=281, ptrace=117, bpf=280, io_uring=425, bind=200, connect=203, clone3=435,
-                           openat2=437, memfd=279, mount=40, unshare=97, keyctl=219, vm_write=271, pidfd_open=434, shmget=194, mknod=33)}
+numbers = {
+    "x86_64": dict(
+        open=2, creat=85, socket=41, fork=57, vfork=58, execve=59, execveat=322, ptrace=101, bpf=321, io_uring=425, bind=49, connect=42,
+        clone3=435, openat2=437, memfd=319, userfaultfd=323, kexec=246, mount=165, unshare=272, keyctl=250, vm_write=311, pidfd_open=434,
+        shmget=29, mknod=133, x32_fork=0x40000000 + 57,
+    ),
+    "aarch64": dict(
+        socket=198, execve=221, execveat=281, ptrace=117, bpf=280, io_uring=425, bind=200, connect=203, clone3=435, openat2=437, memfd=279,
+        mount=40, unshare=97, keyctl=219, vm_write=271, pidfd_open=434, shmget=194, mknod=33,
+    ),
+}
 path = ctypes.create_string_buffer(target.encode())
 for name, number in numbers[os.uname().machine].items():
     flags = os.O_CREAT | os.O_WRONLY if name == "open" else 0
@@ -179,7 +185,7 @@ def test_settings_of_functions_are_checked(monkeypatch: pytest.MonkeyPatch) -> N
             FunctionVerifier(target)
     monkeypatch.setattr(jail, "obstacle", lambda: "it needs Linux, and this is Plan 9")
     for make in (lambda: FunctionVerifier("json:loads"), ReasoningGymVerifier):
-        with pytest.raises(ConfigError, match="only inside a jail that the kernel keeps.*Plan 9"):
+        with pytest.raises(ConfigError, match=r"only inside a jail that the kernel keeps.*Plan 9"):
             make()
     FunctionVerifier("json:loads", needs_jail=False)
 

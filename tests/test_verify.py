@@ -1,6 +1,8 @@
 """Verifiers: exact, in order, and unharmed by hostile answers."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -200,3 +202,13 @@ def test_reference_solutions_of_math500_verify(verifier):
     assert kinds(verdicts) == ["correct"] * 50
     shifted = verifier.score([row["solution"] for row in rows], [f"{row['answer']} + 1" for row in rows[1:]] + ["-12345"], [False] * 50)
     assert sum(verdict.reward for verdict in shifted) < 5
+
+
+def test_score_math_needs_no_guard_in_a_script(tmp_path):
+    script = tmp_path / "score.py"
+    script.write_text(
+        "print('started')\nfrom asym_lightning.verify import score_math\nprint(score_math(['\\\\boxed{1}', '\\\\boxed{3}'], ['1', '2']))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "started\n[1.0, 0.0]\n", done.stderr

@@ -42,9 +42,8 @@ class Failures:
         example, self._example = self._example, ""
         self._failed = self._scored = 0
         if scored and failed / scored > self._most:
-            share = (
-                f"{failed} of {scored} answers could not be verified, more than callbacks.rollout.max_verify_errors={limit} allows"
-            )
-            raise VerificationError(f"{share}: {example or 'the other ranks show one'}")
+            allowed = f"more than callbacks.rollout.max_verify_errors={self._most:g} allows"
+            shown = example or "the other ranks show one"
+            raise VerificationError(f"{failed} of {scored} answers could not be verified, {allowed}: {shown}")
         if example:
             print(f"{failed} of {scored} answers could not be verified, e.g.: {example}", flush=True)

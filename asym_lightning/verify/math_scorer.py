@@ -14,7 +14,7 @@ _CACHED = 4096
 _WORDS = re.compile(r"\\(?:text|mbox|textbf|textit|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _PERCENT = re.compile(r"(?<=[\d}]) ?\\?%(?=[\s.,$]*$)")
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
-_LETTERS = re.compile(r"[a-z][a-z' -]*")
+_LETTERS = re.compile(r"[a-z]{2,}(?:[ '-]{1,2}[a-z]+)*")
 
 
 def _canonical(expression: Any, text: str) -> str:
