@@ -51,11 +51,15 @@ class Worker:
         self._lock = threading.Lock()  # between the thread that uses it and the one that watches
         self._deadline: float | None = None
         self._late = False
+        self._spare_at: float | None = None
+        self._spare: subprocess.Popen[bytes] | None = None  # starts while an answer takes long, so that its end costs no start
         self.process: subprocess.Popen[bytes] | None = None
 
     def watch(self) -> None:
-        """Kill the process if its answer is overdue. Called by the watching thread."""
+        """Kill the process if its answer is overdue; at half its time, start its successor. Called by the watching thread."""
         with self._lock:
+            if self._spare_at is not None and time.monotonic() > self._spare_at and self._spare is None:
+                self._spare = self._spawn()
             if self._deadline is not None and time.monotonic() > self._deadline and self.process is not None:
                 self._late, self._deadline = True, None
                 self.process.kill()
@@ -77,8 +81,7 @@ class Worker:
                 raise RuntimeError(f"the scoring worker does not start: {why}")
         raise RuntimeError(f"the scoring worker does not start: it was killed {_STARTS} times, by something else or for want of memory")
 
-    def _start(self) -> dict[str, Any] | None:
-        self.stop()
+    def _spawn(self) -> subprocess.Popen[bytes]:
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         process = subprocess.Popen(
             [sys.executable, "-I", str(_SCRIPT)],
@@ -88,25 +91,26 @@ class Worker:
             env=kept | _ONE_THREAD,  # no secrets for model output
             start_new_session=True,  # Ctrl-C is the trainer's to handle
         )
+        _send(process, json.dumps(self._settings).encode() + b"\n")
+        return process
+
+    def _start(self) -> dict[str, Any] | None:
+        self.stop()
         with self._lock:
-            self.process = process
-        self.send(json.dumps(self._settings).encode() + b"\n")
-        return self.receive(_START_TIMEOUT_S)
+            self.process, self._spare = self._spare or self._spawn(), None
+        return self.receive(_START_TIMEOUT_S, spare=False)
 
     def send(self, lines: bytes) -> None:
-        """Give it jobs; a process that is gone shows when its reply is awaited."""
-        assert self.process is not None and self.process.stdin is not None
-        try:
-            self.process.stdin.write(lines)
-            self.process.stdin.flush()
-        except OSError:
-            pass
+        """Give it jobs."""
+        assert self.process is not None
+        _send(self.process, lines)
 
-    def receive(self, timeout_s: float) -> dict[str, Any] | None:
+    def receive(self, timeout_s: float, spare: bool = True) -> dict[str, Any] | None:
         """Its next reply, or ``None`` if it died or was killed because none came within ``timeout_s``."""
         assert self.process is not None and self.process.stdout is not None
         with self._lock:
             self._late, self._deadline = False, time.monotonic() + timeout_s
+            self._spare_at = time.monotonic() + timeout_s / 2 if spare else None
         try:
             line = self.process.stdout.readline(_MAX_REPLY_BYTES)
             reply = json.loads(line)
@@ -114,7 +118,7 @@ class Worker:
             return None
         finally:
             with self._lock:
-                self._deadline = None
+                self._deadline = self._spare_at = None
         return reply if isinstance(reply, dict) else None
 
     @property
@@ -133,13 +137,37 @@ class Worker:
         except subprocess.TimeoutExpired:
             process.kill()
             status = process.wait()
-        for pipe in (process.stdin, process.stdout):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except OSError:  # unsent bytes of a broken pipe
-                pass
+        _close_pipes(process)
         return status
+
+    def close(self) -> None:
+        """Kill the process and its successor."""
+        self.stop()
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.kill()
+            spare.wait()
+            _close_pipes(spare)
+
+
+def _send(process: subprocess.Popen[bytes], lines: bytes) -> None:
+    """Write to a process; one that is gone shows when its reply is awaited."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(lines)
+        process.stdin.flush()
+    except OSError:
+        pass
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        try:
+            if pipe is not None:
+                pipe.close()
+        except OSError:  # unsent bytes of a broken pipe
+            pass
 
 
 class WorkerPool:
@@ -190,7 +218,7 @@ class WorkerPool:
         """Kill the workers; the next ``score`` starts new ones."""
         with self._lock:
             for worker in self.workers:
-                worker.stop()
+                worker.close()
             if self._threads is not None:
                 self._threads.shutdown()
             self.workers, self._threads = [], None
@@ -220,7 +248,7 @@ class _Batch:
         except BaseException:
             self._stopped = True
             for worker in workers:
-                worker.stop()
+                worker.close()
             raise
         assert all(verdict is not None for verdict in self._verdicts)
         return [verdict for verdict in self._verdicts if verdict is not None]
