@@ -126,7 +126,7 @@ def test_a_jail_that_does_not_judge_or_does_not_start(monkeypatch: pytest.Monkey
     problem(running.check_jail(starved), f"{running.BOMB} is unparseable", "math-verify 0.9")
     dying = tmp_path / "worker.py"
     dying.write_text("raise SystemExit(3)")
-    monkeypatch.setattr("asym_lightning.verify.math._SCRIPT", dying)
+    monkeypatch.setattr("asym_lightning.verify.pool._SCRIPT", dying)
     problem(running.check_jail(MathVerifier(workers=1)), "does not start: status 3", "math-verify")
 
 

@@ -178,6 +178,7 @@ def test_config_files_name_every_setting():
     config = yaml.safe_load((CONF / "countdown.yaml").read_text())
     assert instantiate(config).train == PairsCountdown().train
     config = yaml.safe_load((CONF / "math.yaml").read_text())
+    assert config.pop("defaults") == [{"/verify": "math"}]
     assert config["instruction"] == INSTRUCTION
     with pytest.raises(Exception, match=r"task\.path is not set") as error:
         instantiate(config)
