@@ -1,0 +1,84 @@
+"""What happens to a task's problems before anything is trained or evaluated: too long, double and shared ones are found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asym_lightning.tasks.base import ProblemSet, Task
+from asym_lightning.tasks.overlap import Pair, duplicates, normal, overlaps
+from asym_lightning.types import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Training problems, the sets to evaluate on, the longest prompt of them all in tokens, and what a user should know."""
+
+    train: Sequence[Problem]
+    sets: Sequence[ProblemSet]
+    longest: int
+    notes: Sequence[str]
+
+
+def evaluation_sets(task: Task, benchmarks: dict[str, Task]) -> list[ProblemSet]:
+    """The held-out problems of a task as ``heldout``, and every benchmark: its held-out problems, or all where it has none."""
+    own = [ProblemSet("heldout", task, task.heldout)] if task.heldout else []
+    return own + [ProblemSet(name, other, other.heldout or other.train) for name, other in benchmarks.items()]
+
+
+def drop_long(name: str, task: Task, problems: Sequence[Problem], tokenizer: Any, limit: int) -> tuple[list[Problem], int, list[str]]:
+    """The problems whose prompt has at most ``limit`` tokens, the longest prompt among them, and a note on the others.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    lengths = [len(task.encode(problem, tokenizer)) for problem in problems]
+    kept = [problem for problem, length in zip(problems, lengths, strict=True) if length <= limit]
+    if not kept:
+        shortest, problem = min(zip(lengths, problems, strict=True), key=lambda pair: pair[0])
+        raise ConfigError(
+            f"{name}: every prompt is too long: the shortest, of problem {problem.id}, has {shortest} tokens and at most {limit} fit; "
+            "lower rollout.max_tokens or raise data.max_prompt_tokens, which leave the prompt its place in the policy's context"
+        )
+    notes = []
+    if len(kept) < len(problems):
+        longest, problem = max(zip(lengths, problems, strict=True), key=lambda pair: pair[0])
+        notes = [
+            f"{name}: {len(problems) - len(kept)} of {len(problems)} prompts have more than {limit} tokens and are left out "
+            f"(the longest: {problem.id}, {longest})"
+        ]
+    return kept, max(length for length in lengths if length <= limit), notes
+
+
+def drop_shared(
+    train: list[Problem], sets: Sequence[ProblemSet], words: int, drop_duplicates: bool, drop_overlap: bool
+) -> tuple[list[Problem], list[str]]:
+    """The training problems without those there twice, and without those shared with a set, where that is asked for; notes on both."""
+    notes: list[str] = []
+    gone: set[str] = set()
+    double = duplicates(train)
+    if double:
+        example = _example(double, "repeats")
+        notes.append(f"train: {_count(double)} of {len(train)} problems repeat an earlier one ({example})" + _said(drop_duplicates))
+        gone |= {later.id for later, _ in double} if drop_duplicates else set()
+    texts: set[str] = set()
+    for name, found in overlaps(train, {s.name: s.problems for s in sets}, words).items():
+        for pairs, what in ((found.exact, "are there word for word"), (found.passage, f"share a passage of {words} words")):
+            if pairs:
+                notes.append(f"train and {name}: {len(pairs)} problems {what} ({_example(pairs, 'and')})" + _said(drop_overlap))
+                texts |= {normal(ours.text) for ours, _ in pairs} if drop_overlap else set()
+    left = [p for p in train if p.id not in gone and not (texts and normal(p.text) in texts)]
+    if not left:
+        raise ConfigError("data.drop_overlap=true leaves no training problem: all of them are in the evaluation sets")
+    return left, notes
+
+
+def _count(pairs: Sequence[Pair]) -> int:
+    return len({later.id for later, _ in pairs})
+
+
+def _example(pairs: Sequence[Pair], link: str) -> str:
+    return f"{pairs[0][0].id} {link} {pairs[0][1].id}"
+
+
+def _said(dropped: bool) -> str:
+    return "; left out of training" if dropped else ""
