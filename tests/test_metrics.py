@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.evaluation import EvaluationMetric, bootstrap
+from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict

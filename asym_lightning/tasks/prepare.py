@@ -1,27 +1,83 @@
 """What happens to a task's problems before anything is trained or evaluated: too long, double and shared ones are found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.tasks.base import ProblemSet, Task
 from asym_lightning.tasks.overlap import Pair, duplicates, normal, overlaps
 from asym_lightning.types import ConfigError, Problem
+from asym_lightning.verify.base import Verifier
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Training problems, the sets to evaluate on, the longest prompt of them all in tokens, and what a user should know."""
+    """The task with the problems that are left, the sets to evaluate on, the longest prompt of them all in tokens."""
 
-    train: Sequence[Problem]
+    task: "PreparedTask"
     sets: Sequence[ProblemSet]
     longest: int
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task with the problems that are left of it, and notes on those that are not."""
+
+    task: Task
+    train: Sequence[Problem]
+    heldout: Sequence[Problem]
     notes: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        return self.task.name
 
-def evaluation_sets(task: Task, benchmarks: dict[str, Task]) -> list[ProblemSet]:
-    """The held-out problems of a task as ``heldout``, and every benchmark: its held-out problems, or all where it has none."""
-    own = [ProblemSet("heldout", task, task.heldout)] if task.heldout else []
+    def verifier(self) -> Verifier:
+        return self.task.verifier()
+
+    def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        return self.task.encode(problem, tokenizer)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The keys ``data.*``: most tokens of a prompt (none: what the context leaves), which training problems are dropped, and how many
+    words make a passage."""
+
+    max_prompt_tokens: int | None = None
+    drop_duplicates: bool = False
+    drop_overlap: bool = False
+    overlap_words: int = 13
+
+    def __post_init__(self) -> None:
+        for key, value in (("max_prompt_tokens", self.max_prompt_tokens), ("overlap_words", self.overlap_words)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"data.{key}={value}: must be a whole number of at least 1")
+
+
+def prepare(task: Task, benchmarks: dict[str, Task], settings: DataSettings, tokenizer: Any, room: int) -> Prepared:
+    """Leave out what is too long for the ``room`` (tokens) that a prompt has, find what is there twice.
+
+    Raises:
+        ConfigError: nothing is left to train on or to evaluate on.
+    """
+    limit = min(room, settings.max_prompt_tokens or room)
+    train, longest, notes = drop_long("train", task, task.train, tokenizer, limit)
+    sets = []
+    for one in evaluation_sets(task, benchmarks):
+        problems, most, more = drop_long(one.name, one.task, one.problems, tokenizer, limit)
+        sets.append(replace(one, problems=problems))
+        longest, notes = max(longest, most), [*notes, *(one.task.notes if one.task is not task else ()), *more]
+    train, more = drop_shared(train, sets, settings.overlap_words, settings.drop_duplicates, settings.drop_overlap)
+    heldout = next((one.problems for one in sets if one.task is task), [])
+    return Prepared(PreparedTask(task, train, heldout, [*task.notes, *notes, *more]), sets, longest)
+
+
+def evaluation_sets(task: Task | None, benchmarks: dict[str, Task]) -> list[ProblemSet]:
+    """The held-out problems of a task, if any, as ``heldout``, and every benchmark: its held-out problems, or all where it has none."""
+    own = [ProblemSet("heldout", task, task.heldout)] if task and task.heldout else []
     return own + [ProblemSet(name, other, other.heldout or other.train) for name, other in benchmarks.items()]
 
 
