@@ -56,7 +56,8 @@ def quiet() -> None:
 def build_engine(
     kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool, dtype: str | None = None
 ) -> RolloutEngine:
-    """The rollout engine that the config asks for, in the trainer's precision unless ``dtype`` is given; where vllm is not installed, transformers' with one line that says so."""
+    """The rollout engine that the config asks for, in the trainer's precision unless ``dtype`` is given; where vllm is not
+    installed, transformers' with one line that says so."""
     if dtype is None:
         dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
     r = config.rollout

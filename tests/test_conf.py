@@ -1,5 +1,6 @@
 """Every file under conf/ composes and becomes what it says."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,41 @@ def choose(file: str) -> list[str]:
     group, _, name = file.rpartition("/")
     if group == "rules":
         return [f"rules@algo.rules={name}"]
+    if group == "benchmarks":
+        return [f"benchmarks=[{name}]"]
     return ["algo=grpo", f"{group}@algo.{group}={name}"] if group in PARTS else [f"{group}={name}"]
+
+
+ROW = {  # as the hub's data sets have them
+    "dapo_math_17k": {"prompt": [{"role": "user", "content": "1+1?"}], "reward_model": {"ground_truth": "2"}},
+    "gsm8k": {"question": "1+1?", "answer": "One and one.\n#### 2"},
+    "aime24": {"problem": "1+1?", "solution": "\\boxed{2}"},
+    "amc23": {"question": "1+1?", "answer": 2.0},
+    "olympiadbench": {"question": "1+1?", "final_answer": ["$2$"]},
+}
+
+
+def local(file: str, folder: Path) -> list[str]:
+    """What a file needs to become something without a network: data here, and what has no default."""
+    group, _, name = file.rpartition("/")
+    if file == "policy/hf":
+        return ["policy.path=somewhere"]
+    if file == "task/reasoning_gym":
+        pytest.importorskip("reasoning_gym")
+        return ["task.datasets={chain_sum: 1}", "task.train_size=8", "task.heldout_size=2"]
+    if file == "task/mixture":
+        return ["+task@task.sources.pairs=countdown"]
+    if group not in ("task", "benchmarks") or name == "countdown":
+        return []
+    (folder / "d.jsonl").write_text(json.dumps(ROW.get(name, {"problem": "1+1?", "answer": "2"})) + "\n")
+    prefix = "task" if group == "task" else f"benchmarks.{name}"
+    return [f"{prefix}.path={folder / 'd.jsonl'}", *([f"{prefix}.heldout_path={folder / 'd.jsonl'}"] if file == "task/gsm8k" else [])]
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None:
     group, _, name = file.rpartition("/")
-    extra = {"policy/hf": ["policy.path=somewhere"], "task/math": [f"task.path={tmp_path / 'd.jsonl'}"]}.get(file, [])
-    (tmp_path / "d.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
+    extra = local(file, tmp_path)
     if group == "hydra":
         assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
         return
@@ -60,9 +88,11 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
         assert isinstance(algorithm, Algorithm) and all(isinstance(m, Modulation) for m in algorithm.modulation)
         assert algorithm.advantage(REWARDS).shape == REWARDS.shape
         assert group != "algo" or algorithm.name == name
-    elif group == "task":
-        part = instantiate(config.task)
-        assert part.train and part.train[0].text
+    elif group in ("task", "benchmarks"):
+        part = instantiate(config.task if group == "task" else config.benchmarks[name])
+        assert part.train and part.train[0].text and part.train[0].answer
+        if group == "benchmarks":
+            assert list(config.benchmarks) == [name]
     elif group == "trainer":
         assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
     elif group in ("callbacks", "logger"):

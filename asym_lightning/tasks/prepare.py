@@ -48,13 +48,15 @@ class DataSettings:
 
     max_prompt_tokens: int | None = None
     drop_duplicates: bool = False
-    drop_overlap: bool = False
+    drop_overlap: str | None = None
     overlap_words: int = 13
 
     def __post_init__(self) -> None:
         for key, value in (("max_prompt_tokens", self.max_prompt_tokens), ("overlap_words", self.overlap_words)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f"data.{key}={value}: must be a whole number of at least 1")
+        if self.drop_overlap not in (None, "exact", "passage"):
+            raise ConfigError(f"data.drop_overlap={self.drop_overlap}: must be null, exact or passage")
 
 
 def prepare(task: Task, benchmarks: dict[str, Task], settings: DataSettings, tokenizer: Any, room: int) -> Prepared:
@@ -106,7 +108,7 @@ def drop_long(name: str, task: Task, problems: Sequence[Problem], tokenizer: Any
 
 
 def drop_shared(
-    train: list[Problem], sets: Sequence[ProblemSet], words: int, drop_duplicates: bool, drop_overlap: bool
+    train: list[Problem], sets: Sequence[ProblemSet], words: int, drop_duplicates: bool, drop_overlap: str | None
 ) -> tuple[list[Problem], list[str]]:
     """The training problems without those there twice, and without those shared with a set, where that is asked for; notes on both."""
     notes: list[str] = []
@@ -118,13 +120,16 @@ def drop_shared(
         gone |= {later.id for later, _ in double} if drop_duplicates else set()
     texts: set[str] = set()
     for name, found in overlaps(train, {s.name: s.problems for s in sets}, words).items():
-        for pairs, what in ((found.exact, "are there word for word"), (found.passage, f"share a passage of {words} words")):
+        for pairs, what, dropped in (
+            (found.exact, "training problems are in it word for word", drop_overlap is not None),
+            (found.passage, f"training problems share {words} words in a row with one of its", drop_overlap == "passage"),
+        ):
             if pairs:
-                notes.append(f"train and {name}: {len(pairs)} problems {what} ({_example(pairs, 'and')})" + _said(drop_overlap))
-                texts |= {normal(ours.text) for ours, _ in pairs} if drop_overlap else set()
+                notes.append(f"{name}: {len(pairs)} {what} ({_example(pairs, 'and')})" + _said(dropped))
+                texts |= {normal(ours.text) for ours, _ in pairs} if dropped else set()
     left = [p for p in train if p.id not in gone and not (texts and normal(p.text) in texts)]
     if not left:
-        raise ConfigError("data.drop_overlap=true leaves no training problem: all of them are in the evaluation sets")
+        raise ConfigError(f"data.drop_overlap={drop_overlap} leaves no training problem: all of them are in the evaluation sets")
     return left, notes
 
 

@@ -28,7 +28,7 @@ class ReasoningGymTask:
 
     def __init__(
         self,
-        datasets: Mapping[str, float | Mapping[str, Any]],
+        datasets: Mapping[str, float | Mapping[str, Any]] | None,
         train_size: int = 8192,
         heldout_size: int = 256,
         seed: int = 0,
@@ -50,14 +50,16 @@ class ReasoningGymTask:
         self._verifier = verify
         chosen = {name: _Choice(name, value) for name, value in datasets.items()}
         first = 2 * seed * SEED_SPACE
-        self.heldout: Sequence[Problem] = _draw(chosen, heldout_size, first + SEED_SPACE, "heldout")
-        known = {problem.text for problem in self.heldout}
-        drawn = _draw(chosen, train_size, first, "train")
+        heldout, notes = _draw(chosen, heldout_size, first + SEED_SPACE, "heldout")
+        known = {problem.text for problem in heldout}
+        drawn, more = _draw(chosen, train_size, first, "train")
+        self.heldout: Sequence[Problem] = heldout
         self.train: Sequence[Problem] = [problem for problem in drawn if problem.text not in known]
         if not self.train:
             raise ConfigError("task.heldout_size leaves nothing to train on: these data sets have too few different questions")
         left_out = len(drawn) - len(self.train)
-        self.notes: Sequence[str] = [f"{left_out} of {train_size} training problems are held-out questions and left out"] if left_out else []
+        also = [f"{left_out} of {len(drawn)} training problems are held-out questions and left out"] if left_out else []
+        self.notes: Sequence[str] = [*notes, *more, *also]
 
     def verifier(self) -> Verifier:
         if self._verifier is None:
@@ -118,16 +120,25 @@ def _fields(name: str) -> list[str]:
     return sorted(DATASETS[name][1].__dataclass_fields__.keys() - {"seed", "size"})
 
 
-def _draw(chosen: Mapping[str, _Choice], size: int, seed: int, part: str) -> list[Problem]:
-    """``size`` problems by weight, in a mixed order."""
+def _draw(chosen: Mapping[str, _Choice], size: int, seed: int, part: str) -> tuple[list[Problem], list[str]]:
+    """``size`` problems by weight in a mixed order, and notes on items that a data set could not make."""
     total = sum(choice.weight for choice in chosen.values())
-    problems = []
+    problems, notes = [], []
     for name, choice in chosen.items():
         count = max(1, round(size * choice.weight / total))
-        for i, entry in enumerate(choice.make(seed, count)):
+        items, made = choice.make(seed, count), []
+        for i in range(count):
+            try:
+                entry = items[i]
+            except Exception as error:  # a generator that gives up on a seed; each has its own
+                failure = str(error) or type(error).__name__
+                continue
             answer = json.dumps({"dataset": name, "entry": entry}, default=str)
-            problems.append(Problem(f"{name}/{part}/{i}", entry["question"], answer))
-            if i + 1 == count:
-                break
+            made.append(Problem(f"{name}/{part}/{i}", entry["question"], answer))
+        if not made:
+            raise ConfigError(f"task.datasets.{name}: not one problem could be made with {choice.settings}: {failure}")
+        if len(made) < count:
+            notes.append(f"{name}: {count - len(made)} of {count} {part} problems could not be made ({failure})")
+        problems += made
     random.Random(seed).shuffle(problems)
-    return problems
+    return problems, notes
