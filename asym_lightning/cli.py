@@ -98,7 +98,7 @@ def _readable(error: BaseException, config_name: str, own: Path | None = None) -
         name = key.group(1)
         near = difflib.get_close_matches(name, _all_keys(config_name), 1, 0.5)
         return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; python {config_name}.py --help lists every key")
-    option = re.search(r"Could not find '([^']+)'", text)
+    option = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if option:
         group, _, name = option.group(1).rpartition("/")
         known = sorted(path.stem for folder in (config_dir(), own) if folder for path in (folder / group).glob("*.yaml"))

@@ -155,7 +155,7 @@ class Run:
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
         given: dict[str, dict[str, Any]] = {
             "rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed},
-            "evaluation": {"sets": self.sets},
+            "evaluation": {"sets": lambda: self.sets},
             "board": {"hyperparameters": self._hyperparameters()},
         }
         made = {name: c for name, c in self.config.callbacks.items() if c is not None}

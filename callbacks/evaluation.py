@@ -1,6 +1,6 @@
 """Held-out problems and benchmarks before, during and after training, through the same engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -18,7 +18,7 @@ class HeldoutEvaluation(Callback):
     the trainer's ``callback_metrics`` for as long as the weights are theirs, so that a checkpoint can be picked by one of them.
 
     Args:
-        sets: the task's held-out problems (``heldout``) and the benchmarks.
+        sets: gives the task's held-out problems (``heldout``) and the benchmarks.
         problems: how many of each set, the first ones; 0 turns the evaluation off.
         samples: completions per problem, for all sets or for each by its name.
         temperature: of the samples; 0: greedy, with one sample.
@@ -29,7 +29,7 @@ class HeldoutEvaluation(Callback):
 
     def __init__(
         self,
-        sets: Sequence[ProblemSet] = (),
+        sets: Callable[[], Sequence[ProblemSet]] = tuple,
         problems: int = 256,
         samples: int | Mapping[str, int] = 8,
         temperature: float = 1.0,
@@ -37,7 +37,7 @@ class HeldoutEvaluation(Callback):
         every: int = 0,
         greedy: bool = False,
     ):
-        self.sets, self.problems, self.samples, self.temperature = sets, problems, samples, temperature
+        self.sets, self.problems, self.samples, self.temperature = sets(), problems, samples, temperature
         self.seed, self.every, self.greedy = seed, every, greedy
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}

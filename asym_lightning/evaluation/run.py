@@ -45,8 +45,10 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         check_sampling(_plain(config)["samples"], config.temperature, map(str, config.benchmarks))
         if str(config.policy.path).endswith(".ckpt"):
             _check_checkpoint(Path(config.policy.path))
-            config = _with_path(config, _base_of(Path(config.policy.path)))
-        _sets(config, load_tokenizer(config), context_length(config))
+            config = _with_path(config, _base_of(Path(config.policy.path)), config.policy.path)
+        context, tokenizer = context_length(config), load_tokenizer(config)
+        sets = _sets(config, tokenizer, context)[0]
+        check_same(Path(config.hydra.run.dir) / "settings.json", _settings(config, sets, tokenizer))
 
 
 def evaluate(config: DictConfig) -> float:
@@ -84,11 +86,9 @@ class Evaluation:
 
     def run(self) -> float:
         """Answer what is not answered yet, write and show the results."""
-        settings = self._settings()
-        check_same(self.folder / "settings.json", settings)
         self.fabric.launch()
         if self.fabric.is_global_zero:
-            remember(self.folder / "settings.json", settings)
+            remember(self.folder / "settings.json", _settings(self.config, self.sets, self.tokenizer))
             print(*self.notes, sep="\n", end="\n" if self.notes else "", flush=True)
         engine: Any = None
         results: dict[str, Any] = {}
@@ -139,19 +139,6 @@ class Evaluation:
                 print(f"{one.name}: {min(start + size, len(numbers))} of {len(numbers)} problems of the first rank", flush=True)
         verifier.close()
 
-    def _settings(self) -> dict[str, Any]:
-        """What an answer depends on, to be compared when an evaluation goes on."""
-        config = _plain(self.config)
-        policy = Path(self.config.policy.path)
-        found = {"policy": str(self.config.policy.get("name") or policy), "weights": _stamp(policy), "temperature": config["temperature"]}
-        found |= {"seed": config["seed"], **{f"rollout.{key}": config["rollout"][key] for key in ("engine", "dtype", "max_tokens")}}
-        for one in self.sets:
-            found[f"samples of {one.name}"] = samples_of(config["samples"], one.name)
-            prompts = [[p.id, one.task.encode(p, self.tokenizer), p.answer] for p in one.problems]
-            found[f"problems of {one.name}"] = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
-            found[f"benchmarks.{one.name}"] = config["benchmarks"][one.name]
-        return found
-
     def _write(self, results: dict[str, Any]) -> None:
         from asym_lightning.run import git_revision, versions
 
@@ -175,12 +162,25 @@ def _sets(config: DictConfig, tokenizer: Any, context: int) -> tuple[list[Proble
     return sets, notes, longest
 
 
+def _settings(config: DictConfig, sets: Sequence[ProblemSet], tokenizer: Any) -> dict[str, Any]:
+    """What an answer depends on, to be compared when an evaluation goes on."""
+    plain = _plain(config)
+    policy = str(plain["policy"].get("name") or plain["policy"]["path"])
+    found = {"policy": policy, "weights": _stamp(Path(policy)), "temperature": plain["temperature"], "seed": plain["seed"]}
+    found |= {f"rollout.{key}": plain["rollout"][key] for key in ("engine", "dtype", "max_tokens")}
+    for one in sets:
+        found[f"samples of {one.name}"] = samples_of(plain["samples"], one.name)
+        prompts = [[p.id, one.task.encode(p, tokenizer), p.answer] for p in one.problems]
+        found[f"problems of {one.name}"] = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
+    return found
+
+
 def _plain(config: DictConfig) -> dict[str, Any]:
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     return OmegaConf.to_container(own, resolve=True)  # type: ignore[return-value]
 
 
-def _with_path(config: DictConfig, path: str, name: str | None = None) -> DictConfig:
+def _with_path(config: DictConfig, path: str, name: str) -> DictConfig:
     """The config with another policy folder, ``name`` being what the user called it."""
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
@@ -215,8 +215,6 @@ def _exported(checkpoint: Path, folder: Path) -> str:
 
 
 def _stamp(policy: Path) -> str:
-    """Which weights these are, without reading them: names, sizes and times of a local folder's files."""
-    if not policy.is_dir():
-        return "hub"
-    files = sorted([*policy.glob("*.safetensors"), *policy.glob("*.bin")])
+    """Which weights these are, without reading them: names, sizes and times of a checkpoint or of a folder's files."""
+    files = [policy] if policy.is_file() else sorted([*policy.glob("*.safetensors"), *policy.glob("*.bin")])
     return ", ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)

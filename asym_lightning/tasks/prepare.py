@@ -21,18 +21,15 @@ class Prepared:
     longest: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedTask:
     """A task with the problems that are left of it, and notes on those that are not."""
 
     task: Task
+    name: str
     train: Sequence[Problem]
     heldout: Sequence[Problem]
     notes: Sequence[str]
-
-    @property
-    def name(self) -> str:
-        return self.task.name
 
     def verifier(self) -> Verifier:
         return self.task.verifier()
@@ -74,7 +71,7 @@ def prepare(task: Task, benchmarks: dict[str, Task], settings: DataSettings, tok
         longest, notes = max(longest, most), [*notes, *(one.task.notes if one.task is not task else ()), *more]
     train, more = drop_shared(train, sets, settings.overlap_words, settings.drop_duplicates, settings.drop_overlap)
     heldout = next((one.problems for one in sets if one.task is task), [])
-    return Prepared(PreparedTask(task, train, heldout, [*task.notes, *notes, *more]), sets, longest)
+    return Prepared(PreparedTask(task, task.name, train, heldout, [*task.notes, *notes, *more]), sets, longest)
 
 
 def evaluation_sets(task: Task | None, benchmarks: dict[str, Task]) -> list[ProblemSet]:
