@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.cli import config_dir
-from asym_lightning.preflight import check_numbers
+from asym_lightning.preflight import check_monitors, check_numbers
 
 CONF = config_dir()
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -93,6 +93,8 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
         assert part.train and part.train[0].text and part.train[0].answer
         if group == "benchmarks":
             assert list(config.benchmarks) == [name]
+    elif group == "experiment":
+        assert config != composed()
     elif group == "trainer":
         assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
     elif group in ("callbacks", "logger"):
@@ -121,3 +123,14 @@ def test_a_method_outside_the_package_is_one_function_and_one_file(tmp_path: Pat
     config.algo.advantage = {"_target_": "my_methods.loo", "_partial_": True}
     assert torch.equal(instantiate(config.algo).advantage(REWARDS), REWARDS - REWARDS.mean(1, keepdim=True))
     assert "my_methods" in sys.modules
+
+
+def test_the_papers_protocol_and_its_neighbour_differ_in_the_checkpoint_alone() -> None:
+    paper, last = (composed(f"experiment={name}") for name in ("paper_evaluation", "paper_evaluation_last"))
+    check_monitors(paper)
+    assert paper.callbacks.evaluation.samples.math500 == 3 and paper.callbacks.evaluation.temperature == 0.4
+    assert list(paper.benchmarks) == ["math500", "aime24", "aime25", "amc23", "olympiadbench"]
+    OmegaConf.set_struct(paper, False)
+    del paper.callbacks.best
+    paper.callbacks.evaluation.every = 0
+    assert paper == last
