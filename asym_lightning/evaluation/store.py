@@ -45,7 +45,7 @@ class Store:
         """Numbers of the problems that are not answered yet."""
         if self.whole.is_file():
             return []
-        done = {number for path in self.parts.glob("*.parquet") for number in pq.read_table(path, ["number"])["number"].to_pylist()}
+        done = {number for path in self.parts.glob("*.parquet") for number in pq.read_table(path, columns=["number"])["number"].to_pylist()}
         return [i for i in range(problems) if i not in done]
 
     def add(self, numbers: Sequence[int], groups: Sequence[RolloutGroup], rows: Sequence[dict[str, Any]]) -> None:
