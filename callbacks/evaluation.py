@@ -69,9 +69,9 @@ class HeldoutEvaluation(Callback):
         result: dict[str, float] = {}
         for one in self.sets:
             found = self._sampled(trainer, rollout, one, samples_of(self.samples, one.name), self.temperature)
-            if self.greedy:
-                found["greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["avg@1"]
             result |= {f"eval/{one.name}/{name}": value for name, value in found.items()}
+            if self.greedy:
+                result[f"eval/{one.name}/greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["avg@1"]
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in result.items()})
         for logger in trainer.loggers:
             logger.log_metrics(result, step=done)
