@@ -24,9 +24,9 @@ def config_dir() -> Path:
     return Path(__file__).resolve().parent.parent / "conf"
 
 
-def entry(config_name: str, target: str) -> None:
-    """Run ``module:function`` of ``target`` on the composed config; everything that is wrong with the command line or the
-    config is said in one line before Hydra makes a run directory."""
+def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:check_all") -> None:
+    """Run ``module:function`` of ``target`` on the composed config, after ``check`` has seen the configs of all jobs; everything that
+    is wrong with the command line or the config is said in one line before Hydra makes a run directory."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     arguments = get_args_parser().parse_args()
     module, function = target.split(":")
@@ -38,7 +38,7 @@ def entry(config_name: str, target: str) -> None:
     shown = arguments.help or arguments.cfg or arguments.info or arguments.hydra_help
     try:
         if not shown and "LOCAL_RANK" not in os.environ:
-            _preflight(config_name, arguments.overrides, arguments.multirun, own)
+            _preflight(config_name, arguments.overrides, arguments.multirun, own, check)
 
         @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
         def main(config: DictConfig) -> Any:
@@ -46,7 +46,7 @@ def entry(config_name: str, target: str) -> None:
 
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_readable(error, own))
+        _refuse(_readable(error, config_name, own))
     except ValueError as error:
         if type(error).__name__ != "ConfigError":
             raise
@@ -57,7 +57,7 @@ def entry(config_name: str, target: str) -> None:
         sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)  # Lightning exits with 1
 
 
-def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None) -> None:
+def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None, check: str) -> None:
     """Check the config of every job before the first of them starts."""
     parser = OverridesParser.create()
     jobs = BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0] if multirun else [overrides]
@@ -69,14 +69,13 @@ def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path
         if not multirun:
             _check_folder(Path(config.hydra.run.dir))
     GlobalHydra.instance().clear()
-    from asym_lightning.preflight import check_all
-
-    check_all(configs)
+    module, function = check.split(":")
+    getattr(import_module(module), function)(configs)
 
 
 def _check_missing(config: DictConfig) -> None:
     parts = ("algo", "policy", "task", "rollout", "trainer")
-    missing = sorted(f"{part}.{key}" for part in parts for key in OmegaConf.missing_keys(config[part]))
+    missing = sorted(f"{part}.{key}" for part in parts if part in config for key in OmegaConf.missing_keys(config[part]))
     if missing:
         _refuse(f"{missing[0]} has no value; give one, for instance {missing[0]}=VALUE")
 
@@ -91,15 +90,15 @@ def _refuse(message: str) -> None:
     sys.exit(2)
 
 
-def _readable(error: BaseException, own: Path | None = None) -> str:
+def _readable(error: BaseException, config_name: str, own: Path | None = None) -> str:
     """Hydra's message in one line, with the nearest name where one was not found."""
     text = str(error)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
     if (key and "not in struct" in f"{text} {error.__cause__}") or (key and "Could not override" in text):
         name = key.group(1)
-        near = difflib.get_close_matches(name, _all_keys(), 1, 0.5)
-        return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "; python train.py --help lists every key")
-    option = re.search(r"Could not find '([^']+)'", text)
+        near = difflib.get_close_matches(name, _all_keys(config_name), 1, 0.5)
+        return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; python {config_name}.py --help lists every key")
+    option = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if option:
         group, _, name = option.group(1).rpartition("/")
         known = sorted(path.stem for folder in (config_dir(), own) if folder for path in (folder / group).glob("*.yaml"))
@@ -109,10 +108,10 @@ def _readable(error: BaseException, own: Path | None = None) -> str:
     return text
 
 
-def _all_keys() -> list[str]:
+def _all_keys(config_name: str) -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train")
+        config = compose(config_name)
     names: list[str] = []
 
     def walk(node: DictConfig, prefix: str) -> None:

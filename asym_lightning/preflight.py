@@ -11,7 +11,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
+from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.tasks.base import Task
+from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
 from asym_lightning.types import ConfigError
 
 
@@ -120,7 +122,8 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
         (check_algorithm, ("algo", "rollout")),
         (check_trainer, ("trainer",)),
-        (check_data, ("task", "policy", "rollout")),
+        (check_monitors, ("callbacks",)),
+        (check_data, ("task", "policy", "rollout", "data", "benchmarks", "callbacks")),
     ]
     done: set[str] = set()
     for check, keys in checks:
@@ -156,12 +159,30 @@ def check_trainer(config: DictConfig) -> None:
     build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 
 
+def check_monitors(config: DictConfig) -> None:
+    """A checkpoint that is picked by a number of the evaluation is due when there is one."""
+    callbacks: dict[str, Any] = OmegaConf.to_container(config.callbacks, resolve=False)  # type: ignore[assignment]
+    every = (callbacks.get("evaluation") or {}).get("every", 0)
+    for name, one in callbacks.items():
+        monitor = (one or {}).get("monitor") or ""
+        due = config.callbacks[name].get("every_n_epochs") or 1 if monitor else 1
+        if monitor.startswith("eval/") and (not every or due % every):
+            raise ConfigError(
+                f"callbacks.{name}.monitor={monitor} is known only every callbacks.evaluation.every={every} iterations; "
+                f"callbacks.{name}.every_n_epochs={due} must be a multiple of it"
+            )
+
+
 def check_data(config: DictConfig) -> None:
     """The model is one, and the task's prompts fit it."""
     context = context_length(config)
     tokenizer = load_tokenizer(config)
     stop_ids(config, tokenizer)
-    check_prompts(build(config, "task"), tokenizer, config, context)
+    sets = prepare_data(config, tokenizer, context).sets
+    evaluation = config.callbacks.get("evaluation")
+    if evaluation is not None and evaluation.problems:
+        samples = OmegaConf.to_container(evaluation, resolve=True)["samples"]  # type: ignore[call-overload, index]
+        check_sampling(samples, evaluation.temperature, [one.name for one in sets], "callbacks.evaluation.")
 
 
 def check_numbers(config: DictConfig) -> None:
@@ -210,17 +231,33 @@ def _check_division(config: DictConfig) -> None:
         )
 
 
-def check_prompts(task: Task, tokenizer: Any, config: DictConfig, context: int) -> int:
-    """The longest prompt of the task in tokens.
+def build_benchmarks(config: DictConfig) -> dict[str, Task]:
+    """The tasks under ``benchmarks``, by name.
 
     Raises:
-        ConfigError: a prompt and its completion do not fit the context.
+        ConfigError: one of them is refused; its keys are named as they stand there.
     """
-    longest, problem = max(((len(task.encode(p, tokenizer)), p) for p in [*task.train, *task.heldout]), key=lambda pair: pair[0])
-    total = longest + config.rollout.max_tokens
-    if total > context:
+    tasks: dict[str, Task] = {}
+    for name in config.benchmarks:
+        try:
+            tasks[str(name)] = build(config.benchmarks, str(name))
+        except ConfigError as error:
+            raise ConfigError(re.sub(r"\btask\.(?=\w+)", f"benchmarks.{name}.", str(error))) from error
+    if "heldout" in tasks:
+        raise ConfigError("benchmarks.heldout: this is the name of the task's own held-out problems; choose another one")
+    return tasks
+
+
+def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
+    """The task and the benchmarks as training sees them.
+
+    Raises:
+        ConfigError: a completion alone does not fit the context, or no prompt does beside it.
+    """
+    room = context - config.rollout.max_tokens
+    if room < 1:
         raise ConfigError(
-            f"prompt of problem {problem.id} has {longest} tokens; with rollout.max_tokens={config.rollout.max_tokens} it does not fit "
-            f"the policy's context of {context}; shorten rollout.max_tokens or leave the problem out"
+            f"rollout.max_tokens={config.rollout.max_tokens}: the policy's context of {context} tokens leaves no place for a prompt"
         )
-    return longest
+    settings = DataSettings(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
+    return prepare(build(config, "task"), build_benchmarks(config), settings, tokenizer, room)

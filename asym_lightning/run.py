@@ -28,7 +28,7 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
-from asym_lightning.preflight import build, check_prompts, context_length, load_tokenizer, stop_ids
+from asym_lightning.preflight import build, context_length, load_tokenizer, prepare_data, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
 from asym_lightning.types import ConfigError
 
@@ -53,9 +53,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
 
 
-def build_engine(kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool) -> RolloutEngine:
-    """The rollout engine that the config asks for; where vllm is not installed, transformers' with one line that says so."""
-    dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
+def build_engine(
+    kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool, dtype: str | None = None
+) -> RolloutEngine:
+    """The rollout engine that the config asks for, in the trainer's precision unless ``dtype`` is given; where vllm is not
+    installed, transformers' with one line that says so."""
+    if dtype is None:
+        dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
     r = config.rollout
     if kind == "vllm" and find_spec("vllm") is None:
         print(
@@ -96,10 +100,10 @@ class Run:
         self.started = time.time()
         seed_everything(config.seed, verbose=False)
         tokenizer = load_tokenizer(config)
-        task = build(config, "task")
+        prepared = prepare_data(config, tokenizer, context_length(config))
+        task, self.sets, self.longest = prepared.task, prepared.sets, prepared.longest
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(*task.notes, sep="\n", end="\n" if task.notes else "", flush=True)
-        self.longest = check_prompts(task, tokenizer, config, context_length(config))
         algorithm = build(config, "algo")
         self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
         self.data = RolloutDataModule(
@@ -151,6 +155,7 @@ class Run:
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
         given: dict[str, dict[str, Any]] = {
             "rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed},
+            "evaluation": {"sets": lambda: self.sets},
             "board": {"hyperparameters": self._hyperparameters()},
         }
         made = {name: c for name, c in self.config.callbacks.items() if c is not None}
@@ -260,7 +265,9 @@ def show(summary: dict[str, Any], folder: Path) -> None:
         table.add_row(label, number(summary[key]["first"]), number(summary[key]["last"]))
     before, after = (summary["evaluation"].get(k, {}) for k in ("before", "after"))
     for name in before:
-        table.add_row(name.replace("eval/heldout/", "held-out "), number(before[name]), number(after.get(name)))
+        _, of, metric = name.split("/", 2)
+        if "/" not in metric:  # lengths and kinds are in the file
+            table.add_row(f"{'held-out' if of == 'heldout' else of} {metric}", number(before[name]), number(after.get(name)))
     console = Console()
     console.print(table)
     seconds = summary["seconds_by_phase"]

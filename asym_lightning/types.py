@@ -43,11 +43,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a task: ``text`` is what is asked, ``answer`` the reference that the verifier needs."""
+    """One problem of a task: ``text`` is what is asked, ``answer`` the reference that the verifier needs. ``chat`` holds the turns
+    (role, content) of a problem that came as a chat."""
 
     id: str
     text: str
     answer: str
+    chat: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

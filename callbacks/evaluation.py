@@ -1,58 +1,91 @@
-"""Held-out pass@k before, during and after training, through the same engine."""
+"""Held-out problems and benchmarks before, during and after training, through the same engine."""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.metrics.passk import evaluation, powers_of_two
+from asym_lightning.evaluation.protocol import answer, samples_of
+from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.policy import PolicyModule
-from asym_lightning.rollout.base import Sampling, sampling_seed
+from asym_lightning.rollout.base import Sampling
+from asym_lightning.tasks.base import ProblemSet
 from callbacks.vllm_rollout import VLLMRollout
 
 
 class HeldoutEvaluation(Callback):
-    """Samples held-out problems before the first iteration, after the last and, if asked for, in between.
+    """Samples every set before the first iteration, after the last and, if asked for, in between. Its numbers are logged and are among
+    the trainer's ``callback_metrics`` for as long as the weights are theirs, so that a checkpoint can be picked by one of them.
 
     Args:
-        problems: how many of the task's held-out problems; 0 turns the evaluation off.
-        samples: completions per problem.
-        temperature: of the samples.
+        sets: gives the task's held-out problems (``heldout``) and the benchmarks.
+        problems: how many of each set, the first ones; 0 turns the evaluation off.
+        samples: completions per problem, for all sets or for each by its name.
+        temperature: of the samples; 0: greedy, with one sample.
+        seed: with a problem's number it decides every sample.
         every: iterations between evaluations; 0: none in between.
+        greedy: give one greedy answer per problem too.
     """
 
-    def __init__(self, problems: int = 256, samples: int = 8, temperature: float = 1.0, seed: int = 0, every: int = 0):
-        self.problems, self.samples, self.temperature, self.seed, self.every = problems, samples, temperature, seed, every
+    def __init__(
+        self,
+        sets: Callable[[], Sequence[ProblemSet]] = tuple,
+        problems: int = 256,
+        samples: int | Mapping[str, int] = 8,
+        temperature: float = 1.0,
+        seed: int = 0,
+        every: int = 0,
+        greedy: bool = False,
+    ):
+        self.sets, self.problems, self.samples, self.temperature = sets(), problems, samples, temperature
+        self.seed, self.every, self.greedy = seed, every, greedy
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
+        self._evaluated = -1  # iterations done at the last evaluation
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.before = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for name in [name for name in trainer.callback_metrics if name.startswith("eval/")]:
+            del trainer.callback_metrics[name]  # of other weights: no checkpoint is picked by them
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
-        if self.every and done % self.every == 0 and done != trainer.max_epochs:  # the last one is evaluated anyway
-            self._evaluate(trainer, pl_module, done)
+        if self.every and done % self.every == 0:
+            self.after = self._evaluate(trainer, pl_module, done)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.after = self._evaluate(trainer, pl_module, trainer.current_epoch)
+        if self._evaluated != trainer.current_epoch:
+            self.after = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
     def _evaluate(self, trainer: Trainer, policy: LightningModule, done: int) -> dict[str, float]:
         assert isinstance(policy, PolicyModule)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        total = min(self.problems, len(data.task.heldout))
-        if not total:
+        self._evaluated = done
+        if not self.problems or not self.sets:
             return {}
         rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
-        mine = range(trainer.global_rank, total, trainer.world_size)
-        prompts = [data.encode(data.task.heldout[i]) for i in mine]
-        sampling = Sampling(self.samples, rollout.sampling.max_tokens, self.temperature, rollout.sampling.stop_ids)
         rollout.sync(policy)
-        drawn = rollout.sample(prompts, sampling, [sampling_seed(self.seed, "eval", i) for i in mine])
-        sums = evaluation(rollout.verify(prompts, drawn)) if prompts else {}
-        curve = [f"pass@{k}" for k in powers_of_two(self.samples)]
-        names = ["problems", f"avg@{self.samples}", *curve, f"maj@{self.samples}", "distinct_correct"]
-        table = torch.tensor([sums.get(name, 0.0) for name in names], dtype=torch.float64, device=policy.device)
-        count, *values = trainer.strategy.reduce(table, reduce_op="sum").tolist()
-        result = {f"eval/heldout/{name}": value / count for name, value in zip(names[1:], values, strict=True)}
+        result: dict[str, float] = {}
+        for one in self.sets:
+            found = self._sampled(trainer, rollout, one, samples_of(self.samples, one.name), self.temperature)
+            result |= {f"eval/{one.name}/{name}": value for name, value in found.items()}
+            if self.greedy:
+                result[f"eval/{one.name}/greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["avg@1"]
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in result.items()})
         for logger in trainer.loggers:
             logger.log_metrics(result, step=done)
         return result
+
+    def _sampled(self, trainer: Trainer, rollout: VLLMRollout, one: ProblemSet, samples: int, temperature: float) -> dict[str, float]:
+        """The metrics of a set over all ranks; each rank answers its share of the problems."""
+        assert rollout.engine is not None and rollout.verifier is not None
+        sampling = Sampling(samples, rollout.sampling.max_tokens, temperature, rollout.sampling.stop_ids)
+        mine = range(trainer.global_rank, min(self.problems, len(one.problems)), trainer.world_size)
+        verifier = rollout.verifier if one.name == "heldout" else one.task.verifier()
+        metric = EvaluationMetric(samples).to(trainer.strategy.root_device)
+        for group in answer(rollout.engine, rollout.tokenizer, one, mine, verifier, sampling, self.seed):
+            metric.update(group)
+        if verifier is not rollout.verifier:
+            verifier.close()
+        return metric.compute()

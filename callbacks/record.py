@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.policy import PolicyModule
+from asym_lightning.rollout.groups import rows
 from asym_lightning.types import RolloutGroup
 from callbacks.vllm_rollout import VLLMRollout
 
@@ -48,23 +49,7 @@ class Recorder(Callback):
             logger.log_metrics(metrics, step=iteration)
 
     def _write(self, groups: list[RolloutGroup], iteration: int, rank: int) -> None:
-        rows = [
-            {
-                "iteration": iteration,
-                "problem": group.prompt.problem.id,
-                "prompt": group.prompt.problem.text,
-                "reference": group.prompt.problem.answer,
-                "completion": completion.text,
-                "tokens": len(completion.token_ids),
-                "truncated": completion.truncated,
-                "reward": verdict.reward,
-                "kind": str(verdict.kind),
-                "answer": verdict.answer,
-                "detail": verdict.detail,
-            }
-            for group in groups
-            for completion, verdict in zip(group.completions, group.verdicts, strict=True)
-        ]
+        table = [{"iteration": iteration, **row} for row in rows(groups)]
         target = self.folder / "rollouts" / f"iteration-{iteration:06d}-rank-{rank}.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows), target)
+        pq.write_table(pa.Table.from_pylist(table), target)

@@ -14,6 +14,7 @@ from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.rollouts import measure_dynamic_sampling, measure_groups, measure_resampled
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.policy import PolicyModule
+from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import RolloutEngine, Sampling, sampling_seed
 from asym_lightning.types import Completion, Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
@@ -123,19 +124,16 @@ class VLLMRollout(Callback):
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]) -> list[list[Completion]]:
         """Generate and decode ``sampling.n`` completions for each prompt."""
         assert self.engine is not None
-        drawn = self.engine.generate([p.token_ids for p in prompts], sampling, seeds)
-        texts = iter(self.tokenizer.batch_decode([s.token_ids for samples in drawn for s in samples], skip_special_tokens=True))
-        return [[Completion(s.token_ids, s.logprobs, next(texts), s.truncated) for s in samples] for samples in drawn]
+        return groups.sample(self.engine, self.tokenizer, prompts, sampling, seeds)
 
     def verify(self, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Completion]]) -> list[RolloutGroup]:
         """Score every completion against its prompt's reference answer."""
         assert self.verifier is not None
-        flat = [(c, p.problem.answer) for p, completions in zip(prompts, drawn, strict=True) for c in completions]
-        texts, answers = [c.text for c, _ in flat], [a for _, a in flat]
-        scored = self.verifier.score(texts, answers, [c.truncated for c, _ in flat])
-        self.failures.add(texts, answers, scored)
-        verdicts = iter(scored)
-        return [RolloutGroup(p, list(cs), [next(verdicts) for _ in cs]) for p, cs in zip(prompts, drawn, strict=True)]
+        made = groups.verify(self.verifier, prompts, drawn)
+        texts = [completion.text for group in made for completion in group.completions]
+        answers = [group.prompt.problem.answer for group in made for _ in group.completions]
+        self.failures.add(texts, answers, [verdict for group in made for verdict in group.verdicts])
+        return made
 
     tokenizer: Any = None
 

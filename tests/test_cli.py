@@ -67,7 +67,14 @@ BAD = {
     "policy.prompts_per_mini_batch=5": r"policy\.prompts_per_mini_batch=5 does not divide",
     "policy=hf": r"policy\.path has no value",
     "policy=hf policy.path=./nowhere": "there is no such folder",
-    "task=math": r"task\.path is not set",
+    "task=math task.path=null": r"task\.path is not set",
+    "task=math task.path=none.jsonl benchmarks=[gsm9k]": "did you mean benchmarks=gsm8k",
+    "benchmarks=[amc23] benchmarks.amc23.path=none.jsonl": r"benchmarks\.amc23\.path=none\.jsonl is no file",
+    "data.max_prompt_tokens=3": r"train: every prompt is too long: .* has \d+ tokens and at most 3 fit",
+    "data.drop_overlap=yes": r"data\.drop_overlap=yes: must be null, exact or passage",
+    "callbacks.evaluation.temperature=0": r"callbacks\.evaluation\.temperature=0 is greedy.*samples=1",
+    "callbacks.evaluation.samples={math500:3}": r"callbacks\.evaluation\.samples has no number for heldout",
+    "+callbacks.checkpoint.monitor=eval/heldout/pass@1": r"callbacks\.checkpoint\.monitor=.*every=0 iterations",
     "task=math task.path=none.parquet": r"task\.path=none\.parquet is no file",
     "task.heldout_share=0.5": r"task\.heldout_share=0\.5",
     "ckpt_path=none.ckpt": r"ckpt_path=none\.ckpt",
@@ -114,7 +121,7 @@ def test_folders_that_are_no_model(capsys: pytest.CaptureFixture[str], monkeypat
     data.write_text(json.dumps({"problem": "x" * 100, "answer": "1"}))
     override = (*override, "task=math", f"task.path={data}")
     line = said(5)
-    assert "long/1" in line and "context of 32" in line
+    assert "long/1" in line and "at most 16 fit" in line
     tokenizer.eos_token = None
     tokenizer.save_pretrained(folder)
     model.config.eos_token_id = model.generation_config.eos_token_id = None

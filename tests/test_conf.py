@@ -1,5 +1,6 @@
 """Every file under conf/ composes and becomes what it says."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.cli import config_dir
-from asym_lightning.preflight import check_numbers
+from asym_lightning.preflight import check_monitors, check_numbers
 from asym_lightning.types import Kind
 from asym_lightning.verify import jail
 
@@ -35,18 +36,45 @@ def choose(file: str) -> list[str]:
         return [f"rules@algo.rules={name}"]
     if group == "verify":
         return ["task=math", f"verify@task.verify={name}"]
+    if group == "benchmarks":
+        return [f"benchmarks=[{name}]"]
     return ["algo=grpo", f"{group}@algo.{group}={name}"] if group in PARTS else [f"{group}={name}"]
+
+
+ROW = {  # as the hub's data sets have them
+    "dapo_math_17k": {"prompt": [{"role": "user", "content": "1+1?"}], "reward_model": {"ground_truth": "2"}},
+    "gsm8k": {"question": "1+1?", "answer": "One and one.\n#### 2"},
+    "aime24": {"problem": "1+1?", "solution": "\\boxed{2}"},
+    "amc23": {"question": "1+1?", "answer": 2.0},
+    "olympiadbench": {"question": "1+1?", "final_answer": ["$2$"]},
+}
+
+
+def local(file: str, folder: Path) -> list[str]:
+    """What a file needs to become something without a network: data here, and what has no default."""
+    group, _, name = file.rpartition("/")
+    if file == "policy/hf":
+        return ["policy.path=somewhere"]
+    if file == "task/reasoning_gym":
+        pytest.importorskip("reasoning_gym")
+        return ["task.datasets={chain_sum: 1}", "task.train_size=8", "task.heldout_size=2"]
+    if file == "task/mixture":
+        return ["+task@task.sources.pairs=countdown"]
+    if group not in ("task", "benchmarks") or name == "countdown":
+        return []
+    (folder / "d.jsonl").write_text(json.dumps(ROW.get(name, {"problem": "1+1?", "answer": "2"})) + "\n")
+    prefix = "task" if group == "task" else f"benchmarks.{name}"
+    return [f"{prefix}.path={folder / 'd.jsonl'}", *([f"{prefix}.heldout_path={folder / 'd.jsonl'}"] if file == "task/gsm8k" else [])]
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None:
     group, _, name = file.rpartition("/")
-    extra = {"policy/hf": ["policy.path=somewhere"], "task/math": [f"task.path={tmp_path / 'd.jsonl'}"]}.get(file, [])
+    extra = local(file, tmp_path)
     if group == "verify":
         if name in ("function", "reasoning_gym") and jail.obstacle():
             pytest.skip(f"no jail by the kernel: {jail.obstacle()}")
-        extra = [f"task.path={tmp_path / 'd.jsonl'}", *(["task.verify.target=json:loads"] if name == "function" else [])]
-    (tmp_path / "d.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
+        extra = [*local("task/math", tmp_path), *(["task.verify.target=json:loads"] if name == "function" else [])]
     if group == "hydra":
         assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
         return
@@ -68,13 +96,17 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
         assert isinstance(algorithm, Algorithm) and all(isinstance(m, Modulation) for m in algorithm.modulation)
         assert algorithm.advantage(REWARDS).shape == REWARDS.shape
         assert group != "algo" or algorithm.name == name
-    elif group == "task":
-        part = instantiate(config.task)
-        assert part.train and part.train[0].text
     elif group == "verify":
         verifier = instantiate(config.task).verifier()
         assert verifier.score(["so \\boxed{2}"], ["2"], [True])[0].kind is Kind.TRUNCATED  # its workers start with the first that is whole
         verifier.close()
+    elif group in ("task", "benchmarks"):
+        part = instantiate(config.task if group == "task" else config.benchmarks[name])
+        assert part.train and part.train[0].text and part.train[0].answer
+        if group == "benchmarks":
+            assert list(config.benchmarks) == [name]
+    elif group == "experiment":
+        assert config != composed()
     elif group == "trainer":
         assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
     elif group in ("callbacks", "logger"):
@@ -103,3 +135,14 @@ def test_a_method_outside_the_package_is_one_function_and_one_file(tmp_path: Pat
     config.algo.advantage = {"_target_": "my_methods.loo", "_partial_": True}
     assert torch.equal(instantiate(config.algo).advantage(REWARDS), REWARDS - REWARDS.mean(1, keepdim=True))
     assert "my_methods" in sys.modules
+
+
+def test_the_papers_protocol_and_its_neighbour_differ_in_the_checkpoint_alone() -> None:
+    paper, last = (composed(f"experiment={name}") for name in ("paper_evaluation", "paper_evaluation_last"))
+    check_monitors(paper)
+    assert paper.callbacks.evaluation.samples.math500 == 3 and paper.callbacks.evaluation.temperature == 0.4
+    assert list(paper.benchmarks) == ["math500", "aime24", "aime25", "amc23", "olympiadbench"]
+    OmegaConf.set_struct(paper, False)
+    del paper.callbacks.best
+    paper.callbacks.evaluation.every = 0
+    assert paper == last

@@ -160,7 +160,7 @@ def keys() -> frozenset[str]:
                 walk(child, f"{prefix}{key!s}.")
 
     modulations = ",".join(sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml")))
-    everything = ["policy=hf", "task=math", f"modulation@algo.modulation=[{modulations}]"]
+    everything = ["policy=hf", "task=math", "experiment=paper_evaluation", f"modulation@algo.modulation=[{modulations}]"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         for overrides in ([], everything):
             walk(compose("train", overrides), "")

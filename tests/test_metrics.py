@@ -1,10 +1,12 @@
 """Metrics against numbers worked out by hand."""
 
+import numpy as np
 import pytest
 import torch
 
+from asym_lightning.metrics.evaluation import EvaluationMetric, bootstrap
 from asym_lightning.metrics.meter import Meter
-from asym_lightning.metrics.passk import evaluation, pass_at_k
+from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 
@@ -67,11 +69,23 @@ def test_diversity_by_hand() -> None:
 
 
 def test_evaluation_by_hand() -> None:
-    got = evaluation([group(RIGHT, WRONG, WRONG, CUT), group(RIGHT, RIGHT, WRONG, WRONG)])
-    assert got["pass@2"] == pytest.approx(1 / 2 + 5 / 6)
-    assert got["problems"] == 2 and got["avg@4"] == 0.75 and got["pass@1"] == 0.75 and got["pass@4"] == 2.0
-    assert got["maj@4"] == 1.0  # the first group's majority is wrong; a tie goes to the answer that came first
-    assert got["distinct_correct"] == 2.0
+    metric = EvaluationMetric(4)
+    metric.update(group(RIGHT, WRONG, WRONG, CUT))
+    metric.update(group(RIGHT, RIGHT, WRONG, WRONG))
+    got = metric.compute()
+    assert got["pass@2"] == pytest.approx((1 / 2 + 5 / 6) / 2)
+    assert got["avg@4"] == got["pass@1"] == 3 / 8 and got["pass@4"] == 1
+    assert got["maj@4"] == 1 / 2  # the first group's majority is wrong; a tie goes to the answer that came first
+    assert got["distinct_correct"] == 1 and got["length/mean"] == 2.5 and got["length/truncated"] == 1 / 8
+    assert got["verify/correct"] == 3 / 8 and got["verify/truncated"] == 1 / 8
+    assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1
+
+
+def test_bootstrap_of_a_coin_and_of_a_constant() -> None:
+    values = np.array([[float(i % 2), 3.0] for i in range(400)])
+    low, high = bootstrap(values)
+    assert low[1] == high[1] == 3.0
+    assert (low[0], high[0]) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.006)  # sqrt(.25/400) = .025
 
 
 def test_a_mean_is_by_counts_and_nothing_is_not_a_number() -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from asym_lightning.tasks.countdown import PairsCountdown
-from asym_lightning.tasks.math import INSTRUCTION, MathTask
+from asym_lightning.tasks.math import MathTask
+from asym_lightning.tasks.prompts import INSTRUCTION
 from asym_lightning.types import ConfigError, Kind, Problem
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -163,8 +164,8 @@ def test_missing_path_and_unknown_hub_set(monkeypatch):
     with pytest.raises(ConfigError, match=r"task\.path is not set"):
         MathTask(None)
 
-    def load_dataset(path, split):
-        assert (path, split) == ("owner/name", "train")
+    def load_dataset(path, subset, split):
+        assert (path, subset, split) == ("owner/name", None, "train")
         raise FileNotFoundError("no such data set\nand a long story")
 
     monkeypatch.setitem(__import__("sys").modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
@@ -181,7 +182,7 @@ def test_config_files_name_every_setting():
     assert config.pop("defaults") == [{"/verify": "math"}]
     assert config["instruction"] == INSTRUCTION
     with pytest.raises(Exception, match=r"task\.path is not set") as error:
-        instantiate(config)
+        instantiate(config, path=None)
     assert isinstance(error.value.__cause__ or error.value, ConfigError)
 
 

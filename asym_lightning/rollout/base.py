@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are sampled: ``n`` per prompt, at ``temperature`` over the full vocabulary."""
+    """How completions are sampled: ``n`` per prompt, at ``temperature`` over the full vocabulary; at 0 greedily, with ``n`` 1."""
 
     n: int
     max_tokens: int

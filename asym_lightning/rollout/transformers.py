@@ -55,12 +55,10 @@ class TransformersEngine:
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                do_sample=True,
+                do_sample=sampling.temperature > 0,
                 num_return_sequences=sampling.n,
                 max_new_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_k=0,
-                top_p=1.0,
+                **({"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0} if sampling.temperature > 0 else {}),
                 eos_token_id=list(sampling.stop_ids),
                 pad_token_id=pad,
                 return_dict_in_generate=True,
@@ -69,7 +67,7 @@ class TransformersEngine:
         tokens = out.sequences[:, width:]
         logp = torch.stack(
             [
-                (step.float() / sampling.temperature).log_softmax(-1).gather(1, tokens[:, t, None])[:, 0]
+                (step.float() / (sampling.temperature or 1.0)).log_softmax(-1).gather(1, tokens[:, t, None])[:, 0]
                 for t, step in enumerate(out.logits)
             ],
             1,

@@ -1,6 +1,7 @@
 """What a task is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
@@ -25,3 +26,12 @@ class Task(Protocol):
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Token ids of the prompt, template included."""
         ...
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """Problems to evaluate on, under the name they have in metrics, with the task that makes their prompts and verifies them."""
+
+    name: str
+    task: Task
+    problems: Sequence[Problem]
