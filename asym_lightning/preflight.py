@@ -1,11 +1,14 @@
 """Everything that can be known to be wrong before an engine or the weights of a model are loaded."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -13,6 +16,13 @@ from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.tasks.base import Task
 from asym_lightning.types import ConfigError
+
+NEEDED: dict[str, tuple[tuple[str, ...], str]] = {  # by the start of a _target_: modules, and the extra that brings them
+    "lightning.pytorch.loggers.WandbLogger": (("wandb",), "loggers"),
+    "lightning.pytorch.loggers.MLFlowLogger": (("mlflow", "sqlalchemy"), "loggers"),
+    "hydra_plugins.hydra_joblib_launcher": (("hydra_plugins.hydra_joblib_launcher",), "sweep"),
+    "hydra_plugins.hydra_submitit_launcher": (("hydra_plugins.hydra_submitit_launcher",), "sweep"),
+}
 
 
 def build(config: DictConfig, key: str, **extra: Any) -> Any:
@@ -117,7 +127,10 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     checks: list[tuple[Callable[[DictConfig], object], tuple[str, ...]]] = [
+        (check_loggers, ("logger",)),
+        (check_launcher, ("hydra", "trainer")),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
+        (check_objective, ("objective", "callbacks")),
         (check_algorithm, ("algo", "rollout")),
         (check_trainer, ("trainer",)),
         (check_data, ("task", "policy", "rollout")),
@@ -129,6 +142,47 @@ def check_all(configs: Sequence[DictConfig]) -> None:
             if part not in done:
                 check(config)
                 done.add(part)
+
+
+def check_loggers(config: DictConfig) -> None:
+    """What the chosen loggers need is there."""
+    for name, logger in (config.logger or {}).items():
+        _check_installed(f"logger.{name}", logger._target_)
+        if logger._target_.endswith(".WandbLogger") and not logger.offline and os.environ.get("WANDB_MODE", "online") == "online":
+            _check_account(f"logger.{name}.offline=true")
+
+
+def _check_account(way_out: str) -> None:
+    import wandb
+
+    try:
+        known, why = wandb.login(prompt=False), "no account is known here"
+    except wandb.errors.Error as error:
+        known, why = False, str(error)
+    if not known:
+        raise ConfigError(f"Weights & Biases: {why}; run `wandb login`, set WANDB_API_KEY, or log without it: {way_out}")
+
+
+def check_launcher(config: DictConfig) -> None:
+    """What the chosen launcher of a sweep needs is there, and it can start such runs."""
+    _check_installed("hydra/launcher", config.hydra.launcher._target_)
+    if config.hydra.mode == RunMode.MULTIRUN and config.trainer.num_nodes != 1:
+        raise ConfigError(f"trainer.num_nodes={config.trainer.num_nodes}: a run of a sweep stays on one node")
+
+
+def _check_installed(key: str, target: str) -> None:
+    modules, extra = next((needed for start, needed in NEEDED.items() if target.startswith(start)), ((), ""))
+    absent = [module for module in modules if find_spec(module) is None]
+    if absent:
+        raise ConfigError(f"{key}: {target} needs {', '.join(absent)}, which is not installed: pip install -e '.[{extra}]' in the checkout")
+
+
+def check_objective(config: DictConfig) -> None:
+    """The objective is a number that a run ends with."""
+    evaluation = config.callbacks.get("evaluation")
+    k = evaluation.samples if evaluation and evaluation.problems else 0
+    names = (f"avg@{k}", "pass@1", f"pass@{k}", f"maj@{k}", "distinct_correct") if k else ()
+    one_of("objective", config.objective, ("reward", *(f"eval/heldout/{name}" for name in names)))
 
 
 def check_algorithm(config: DictConfig) -> None:
