@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
+from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.tasks.base import Task
 from asym_lightning.types import ConfigError
 
 NEEDED: dict[str, tuple[tuple[str, ...], str]] = {  # by the start of a _target_: modules, and the extra that brings them
     "lightning.pytorch.loggers.WandbLogger": (("wandb",), "loggers"),
-    "lightning.pytorch.loggers.MLFlowLogger": (("mlflow", "sqlalchemy"), "loggers"),
+    "asym_lightning.loggers.mlflow_logger": (("mlflow", "sqlalchemy"), "loggers"),
     "hydra_plugins.hydra_joblib_launcher": (("hydra_plugins.hydra_joblib_launcher",), "sweep"),
     "hydra_plugins.hydra_submitit_launcher": (("hydra_plugins.hydra_submitit_launcher",), "sweep"),
 }
@@ -128,7 +128,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
     """
     checks: list[tuple[Callable[[DictConfig], object], tuple[str, ...]]] = [
         (check_loggers, ("logger",)),
-        (check_launcher, ("hydra", "trainer")),
+        (check_launcher, ("hydra",)),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
         (check_objective, ("objective", "callbacks")),
         (check_algorithm, ("algo", "rollout")),
@@ -164,10 +164,8 @@ def _check_account(way_out: str) -> None:
 
 
 def check_launcher(config: DictConfig) -> None:
-    """What the chosen launcher of a sweep needs is there, and it can start such runs."""
+    """What the chosen launcher of a sweep needs is there."""
     _check_installed("hydra/launcher", config.hydra.launcher._target_)
-    if config.hydra.mode == RunMode.MULTIRUN and config.trainer.num_nodes != 1:
-        raise ConfigError(f"trainer.num_nodes={config.trainer.num_nodes}: a run of a sweep stays on one node")
 
 
 def _check_installed(key: str, target: str) -> None:
@@ -180,8 +178,8 @@ def _check_installed(key: str, target: str) -> None:
 def check_objective(config: DictConfig) -> None:
     """The objective is a number that a run ends with."""
     evaluation = config.callbacks.get("evaluation")
-    k = evaluation.samples if evaluation and evaluation.problems else 0
-    names = (f"avg@{k}", "pass@1", f"pass@{k}", f"maj@{k}", "distinct_correct") if k else ()
+    n = evaluation.samples if evaluation and evaluation.problems else 0
+    names = [f"avg@{n}", *(f"pass@{k}" for k in powers_of_two(n)), f"maj@{n}", "distinct_correct"] if n else []
     one_of("objective", config.objective, ("reward", *(f"eval/heldout/{name}" for name in names)))
 
 

@@ -1,6 +1,5 @@
 """One training run, from config to summary."""
 
-import json
 import os
 import platform
 import subprocess
@@ -31,7 +30,7 @@ from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
 from asym_lightning.preflight import build, check_prompts, context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
-from asym_lightning.runfolder import flat, note_failure, read_summary
+from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
 from asym_lightning.types import ConfigError
 
 
@@ -47,10 +46,13 @@ def train(config: DictConfig) -> float:
     quiet()
     torch.set_float32_matmul_precision("highest")
     folder = Path(HydraConfig.get().runtime.output_dir)
+    rank = getattr(rank_zero_only, "rank", 0)
+    if rank == 0:
+        (folder / "summary.json").unlink(missing_ok=True)  # of an earlier start
     try:
         return Run(config, folder).fit()
     except Exception as error:
-        if rank_zero_only.rank == 0 or read_summary(folder) is None:  # the rank that fails may be another
+        if rank == 0 or read_summary(folder) is None:  # the rank that fails first may be another
             note_failure(folder, config, f"{type(error).__name__}: {error}")
         raise
 
@@ -194,7 +196,7 @@ class Run:
                 if status != "failed":
                     save(self.policy.model, self.data.tokenizer, self.folder / "policy")
                 summary = self.summary(status)
-                (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
+                write_summary(self.folder, summary)
                 finish_wandb(status)
                 if status != "failed":
                     show(summary, self.folder)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level of dotted keys."""
-    if not isinstance(tree, dict) or not tree:
+    if not isinstance(tree, dict):
         return {prefix[:-1]: tree}
     return {k: v for key, child in tree.items() for k, v in flat(child, f"{prefix}{key}.").items()}
 
@@ -38,17 +38,22 @@ def why_incomplete(folder: Path) -> str | None:
     return None if summary["status"] == "done" else summary.get("error") or summary["status"]
 
 
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write summary.json. Of several errors the first stays: where one rank fails, the others fail of it."""
+    first = (read_summary(folder) or {}).get("error")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(summary | ({"error": first} if first else {}), indent=1))
+
+
 def note_failure(folder: Path, config: DictConfig, error: str) -> None:
     """Say in summary.json why a run failed, beside what is there already."""
     known = {"algorithm": config.algo.name, "seed": config.seed, "iterations": 0, "config": OmegaConf.to_container(config, resolve=True)}
-    folder.mkdir(parents=True, exist_ok=True)
-    summary = known | (read_summary(folder) or {}) | {"status": "failed", "error": error}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    write_summary(folder, known | {"error": error} | (read_summary(folder) or {}) | {"status": "failed"})
 
 
 def settings(config: DictConfig) -> dict[str, Any]:
     """Every resolved setting of a run by its dotted key, but for those that name the run's own folder."""
-    task = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     own = _names_of_folder(task)
     resolved = json.loads(json.dumps(OmegaConf.to_container(task, resolve=True)))  # as summary.json gives it back
     return {key: value for key, value in flat(resolved).items() if key not in own}

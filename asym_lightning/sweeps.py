@@ -26,7 +26,7 @@ from asym_lightning.types import ConfigError
 
 LISTED = ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "hydra_plugins.missing_runs.MissingRuns")
 IN_FRONT = ("algo", "seed")  # a folder's name says these first and without their keys
-LONGEST_NAME = 200  # bytes; file systems take 255
+LONGEST_NAME = 200  # file systems take 255
 
 # conf/hydra/launcher/ gives values to configs of plugins, which is all that Hydra warns of; here, so that worker processes keep quiet too
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
@@ -35,8 +35,8 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 def run_name(algorithm: str, seed: int, swept: str) -> str:
     """The folder of a run within its sweep, such as ``grpo-seed1`` or ``grpo-seed1,policy.optimizer.learning_rate=1e-4``."""
     short = re.sub(r"\d+\.\d{7,}(e-?\d+)?", lambda number: f"{float(number[0]):.6g}", swept)
-    name = re.sub(r"[^\w.,=@+~\[\]-]", "_", f"{algorithm}-seed{seed}" + (f",{short}" if short else ""))
-    return name if len(name.encode()) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}-{sha256(name.encode()).hexdigest()[:12]}"
+    name = re.sub(r"[^\w.,=@+~\[\]-]", "_", f"{algorithm}-seed{seed}" + (f",{short}" if short else ""), flags=re.ASCII)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}-{sha256(swept.encode()).hexdigest()[:12]}"
 
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
@@ -44,7 +44,7 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 def quoted(text: object) -> str:
     """A string as Hydra's command line takes it, whatever is in it."""
-    return "'" + str(text).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", str(text))) + "'"  # a backslash counts before a quote only
 
 
 @dataclass
@@ -105,11 +105,14 @@ class Sweep:
         """Nothing that this sweep starts may land on something else.
 
         Raises:
-            ConfigError: two runs share a folder, or a folder holds a complete run of other settings or one that is going on.
+            ConfigError: a run needs several nodes, two runs share a folder, or a folder holds a complete run of other settings or one
+                that is going on.
         """
         wanted: dict[Path, dict[str, object]] = {}
         for number, (folder, config) in enumerate(zip(self.folders, configs, strict=True)):
             locate(config, number)
+            if config.trainer.num_nodes != 1:
+                raise ConfigError(f"trainer.num_nodes={config.trainer.num_nodes}: a run of a sweep stays on one node")
             if self.listed:
                 mine = settings(config)
                 if wanted.setdefault(folder, mine) != mine:
@@ -215,7 +218,9 @@ def _run_apart(config: DictConfig, folder: Path, single: list[str]) -> float | N
     """A run on several devices, as a command of its own: where one rank fails the others hang, and nothing more can be run with them."""
     from asym_lightning.run import objective
 
-    command = [*single, *HydraConfig.get().overrides.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
+    given = HydraConfig.get().overrides
+    search = [override for override in given.hydra if override.startswith("hydra.searchpath")]
+    command = [*single, *search, *given.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
     # in a job of Slurm too it is Lightning that starts the ranks
     environment = os.environ | ({"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_ID" in os.environ else {})
     process = subprocess.Popen(command, env=environment, start_new_session=True)  # the terminal's Ctrl-C comes through here, once

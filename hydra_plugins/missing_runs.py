@@ -20,6 +20,7 @@ class MissingRuns(BasicSweeper):
     def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
         from asym_lightning.sweeps import check_same, locate
 
+        assert self.config is not None and self.hydra_context is not None
         jobs, missing = super().split_arguments(overrides, None)[0], []
         if "job.num" in str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)):  # leaving one out would rename the others
             return list(self.split_overrides_to_chunks(jobs, max_batch_size))
@@ -31,5 +32,6 @@ class MissingRuns(BasicSweeper):
             else:
                 missing.append(job)
         if missing and self.choice.startswith("submitit"):
-            print(f"{len(missing)} runs, hydra/launcher={self.choice}; what they print: {self.config.hydra.sweep.dir}/.submitit/", flush=True)
+            place = f"{self.config.hydra.sweep.dir}/.submitit/"
+            print(f"{len(missing)} runs start by {self.choice}; what they print goes to {place}", flush=True)
         return list(self.split_overrides_to_chunks(missing, max_batch_size)) if missing else []
