@@ -21,7 +21,7 @@ endef
 define check_style
 $(VENV_PYTHON) -m ruff check .
 $(VENV_PYTHON) -m ruff format --check .
-$(VENV_PYTHON) -m mypy asym_lightning callbacks $(wildcard *.py)
+$(VENV_PYTHON) -m mypy asym_lightning callbacks hydra_plugins $(wildcard *.py)
 endef
 
 help:  ## list the targets

@@ -4,19 +4,23 @@ import difflib
 import os
 import re
 import sys
+import traceback
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from asym_lightning.sweeps import Sweep, end_local_jobs, run_in_sweep
 
 
 def config_dir() -> Path:
@@ -36,15 +40,21 @@ def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:
             _refuse(f"--config-dir {arguments.config_dir}: there is no such folder")
         sys.path.insert(0, str(own))  # a user's methods lie beside their YAML files
     shown = arguments.help or arguments.cfg or arguments.info or arguments.hydra_help
+    single = [sys.executable, os.path.abspath(sys.argv[0]), *(["--config-dir", str(own)] if own else [])]
+    sweep: Sweep | None = None
     try:
         if not shown and "LOCAL_RANK" not in os.environ:
-            _preflight(config_name, arguments.overrides, arguments.multirun, own, check)
+            sweep = _preflight(config_name, arguments.overrides, arguments.multirun, own, check)
+            sys.argv = [*sys.argv, *(sweep.arguments if sweep else [])]
 
         @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
         def main(config: DictConfig) -> Any:
-            return getattr(import_module(module), function)(config)
+            if own and str(own) not in sys.path:  # in a worker process
+                sys.path.insert(0, str(own))
+            run = getattr(import_module(module), function)
+            return run_in_sweep(run, config, single) if HydraConfig.get().mode == RunMode.MULTIRUN else run(config)
 
-        main()
+        _run(main, sweep)
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_readable(error, config_name, own))
     except ValueError as error:
@@ -52,25 +62,47 @@ def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:
             raise
         _refuse(str(error))
     except KeyboardInterrupt:
+        end_local_jobs()
         sys.exit(130)
     except SystemExit as stop:
         sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)  # Lightning exits with 1
 
 
-def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None, check: str) -> None:
-    """Check the config of every job before the first of them starts."""
-    parser = OverridesParser.create()
-    jobs = BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0] if multirun else [overrides]
+def _run(main: Callable[[], Any], sweep: Sweep | None) -> None:
+    try:
+        main()
+    except Exception:
+        if sweep is None or not sweep.incomplete():
+            raise
+        traceback.print_exc()  # a launcher that lost a process, a search without a single value
+    if sweep is not None and sweep.report():
+        sys.exit(1)
+
+
+def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None, check: str) -> Sweep | None:
+    """Check the config of every run before the first of them starts; the sweep, if there are several runs."""
+    search = [f"hydra.searchpath=[file://{own}]"] if own else []
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        search = [f"hydra.searchpath=[file://{own}]"] if own else []
-        configs = [compose(config_name, [*search, *job], return_hydra_config=True) for job in jobs]
+        app = GlobalHydra.instance().hydra
+        assert app is not None
+        sweep = None
+        if multirun or app.get_mode(config_name, [*search, *overrides]) == RunMode.MULTIRUN:
+            master = app.compose_config(config_name, [*search, *overrides], RunMode.MULTIRUN, with_log_configuration=False)
+            sweep = Sweep.of(master)
+            configs = sweep.configs(app.config_loader, master)
+        else:
+            configs = [compose(config_name, [*search, *overrides], return_hydra_config=True)]
     for config in configs:
         _check_missing(config)
-        if not multirun:
-            _check_folder(Path(config.hydra.run.dir))
+    if sweep is None:
+        _check_folder(Path(configs[0].hydra.run.dir))
     GlobalHydra.instance().clear()
     module, function = check.split(":")
     getattr(import_module(module), function)(configs)
+    if sweep is not None:
+        sweep.check(configs)
+    HydraConfig.instance().cfg = None
+    return sweep
 
 
 def _check_missing(config: DictConfig) -> None:
@@ -101,6 +133,8 @@ def _readable(error: BaseException, config_name: str, own: Path | None = None) -
     option = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if option:
         group, _, name = option.group(1).rpartition("/")
+        if option.group(1) == "hydra/sweeper/optuna":
+            return "hydra/sweeper=optuna needs hydra-optuna-sweeper, which is not installed: pip install -e '.[sweep]' in the checkout"
         known = sorted(path.stem for folder in (config_dir(), own) if folder for path in (folder / group).glob("*.yaml"))
         near = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"; did you mean {group}={near[0]}?" if near else ""

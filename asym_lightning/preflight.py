@@ -1,7 +1,9 @@
 """Everything that can be known to be wrong before an engine or the weights of a model are loaded."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.evaluation.protocol import check_sampling
+from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
 from asym_lightning.types import ConfigError
+
+NEEDED: dict[str, tuple[tuple[str, ...], str]] = {  # by the start of a _target_: modules, and the extra that brings them
+    "lightning.pytorch.loggers.WandbLogger": (("wandb",), "loggers"),
+    "asym_lightning.loggers.mlflow_logger": (("mlflow", "sqlalchemy"), "loggers"),
+    "hydra_plugins.hydra_joblib_launcher": (("hydra_plugins.hydra_joblib_launcher",), "sweep"),
+    "hydra_plugins.hydra_submitit_launcher": (("hydra_plugins.hydra_submitit_launcher",), "sweep"),
+}
 
 
 def build(config: DictConfig, key: str, **extra: Any) -> Any:
@@ -119,7 +129,10 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     checks: list[tuple[Callable[[DictConfig], object], tuple[str, ...]]] = [
+        (check_loggers, ("logger",)),
+        (check_launcher, ("hydra",)),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
+        (check_objective, ("objective", "callbacks", "benchmarks")),
         (check_algorithm, ("algo", "rollout")),
         (check_trainer, ("trainer",)),
         (check_monitors, ("callbacks",)),
@@ -132,6 +145,49 @@ def check_all(configs: Sequence[DictConfig]) -> None:
             if part not in done:
                 check(config)
                 done.add(part)
+
+
+def check_loggers(config: DictConfig) -> None:
+    """What the chosen loggers need is there."""
+    for name, logger in (config.logger or {}).items():
+        _check_installed(f"logger.{name}", logger._target_)
+        if logger._target_.endswith(".WandbLogger") and not logger.offline and os.environ.get("WANDB_MODE", "online") == "online":
+            _check_account(f"logger.{name}.offline=true")
+
+
+def _check_account(way_out: str) -> None:
+    import wandb
+
+    try:
+        known, why = wandb.login(prompt=False), "no account is known here"
+    except wandb.errors.Error as error:
+        known, why = False, str(error)
+    if not known:
+        raise ConfigError(f"Weights & Biases: {why}; run `wandb login`, set WANDB_API_KEY, or log without it: {way_out}")
+
+
+def check_launcher(config: DictConfig) -> None:
+    """What the chosen launcher of a sweep needs is there."""
+    _check_installed("hydra/launcher", config.hydra.launcher._target_)
+
+
+def _check_installed(key: str, target: str) -> None:
+    modules, extra = next((needed for start, needed in NEEDED.items() if target.startswith(start)), ((), ""))
+    absent = [module for module in modules if find_spec(module) is None]
+    if absent:
+        raise ConfigError(f"{key}: {target} needs {', '.join(absent)}, which is not installed: pip install -e '.[{extra}]' in the checkout")
+
+
+def check_objective(config: DictConfig) -> None:
+    """The objective is a number that a run ends with."""
+    evaluation = config.callbacks.get("evaluation")
+    names = ["reward"]
+    for name in ("heldout", *config.benchmarks) if evaluation and evaluation.problems else ():
+        samples = evaluation.samples.get(name) if isinstance(evaluation.samples, DictConfig) else evaluation.samples
+        if isinstance(samples, int) and samples > 0:  # what is not is refused with the sets
+            kinds = [f"avg@{samples}", *(f"pass@{k}" for k in powers_of_two(samples)), f"maj@{samples}", "distinct_correct"]
+            names += [f"eval/{name}/{kind}" for kind in kinds]
+    one_of("objective", config.objective, tuple(names))
 
 
 def check_algorithm(config: DictConfig) -> None:

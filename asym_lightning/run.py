@@ -1,6 +1,5 @@
 """One training run, from config to summary."""
 
-import json
 import os
 import platform
 import subprocess
@@ -19,6 +18,7 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.seed import seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -30,17 +30,31 @@ from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
 from asym_lightning.preflight import build, context_length, load_tokenizer, prepare_data, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
+from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
 from asym_lightning.types import ConfigError
 
 
 def train(config: DictConfig) -> float:
-    """Run a training config; returns the mean reward of the last ten iterations."""
+    """Run a training config; returns its objective. A failure is noted in summary.json.
+
+    Returns:
+        What ``objective`` names: the mean reward of the last ten iterations, or a number of the final evaluation.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     quiet()
     torch.set_float32_matmul_precision("highest")
-    return Run(config, Path(HydraConfig.get().runtime.output_dir)).fit()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    rank = getattr(rank_zero_only, "rank", 0)
+    if rank == 0:
+        (folder / "summary.json").unlink(missing_ok=True)  # of an earlier start
+    try:
+        return Run(config, folder).fit()
+    except Exception as error:
+        if rank == 0 or read_summary(folder) is None:  # the rank that fails first may be another
+            note_failure(folder, config, f"{type(error).__name__}: {error}")
+        raise
 
 
 def quiet() -> None:
@@ -51,6 +65,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
     warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
+    warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
 
 
 def build_engine(
@@ -186,12 +201,13 @@ class Run:
                 if status != "failed":
                     save(self.policy.model, self.data.tokenizer, self.folder / "policy")
                 summary = self.summary(status)
-                (self.folder / "summary.json").write_text(json.dumps(summary, indent=1))
+                write_summary(self.folder, summary)
+                finish_wandb(status)
                 if status != "failed":
                     show(summary, self.folder)
         if status == "interrupted":
             raise KeyboardInterrupt
-        return summary["reward"]["last"] if self.trainer.is_global_zero else 0.0
+        return objective(summary, self.config) if self.trainer.is_global_zero else 0.0
 
     def summary(self, status: str) -> dict[str, Any]:
         """The contents of summary.json."""
@@ -224,11 +240,16 @@ class Run:
         }
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted keys."""
-    if not isinstance(tree, dict):
-        return {prefix[:-1]: tree}
-    return {k: v for key, child in tree.items() for k, v in flat(child, f"{prefix}{key}.").items()}
+def objective(summary: dict[str, Any], config: DictConfig) -> float:
+    """The number that a search is for."""
+    return summary["reward"]["last"] if config.objective == "reward" else summary["evaluation"]["after"][config.objective]
+
+
+def finish_wandb(status: str) -> None:
+    """Close the run of Weights & Biases if there is one; the next run of a sweep would go on writing to it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=0 if status == "done" else 1)
 
 
 def git_revision() -> str | None:

@@ -1,6 +1,6 @@
 """Every method of conf/algo on the embedded task, same budget, several seeds: `python benchmarks/methods.py`.
 
-Runs what is missing as sweeps of `train.py` (a finished run is not repeated), then writes a table and a picture. All runs take two
+Runs what is missing as a sweep of `train.py` (a finished run is not repeated), then writes a table and a picture. All runs take two
 updates per iteration, so that ratios, clips and distances to the old policy are live.
 """
 
@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +49,20 @@ def methods() -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
 
 
-def sweep(names: list[str], seed: int, folder: Path, overrides: list[str]) -> None:
-    """Run what is not there yet of one seed."""
-    missing = [name for name in names if not (folder / f"{name}-seed{seed}" / "summary.json").exists()]
-    if missing:
-        command = [sys.executable, "train.py", "-m", f"algo={','.join(missing)}", f"seed={seed}", f"hydra.sweep.dir={folder}"]
-        command += ["hydra.sweep.subdir=${algo.name}-seed${seed}", *overrides]
-        with (folder / f"seed{seed}.log").open("a") as log:
-            subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=subprocess.STDOUT)
+def sweep(names: list[str], seeds: list[int], folder: Path, overrides: list[str], parallel: int) -> None:
+    """Run what is not there yet."""
+    command = [
+        sys.executable,
+        "train.py",
+        "-m",
+        f"algo={','.join(names)}",
+        f"seed={','.join(map(str, seeds))}",
+        f"hydra.sweep.dir={folder}",
+    ]
+    launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={parallel}"] if parallel > 1 else []
+    status = subprocess.run([*command, *launcher, *overrides], cwd=ROOT, check=False).returncode
+    if status:
+        sys.exit(status)
 
 
 def table(summaries: dict[str, list[Summary]]) -> str:
@@ -100,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--iterations", type=int, default=80)
-    parser.add_argument("--parallel", type=int, default=2, help="sweeps at a time, each on one thread")
+    parser.add_argument("--parallel", type=int, default=2, help="runs at a time")
     parser.add_argument("--folder", type=Path, default=ROOT / "logs" / "methods", help="where the runs go")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "methods.md")
     given = parser.parse_args()
@@ -109,9 +114,7 @@ def main() -> None:
     names = methods()
     overrides = [f"trainer.max_epochs={given.iterations}", "policy.prompts_per_mini_batch=16", "callbacks.checkpoint.every_n_epochs=1000"]
     overrides += ["callbacks.record.save_rollouts_every=0"]
-    with ThreadPoolExecutor(given.parallel) as pool:
-        for done in [pool.submit(sweep, names, seed, folder, overrides) for seed in given.seeds]:
-            done.result()
+    sweep(names, given.seeds, folder, overrides, given.parallel)
     summaries = {n: [json.loads((folder / f"{n}-seed{s}" / "summary.json").read_text()) for s in given.seeds] for n in names}
     first = summaries["grpo"][0]
     versions = ", ".join(f"{name} {v}" for name, v in first["versions"].items() if v)

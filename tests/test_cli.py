@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from asym_lightning.cli import entry
 from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
@@ -22,6 +24,8 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_account"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
@@ -82,6 +86,15 @@ BAD = {
     "seed=[1,": "seed|input",
     "-m seed=1,2 algo=grpo,nothing": "unknown algo 'nothing'",
     "-m algo.advantage.beta_pos=0.5,-2": r"beta_pos=-2",
+    "-m algo.advantage.beta_pos=interval(0,1)": "does not support sweep type",
+    "-m trainer.num_nodes=2": r"trainer\.num_nodes=2: a run of a sweep stays on one node",
+    "sweep=paper_tabel": "did you mean sweep=paper_table",
+    "-m sweep=exponents,paper_table": "sweep: name one file",
+    "sweep=exponents seed=1 algo.advantage.beta_neg=0.4,-1": r"beta_neg=-1",
+    "sweep=optuna_exponents algo.advantage.beta_pos=interval(-0.5,1)": r"beta_pos=-0\.5",
+    "sweep=optuna_exponents callbacks.evaluation.problems=0": r"objective=eval/heldout/pass@8: must be one of reward",
+    "objective=pass@8": r"objective=pass@8: must be one of reward, .*eval/heldout/pass@8",
+    "logger=wandb": r"no account is known here; run `wandb login`, set WANDB_API_KEY, or .*logger\.wandb\.offline=true",
 }
 
 
@@ -91,6 +104,37 @@ def test_bad_overrides(given: str, capsys: pytest.CaptureFixture[str], monkeypat
 
     line = refusal(capsys, monkeypatch, tmp_path, *given.split())
     assert re.search(BAD[given], line), line
+
+
+def test_a_sweep_file_of_ones_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "sweep").mkdir(parents=True)
+    file = tmp_path / "mine" / "sweep" / "temperatures.yaml"
+    file.write_text("# @package _global_\nhydra:\n  sweeper:\n    params:\n      rollout.temperature: 1.0,0\n")
+    line = refusal(capsys, monkeypatch, tmp_path, "--config-dir", str(tmp_path / "mine"), "-m", "sweep=temperatures")
+    assert "rollout.temperature=0: must be" in line
+
+
+ABSENT = {
+    "logger=wandb": ("wandb", r"logger\.wandb: .*WandbLogger needs wandb, .*pip install -e '\.\[loggers\]'"),
+    "logger=mlflow": ("mlflow", r"logger\.mlflow: .* needs mlflow, .*\[loggers\]"),
+    "-m hydra/launcher=joblib": ("hydra_plugins.hydra_joblib_launcher", r"hydra/launcher: .*Joblib.*\[sweep\]"),
+    "-m hydra/launcher=submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", r"hydra/launcher: .*Slurm.*\[sweep\]"),
+}
+
+
+@pytest.mark.parametrize("given", ABSENT)
+def test_what_is_not_installed(given: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import re
+
+    Plugins.instance()
+    monkeypatch.setitem(sys.modules, ABSENT[given][0], None)  # Python's way of saying that there is no such module
+    assert re.search(ABSENT[given][1], refusal(capsys, monkeypatch, tmp_path, *given.split()))
+
+
+def test_a_search_without_its_plugin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Plugins.instance()
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["sweeper"], "optuna.yaml")
+    assert "hydra-optuna-sweeper, which is not installed" in refusal(capsys, monkeypatch, tmp_path, "sweep=optuna_exponents")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -151,6 +195,10 @@ def test_the_command_itself(tmp_path: Path) -> None:
 
     shown = run("--help")
     assert shown.returncode == 0 and "name: asymgrpo" in shown.stdout and "group_size: 8" in shown.stdout
+    assert all(
+        line in shown.stdout
+        for line in ("sweep: entropy_coefficients, exponents", "logger: csv, default, mlflow, wandb", "hydra/launcher=")
+    )
     bad = run("algo.advantage.beta_neg=-0.4")
     assert bad.returncode == 2 and bad.stderr.strip() == "error: algo.advantage.beta_neg=-0.4: must be a finite number >= 0"
     (tmp_path / "old").mkdir()

@@ -8,16 +8,21 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.cli import config_dir
-from asym_lightning.preflight import check_monitors, check_numbers
+from asym_lightning.preflight import check_all, check_monitors, check_numbers
 from asym_lightning.types import Kind
 from asym_lightning.verify import jail
+from tests.test_sweeps import planned
 
 CONF = config_dir()
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -68,15 +73,18 @@ def local(file: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None:
+def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, _, name = file.rpartition("/")
     extra = local(file, tmp_path)
     if group == "verify":
         if name in ("function", "reasoning_gym") and jail.obstacle():
             pytest.skip(f"no jail by the kernel: {jail.obstacle()}")
         extra = [*local("task/math", tmp_path), *(["task.verify.target=json:loads"] if name == "function" else [])]
-    if group == "hydra":
-        assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
+    if group.startswith("hydra"):
+        check_hydra(group, name)
+        return
+    if group == "sweep":
+        check_sweep(name)
         return
     config = composed(*choose(file), *extra)
     check_numbers(config)
@@ -115,10 +123,41 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path) -> None
             "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
             "board": {"hyperparameters": {}},
         }
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
         made = [instantiate(c, **given.get(key, {})) for key, c in config[group].items()]
         assert made and all(isinstance(m, Callback | Logger) for m in made)
+        assert group != "logger" or any(isinstance(m, CSVLogger) for m in made), "compare.py reads metrics.csv"
     else:
         raise AssertionError(f"no test says what conf/{group} becomes")
+
+
+def check_hydra(group: str, name: str) -> None:
+    """The plugin takes what the file sets."""
+    if group == "hydra":
+        assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
+        return
+    kind = group.rpartition("/")[2]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"{group}={name}", "trainer.devices=4"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    try:
+        plugin = Plugins.instance()._instantiate(config.hydra[kind])
+    finally:
+        HydraConfig.instance().cfg = None
+    assert isinstance(plugin, Launcher if kind == "launcher" else Sweeper)
+    if "gpus_per_node" in (CONF / group / f"{name}.yaml").read_text():
+        assert plugin.params["gpus_per_node"] == 4  # type: ignore[attr-defined]
+
+
+RUNS = {"paper_table": 7, "paper_ablations": 6, "exponents": 25, "entropy_coefficients": 4, "learning_rates": 15, "optuna_exponents": 2}
+
+
+def check_sweep(name: str) -> None:
+    """Every run of one seed composes and passes the checks that come before the first starts."""
+    sweep, configs = planned(f"sweep={name}", "seed=1")
+    check_all(configs)
+    assert len(configs) == RUNS[name] and len(set(sweep.folders)) == len(configs)
+    HydraConfig.instance().cfg = None
 
 
 def test_two_methods_differ_in_nothing_else() -> None:

@@ -36,10 +36,10 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"policy.path={folder}"
 
 
-def train(folder: Path, *overrides: str, status: int = 0) -> str:
+def train(folder: Path, *overrides: str, status: int = 0, program: tuple[str, ...] = ("train.py",)) -> str:
     """Run ``train.py`` in ``folder``; its output."""
     flags, rest = [o for o in overrides if o.startswith("-")], [o for o in overrides if not o.startswith("-")]
-    command = [sys.executable, "train.py", *flags, *SMALL, *rest, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+    command = [sys.executable, *program, *flags, *SMALL, *rest, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-5000:]
     return done.stdout + done.stderr
@@ -94,7 +94,10 @@ def test_methods_that_look_beyond_a_rank_do_the_same_on_two_processes(policy: st
     names = ["asymgrpo_adaptive", "aepo", "clip_cov", "dapo", "grpo_kl", "reinforce_pp", "siren", "top_entropy"]
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        train(folder, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", f"trainer.devices={devices}", *EIGHT)
+        lockstep = ("-m", "tests.lockstep")
+        train(
+            folder, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", f"trainer.devices={devices}", *EIGHT, program=lockstep
+        )
     one, two = ({summary(p.parent)["algorithm"]: p.parent for p in (tmp_path / d).glob("*/summary.json")} for d in "12")
     assert sorted(one) == sorted(two) == sorted(names)
     for name in names:
@@ -213,7 +216,7 @@ def test_each_family_goes_from_folder_to_export(tmp_path: Path) -> None:
     for run in (tmp_path / "runs").glob("*/summary.json"):
         got, folder = summary(run.parent), run.parent
         assert got["status"] == "done" and got["logprob_gap_max"] < 1e-4
-        exported = tmp_path / "exported" / folder.name
+        exported = tmp_path / "exported" / Path(got["config"]["policy"]["path"]).name
         command = [sys.executable, "-m", "asym_lightning.export", str(folder / "checkpoints" / "last.ckpt"), str(exported)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=100)
         before = AutoModelForCausalLM.from_pretrained(got["config"]["policy"]["path"]).state_dict()
