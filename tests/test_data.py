@@ -137,6 +137,22 @@ def test_reasoning_gym_by_name_weight_and_level() -> None:
             ReasoningGymTask(bad)  # type: ignore[arg-type]
 
 
+def test_answers_of_reasoning_gym_are_right_by_its_own_scorer() -> None:
+    pytest.importorskip("reasoning_gym", reason="needs the package reasoning-gym")
+    from asym_lightning.tasks.reasoning_gym import ReasoningGymTask
+
+    task = ReasoningGymTask({"chain_sum": 1}, train_size=4, heldout_size=1)
+    try:
+        verifier = task.verifier()
+    except ConfigError as error:
+        pytest.skip(f"its scorers run in the kernel's jail: {error}")
+    references = [problem.answer for problem in task.train]
+    answers = [json.loads(reference)["entry"]["answer"] for reference in references]
+    verdicts = verifier.score([f"So \\boxed{{{answer}}}." for answer in answers], references, [False] * len(answers))
+    verifier.close()
+    assert len(verdicts) > 2 and all(verdict.kind is Kind.CORRECT for verdict in verdicts)
+
+
 # ---- too long, double, shared ----
 
 
