@@ -52,7 +52,8 @@ def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:
             if own and str(own) not in sys.path:  # in a worker process
                 sys.path.insert(0, str(own))
             run = getattr(import_module(module), function)
-            return run_in_sweep(run, config, single) if HydraConfig.get().mode == RunMode.MULTIRUN else run(config)
+            several = config_name == "train" and HydraConfig.get().mode == RunMode.MULTIRUN
+            return run_in_sweep(run, config, single) if several else run(config)
 
         _run(main, sweep)
     except (HydraException, OmegaConfBaseException) as error:
@@ -80,7 +81,7 @@ def _run(main: Callable[[], Any], sweep: Sweep | None) -> None:
 
 
 def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None, check: str) -> Sweep | None:
-    """Check the config of every run before the first of them starts; the sweep, if there are several runs."""
+    """Check the config of every run before the first of them starts; the sweep, if there are several training runs."""
     search = [f"hydra.searchpath=[file://{own}]"] if own else []
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         app = GlobalHydra.instance().hydra
@@ -99,10 +100,10 @@ def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path
     GlobalHydra.instance().clear()
     module, function = check.split(":")
     getattr(import_module(module), function)(configs)
-    if sweep is not None:
+    if sweep is not None and config_name == "train":
         sweep.check(configs)
     HydraConfig.instance().cfg = None
-    return sweep
+    return sweep if config_name == "train" else None  # an evaluation takes up what is in its folder by itself
 
 
 def _check_missing(config: DictConfig) -> None:

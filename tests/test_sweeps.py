@@ -302,3 +302,21 @@ def test_a_search_finds_the_best_and_takes_up_where_it_was(
     output = command(tmp_path, *given, "hydra.sweeper.n_trials=3")
     assert output.count("complete, left out") == 2 and len(list(tmp_path.glob("*/summary.json"))) == 3
     assert {folder: state(folder / "policy") for folder in found} == before
+
+
+SCORED: list[tuple[str, str]] = []
+
+
+def score(config: Any) -> float:
+    SCORED.append((config.policy.path, HydraConfig.get().runtime.output_dir))
+    return 0.0
+
+
+def accept(configs: Any) -> None:
+    assert [config.policy.path for config in configs] == ["one", "two"]
+
+
+def test_several_evaluations_are_hydras_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "-m", "policy.path=one,two", f"hydra.sweep.dir={tmp_path}"])
+    entry("evaluate", "tests.test_sweeps:score", "tests.test_sweeps:accept")
+    assert SCORED == [("one", str(tmp_path / "0")), ("two", str(tmp_path / "1"))]
