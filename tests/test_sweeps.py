@@ -319,4 +319,4 @@ def accept(configs: Any) -> None:
 def test_several_evaluations_are_hydras_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "-m", "policy.path=one,two", f"hydra.sweep.dir={tmp_path}"])
     entry("evaluate", "tests.test_sweeps:score", "tests.test_sweeps:accept")
-    assert SCORED == [("one", str(tmp_path / "0")), ("two", str(tmp_path / "1"))]
+    assert [("one", str(tmp_path / "0")), ("two", str(tmp_path / "1"))] == SCORED
