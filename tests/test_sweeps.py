@@ -24,7 +24,7 @@ from asym_lightning.runfolder import claim, complete, differences, going_on, not
 from asym_lightning.sweeps import Sweep, check_same, quoted, run_name
 from asym_lightning.types import ConfigError
 from tests.conftest import ROOT
-from tests.test_train import SMALL, start, summary
+from tests.test_train import SMALL, start, summary, train
 
 TINY = ("rollout=transformers", "trainer.max_epochs=2", "callbacks.ledger=null")
 
@@ -282,12 +282,10 @@ def test_jobs_of_their_own_write_to_one_mlflow_store(command: Callable[..., str]
         assert "eval/heldout/pass8" in run.data.metrics and not (logs / name / "tensorboard").exists()
 
 
-def test_a_search_finds_the_best_and_takes_up_where_it_was(
-    command: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")  # which Lightning sets for good
-    given = ("sweep=optuna_exponents", "logger=wandb", "logger.wandb.offline=true")
-    command(tmp_path, *given, "hydra.sweeper.n_trials=2")
+def test_a_search_finds_the_best_and_takes_up_where_it_was(policy: str, tmp_path: Path) -> None:
+    # in a process of its own: wandb keeps for good whether it was online when it was first asked
+    given = ("sweep=optuna_exponents", policy, *TINY, "logger=wandb", "logger.wandb.offline=true")
+    train(tmp_path, *given, "hydra.sweeper.n_trials=2")
     found = {path.parent: summary(path.parent) for path in tmp_path.glob("*/summary.json")}
     values = [s["evaluation"]["after"]["eval/heldout/pass@8"] for s in found.values()]
     results: Any = OmegaConf.load(tmp_path / "optimization_results.yaml")
@@ -299,7 +297,7 @@ def test_a_search_finds_the_best_and_takes_up_where_it_was(
         logs = list(folder.glob("wandb/offline-run-*/*.wandb"))
         assert len(logs) == 1 and logs[0].read_bytes().count(b"reward/mean") >= 2 and len(rows(folder)) == 2
     before = {folder: state(folder / "policy") for folder in found}
-    output = command(tmp_path, *given, "hydra.sweeper.n_trials=3")
+    output = train(tmp_path, *given, "hydra.sweeper.n_trials=3")
     assert output.count("complete, left out") == 2 and len(list(tmp_path.glob("*/summary.json"))) == 3
     assert {folder: state(folder / "policy") for folder in found} == before
 
