@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.ops.packing import micro_batches, pack
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.tasks.base import Task
-from asym_lightning.types import Kind, MiniBatch, Problem, Prompt, RolloutGroup
+from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, Prompt, RolloutGroup
 
 
 class _Served:
@@ -40,6 +41,7 @@ class RolloutDataModule(LightningDataModule):
         tokens_per_micro_batch: most tokens in one forward pass.
         rules: what the method asks of its rollouts.
         max_tokens: longest completion.
+        share_prompts: rollouts of a group have their prompt once in a micro-batch.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RolloutDataModule(LightningDataModule):
         seed: int,
         rules: RolloutRules | None = None,
         max_tokens: int = 1,
+        share_prompts: bool = False,
     ):
         super().__init__()
         self.rules, self.max_tokens = rules or RolloutRules(), max_tokens
@@ -59,7 +62,7 @@ class RolloutDataModule(LightningDataModule):
         self.task, self.tokenizer, self.seed = task, tokenizer, seed
         self.prompts_per_iteration = prompts_per_iteration
         self.mini_batches_per_iteration = prompts_per_iteration // prompts_per_mini_batch
-        self.tokens_per_micro_batch = tokens_per_micro_batch
+        self.tokens_per_micro_batch, self.share_prompts = tokens_per_micro_batch, share_prompts
         self.mini_batches: list[MiniBatch] = []
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -122,15 +125,22 @@ class RolloutDataModule(LightningDataModule):
         learned = right if only_right else torch.ones_like(right)
         if self.rules.mask_truncated:
             learned = learned & ~torch.tensor([[c.truncated for c in row] for row in completions], dtype=torch.bool)
+        rewards = rewards + self.rules.penalty(lengths, self.max_tokens)
+        signal = (rewards != rewards[:, :1]).any(1)
         return MiniBatch(
-            rewards=rewards + self.rules.penalty(lengths, self.max_tokens),
+            rewards=rewards,
             right=right,
             lengths=lengths.flatten(),
-            micro_batches=micro_batches(groups, self.tokens_per_micro_batch, learned.flatten().tolist()),
+            micro_batches=[  # groups without a signal apart and first: the policy may have no gradient to take from them
+                micro for part in (~signal, signal) for micro in self._micro_batches(groups, learned, part.nonzero()[:, 0].tolist())
+            ],
             token_count=int(lengths[learned].sum()),
             rollout_count=int(learned.sum()),
             groups=list(groups),
         )
+
+    def _micro_batches(self, groups: Sequence[RolloutGroup], learned: Tensor, only: Sequence[int]) -> list[PackedBatch]:
+        return micro_batches(groups, self.tokens_per_micro_batch, learned.flatten().tolist(), self.share_prompts, only)
 
     def _equalize(self, batches: Sequence[MiniBatch]) -> None:
         """Sum the counts over ranks and give every rank the same number of micro-batches, empty ones where needed."""
@@ -138,7 +148,7 @@ class RolloutDataModule(LightningDataModule):
         most = over_ranks(torch.tensor([len(b.micro_batches) for b in batches]), "max")
         for batch, (tokens, rollouts), number in zip(batches, counts.tolist(), most.tolist(), strict=True):
             batch.token_count, batch.rollout_count = tokens, rollouts
-            batch.micro_batches += [pack([]) for _ in range(number - len(batch.micro_batches))]
+            batch.micro_batches[:0] = [pack([]) for _ in range(number - len(batch.micro_batches))]
 
     def train_dataloader(self) -> Iterable[int]:
         return _Served(self)

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from asym_lightning.algorithms import Algorithm, LossInputs, Tokens
 from asym_lightning.algorithms.steering import Observation
 from asym_lightning.algorithms.tokens import Scores
 from asym_lightning.metrics.meter import Meter
+from asym_lightning.ops.attention import register_attention, use_packed_attention
 from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.ranks import gather_rows, over_ranks
 from asym_lightning.planning import plans
@@ -65,6 +66,7 @@ class PolicyModule(LightningModule):
         self.automatic_optimization = False
         self.model = model.train()
         self.model.config.use_cache = False
+        self.packed = use_packed_attention(self.model)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.algorithm, self.settings = algorithm, optimizer
@@ -74,6 +76,10 @@ class PolicyModule(LightningModule):
         self._reference: list[Any] = []  # in a list: neither trained nor saved; a resumed run makes it anew from the same start
         if any(m.needs_reference for m in algorithm.modulation):
             self._reference = [copy.deepcopy(self.model).eval().requires_grad_(False)]
+
+    def setup(self, stage: str) -> None:
+        if self.packed:
+            register_attention()  # a spawned process starts without it
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of every weight under its transformers name; a tied output head is its embedding and left out."""
@@ -87,9 +93,12 @@ class PolicyModule(LightningModule):
         """Log-probability and entropies of every completion token of a micro-batch, in its order."""
         model = self.model if model is None else model
         base = model.get_decoder()
-        hidden = base(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False).last_hidden_state[0]
+        layout = {"layout": batch.layout} if self.packed else {}
+        hidden = base(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False, **layout).last_hidden_state[
+            0
+        ]
         head = model.get_output_embeddings()
-        chosen = hidden[batch.predict_at]
+        chosen = hidden.index_select(0, batch.predict_at)
         if not batch.targets.numel():  # an empty micro-batch still takes part in the gradient's reduction
             nothing = hidden.sum() * 0 + head.weight.sum() * 0
             return Scores(*[chosen.sum(-1) + nothing for _ in range(3)])
@@ -134,17 +143,20 @@ class PolicyModule(LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         advantages = self._advantages(batch)
-        ready, planned = self._prepare(batch, advantages.flatten())
+        idle = self._idle(batch, advantages.flatten())
+        ready, planned = self._prepare(batch, advantages.flatten(), idle)
         further = batch.resampled.micro_batches if batch.resampled is not None else []
         gaps = []
         for i, micro in enumerate(batch.micro_batches):
-            scores = ready[i] if ready else self.score(micro, self._entropy_grad)
-            loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i])
+            with torch.set_grad_enabled(not idle[i]):
+                scores = ready[i] or self.score(micro, self._entropy_grad)
+                loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i])
             if micro.old_logp is None:
                 micro.old_logp = scores.logp.detach()
                 gaps.append((micro.old_logp - micro.engine_logp).abs())
-            with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
-                self.manual_backward(loss * self.trainer.world_size)
+            if not idle[i]:
+                with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
+                    self.manual_backward(loss * self.trainer.world_size)
         for i, micro in enumerate(further):
             loss = self._resampled_loss(micro, batch.resampled)  # type: ignore[arg-type]
             with self._reduce_gradients(i + 1 == len(further)):
@@ -166,17 +178,36 @@ class PolicyModule(LightningModule):
         whole, start = gather_rows(torch.cat([batch.rewards, batch.lengths.view(groups, size).to(batch.rewards.dtype)], 1))
         return self.algorithm.advantages(whole[:, :size], whole[:, size:].long())[start : start + groups]
 
-    def _prepare(self, batch: MiniBatch, advantages: Tensor) -> tuple[list[Scores], list[list[Tensor | None]]]:
-        """Let modulations look at the whole mini-batch. Returns the scores that can be used for the loss already (those of a single
-        micro-batch) and per micro-batch each modulation's plan."""
+    def _idle(self, batch: MiniBatch, advantages: Float[Tensor, "rollouts"]) -> list[bool]:
+        """For each micro-batch whether no gradient comes from it on any rank: all its advantages are 0, and no part acts there. Such
+        ones are scored only, for what reads every token, and dropped where nothing does. The last one always has a gradient, which
+        may be 0: with it the ranks reduce theirs."""
+        if not all(m.idle_at_zero for m in self.algorithm.modulation):
+            return [False] * len(batch.micro_batches)
+        acting = torch.zeros(len(advantages) + 1, dtype=torch.bool, device=advantages.device)
+        acting[:-1] = advantages != 0
+        flags = [acting[micro.rows].any() for micro in batch.micro_batches]
+        idle = (over_ranks(torch.stack(flags).long(), "max") == 0).tolist() if flags else []
+        idle[-1:] = [False]
+        watched = any(p.observes for p in self.algorithm.steered) or any(m.needs_batch for m in self.algorithm.modulation)
+        if watched or any(getattr(callback, "reads_every_token", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return idle
+        batch.micro_batches = [micro for micro, drop in zip(batch.micro_batches, idle, strict=True) if not drop]
+        return [False] * len(batch.micro_batches)
+
+    def _prepare(
+        self, batch: MiniBatch, advantages: Tensor, idle: Sequence[bool]
+    ) -> tuple[Sequence[Scores | None], list[list[Tensor | None]]]:
+        """Let modulations look at the whole mini-batch. Returns per micro-batch the scores where they will do for the loss already
+        (those of a single one, and of idle ones) and each modulation's plan."""
         modulations = tuple(self.algorithm.modulation)
         if not any(m.needs_batch for m in modulations):
-            return [], [[None] * len(modulations) for _ in batch.micro_batches]
+            return [None] * len(idle), [[None] * len(modulations) for _ in idle]
         with torch.set_grad_enabled(len(batch.micro_batches) == 1):
             scores = [self.score(micro, self._entropy_grad) for micro in batch.micro_batches]
         parts = [self._tokens(m, batch, advantages, s).detached() for m, s in zip(batch.micro_batches, scores, strict=True)]
         planned = plans(modulations, parts, batch.rewards.shape[1], self.seed * 1_000_003 + self.global_step)
-        return scores if len(scores) == 1 else [], planned
+        return [one if len(scores) == 1 or unused else None for one, unused in zip(scores, idle, strict=True)], planned
 
     def _tokens(self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor, scores: Scores) -> Tokens:
         old = scores.logp.detach() if micro.old_logp is None else micro.old_logp

@@ -121,6 +121,7 @@ class Run:
             print(*task.notes, sep="\n", end="\n" if task.notes else "", flush=True)
         algorithm = build(config, "algo")
         self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
+        self.policy = self._policy(algorithm)
         self.data = RolloutDataModule(
             task,
             tokenizer,
@@ -130,8 +131,8 @@ class Run:
             config.seed,
             algorithm.rules,
             config.rollout.max_tokens,
+            config.policy.share_prompts and self.policy.packed,
         )
-        self.policy = self._policy(algorithm)
         self.callbacks = self._callbacks(tokenizer)
         loggers = [instantiate(c) for c in (config.logger or {}).values()]
         self.trainer: Trainer = build(

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from asym_lightning.ops.attention import Layout
 
 
 class ConfigError(ValueError):
@@ -88,11 +92,11 @@ class RolloutGroup:
 class PackedBatch:
     """Sequences laid end to end without padding: one micro-batch.
 
-    ``input_ids`` and ``position_ids`` hold all S tokens (positions restart at 0 in each sequence). The N completion tokens
-    are addressed by ``predict_at`` (index of the hidden state that predicts the token), ``targets`` (the token) and
-    ``rows`` (the rollout within the mini-batch it belongs to). ``engine_logp`` is what the rollout engine reported.
-    ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer step for the diagnostics: what it saw before its update, without
-    gradient, advantages as the modulations left them.
+    ``input_ids`` and ``position_ids`` hold all S tokens (positions restart at 0 in each sequence, and go on after a shared prompt in
+    each of its completions); ``layout`` says which of them attend to which. The N completion tokens are addressed by ``predict_at``
+    (index of the hidden state that predicts the token), ``targets`` (the token) and ``rows`` (the rollout within the mini-batch it
+    belongs to). ``engine_logp`` is what the rollout engine reported. ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer
+    step for the diagnostics: what it saw before its update, without gradient, advantages as the modulations left them.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -101,6 +105,7 @@ class PackedBatch:
     targets: Int[Tensor, "n"]
     rows: Int[Tensor, "n"]
     engine_logp: Float[Tensor, "n"]
+    layout: "Layout | None" = None
     old_logp: Float[Tensor, "n"] | None = None
     reference_logp: Float[Tensor, "n"] | None = None
     logp: Float[Tensor, "n"] | None = None
@@ -109,7 +114,7 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return PackedBatch(**moved)
+        return PackedBatch(**moved, layout=self.layout and self.layout.to(device))
 
 
 @dataclass

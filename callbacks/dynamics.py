@@ -19,6 +19,8 @@ class EntropyDynamics(Callback):
         histogram_every: iterations between TensorBoard histograms of the groups' accuracy; 0 writes none.
     """
 
+    reads_every_token = True  # those of rollouts too that nothing is learned from
+
     def __init__(self, histogram_every: int = 10):
         self.histogram_every = histogram_every
         self.threshold: float | None = None

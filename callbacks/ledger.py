@@ -31,6 +31,8 @@ class EntropyLedger(Callback):
         share: of the groups of a mini-batch, at least one per rank.
     """
 
+    reads_every_token = True  # those of rollouts too that nothing is learned from
+
     def __init__(self, share: float = 0.125):
         self.share = share
         self._updates: list[Tensor] = []

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,16 +24,17 @@ from asym_lightning.algorithms import (
 )
 from asym_lightning.algorithms.adaptive import AdaptiveBetaFamily
 from asym_lightning.algorithms.batchwise import AGRAE, Whitened
-from asym_lightning.algorithms.modulation import AdaptiveEntropyBonus
+from asym_lightning.algorithms.losses import LossInputs
+from asym_lightning.algorithms.modulation import AdaptiveEntropyBonus, EntropyAdvantage
 from asym_lightning.algorithms.reference import ReferenceKL
 from asym_lightning.algorithms.rules import Resample
 from asym_lightning.algorithms.selective import SIREN, ClipCov, KLCov, TopEntropy
-from asym_lightning.algorithms.surrogates import GSPO, Ratio
+from asym_lightning.algorithms.surrogates import CISPO, GSPO, SAPO, Ratio, Reinforce
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.policy import EngineMismatchError, OptimizerSettings, PolicyModule
-from asym_lightning.types import MiniBatch, Problem, RolloutGroup
+from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, RolloutGroup, Verdict
 from callbacks.ledger import EntropyLedger
-from tests.helpers import algorithm, random_groups
+from tests.helpers import algorithm, random_groups, tokens
 
 VOCABULARY = 40
 
@@ -75,6 +77,8 @@ def gradients(
     limit: float = float("inf"),
     callbacks: Sequence[Callback] = (),
     precision: Any = "32-true",
+    share_prompts: bool = True,
+    groups: Sequence[RolloutGroup] | None = None,
     **parts: Any,
 ) -> list[dict[str, torch.Tensor]]:
     """Train one iteration on eight fixed groups of four; the gradients of each step before clipping."""
@@ -84,14 +88,15 @@ def gradients(
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=True, **shape))  # type: ignore[arg-type]
     method: Algorithm = algorithm(**parts)
     policy = PolicyModule(model, method, OptimizerSettings(1e-3, max_grad_norm=1e9), 1.0, limit)
-    data = RolloutDataModule(NoTask(), None, 8, 8 // mini_batches, budget, seed=0, rules=method.rules, max_tokens=8)  # type: ignore[arg-type]
+    data = RolloutDataModule(NoTask(), None, 8, 8 // mini_batches, budget, 0, method.rules, 8, share_prompts)  # type: ignore[arg-type]
+    groups = random_groups(8, 4, VOCABULARY) if groups is None else groups
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
         strategy="ddp_spawn" if devices > 1 else "auto",
         max_epochs=1,
         precision=precision,
-        callbacks=[*callbacks, GivenRollouts(random_groups(8, 4, VOCABULARY), folder)],
+        callbacks=[*callbacks, GivenRollouts(groups, folder)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -118,6 +123,76 @@ def test_gradient_is_the_same_for_one_and_for_many_micro_batches(aggregation: st
     parts = {"aggregation": AGGREGATIONS[aggregation], "modulation": [EntropyBonus(0.1)]}
     whole = gradients(tmp_path / "1", 10_000, **parts)
     assert_same(gradients(tmp_path / "7", 40, **parts), whole)
+
+
+def test_gradient_is_the_same_with_shared_prompts_and_without(tmp_path: Path) -> None:
+    assert_same(gradients(tmp_path / "1", 40), gradients(tmp_path / "2", 40, share_prompts=False))
+
+
+class Scored(Callback):
+    """Counts the tokens that are scored with a gradient and without."""
+
+    def __init__(self, reads_every_token: bool):
+        self.reads_every_token = reads_every_token
+        self.with_gradient = self.without = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        score = pl_module.score
+
+        def counted(batch: PackedBatch, *args: Any, **options: Any) -> Any:
+            if torch.is_grad_enabled():
+                self.with_gradient += batch.targets.numel()
+            else:
+                self.without += batch.targets.numel()
+            return score(batch, *args, **options)
+
+        pl_module.score = counted
+
+
+class ZeroBonus(EntropyBonus):
+    """Adds nothing, which nobody can know."""
+
+
+def groups_without_signal(kept: int) -> list[RolloutGroup]:
+    """Eight groups; all but ``kept`` of them have rewards of one kind."""
+    groups = random_groups(8, 4, VOCABULARY)
+    right, wrong = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.WRONG)
+    return [replace(g, verdicts=[right, wrong] * 2 if i < kept else [(right, wrong)[i % 2]] * 4) for i, g in enumerate(groups)]
+
+
+@pytest.mark.parametrize(("kept", "devices"), [(5, 1), (5, 2), (1, 2), (0, 1)])
+def test_rollouts_of_no_advantage_take_no_backward_pass_and_change_nothing(kept: int, devices: int, tmp_path: Path) -> None:
+    parts: dict[str, Any] = {"groups": groups_without_signal(kept), "budget": 60, "advantage": GroupStandardized()}
+    full, watched, dropped = Scored(True), Scored(True), Scored(False)
+    want = gradients(tmp_path / "full", callbacks=[full], modulation=[ZeroBonus(0.0)], **parts)
+    got = [gradients(tmp_path / str(watch.reads_every_token), callbacks=[watch], devices=devices, **parts) for watch in (watched, dropped)]
+    if kept:
+        for one in got:
+            assert_same(one, want)
+    else:
+        assert all(not grad.any() for one in [*got, want] for step in one for grad in step.values())
+    if devices == 1:  # a spawned process counts for itself
+        assert full.without == dropped.without == 0
+        assert watched.with_gradient == dropped.with_gradient < full.with_gradient == watched.with_gradient + watched.without
+
+
+LOSSES = [PPOClip(), Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO()]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_no_loss_has_a_gradient_where_the_advantage_is_zero(loss: Any) -> None:
+    logp = torch.linspace(-3, 0, 7, requires_grad=True)
+    out = loss(LossInputs(logp, logp.detach() + torch.linspace(-1, 1, 7), torch.zeros(7), torch.tensor([0, 0, 0, 1, 1, 1, 1])))
+    assert not torch.autograd.grad(out.per_token.sum(), logp)[0].any()
+
+
+@pytest.mark.parametrize("modulation", [ClipCov(0.3, 0.0, 1e3), TopEntropy(0.3), EntropyAdvantage()], ids=lambda m: type(m).__name__)
+def test_what_calls_itself_idle_leaves_a_zero_advantage_zero(modulation: Any) -> None:
+    seen = tokens(logp=-torch.rand(9), entropy=torch.rand(9), advantages=torch.tensor([0.0, 0, 0, 1, -1, 0, 0, 2, 0]))
+    if modulation.needs_batch:
+        seen.plan = modulation.prepare(seen, torch.Generator().manual_seed(0))
+    assert modulation.idle_at_zero and modulation.loss_term(seen) is None
+    assert not modulation.shape_advantages(seen)[seen.advantages == 0].any()
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])

@@ -19,12 +19,14 @@ class Modulation(Steered):
     ``needs_entropy_grad``: ``loss_term`` differentiates an entropy. ``needs_batch``: ``prepare`` is called before the first backward
     pass of a mini-batch with the tokens of all its micro-batches and all ranks; costs a forward pass where there are several
     micro-batches. ``nucleus``: the top-p of ``nucleus_entropy``, None where that is not needed. ``needs_reference``: the initial
-    policy is kept and scores every rollout.
+    policy is kept and scores every rollout. ``idle_at_zero``: a token whose advantage is 0 gets no gradient from it, so that
+    micro-batches of such tokens need no backward pass.
     """
 
     needs_entropy_grad: ClassVar[bool] = False
     needs_batch: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    idle_at_zero: ClassVar[bool] = False
     nucleus: float | None = None
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
@@ -80,6 +82,7 @@ class EntropyAdvantage(Modulation):
 
     alpha: float = 0.4
     kappa: float = 2.0
+    idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number("algo.modulation.entropy_advantage.alpha", self.alpha, 0)

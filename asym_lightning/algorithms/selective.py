@@ -34,6 +34,7 @@ class ClipCov(Modulation):
     low: float = 1.0
     high: float = 5.0
     needs_batch: ClassVar[bool] = True
+    idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number("algo.modulation.clip_cov.ratio", self.ratio, 0, 1, open_low=True)
@@ -93,6 +94,7 @@ class TopEntropy(Modulation):
 
     share: float = 0.2
     needs_batch: ClassVar[bool] = True
+    idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number("algo.modulation.top_entropy.share", self.share, 0, 1, open_low=True)

@@ -1,10 +1,11 @@
 """Packing of rollouts into micro-batches without padding."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, groupby
 
 import torch
 
+from asym_lightning.ops.attention import Layout, Segment
 from asym_lightning.types import Completion, PackedBatch, RolloutGroup
 
 
@@ -25,39 +26,75 @@ def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]
     return bins
 
 
-def pack(sequences: Sequence[tuple[int, Sequence[int], Completion]]) -> PackedBatch:
-    """Lay ``(row, prompt ids, completion)`` end to end; no sequences at all give one dummy token and no target."""
-    ids: list[list[int]] = []
+def pack(sequences: Sequence[tuple[int, Sequence[int], Completion]], share_prompts: bool = False) -> PackedBatch:
+    """Lay ``(row, prompt ids, completion)`` end to end; no sequences at all give one dummy token and no target.
+
+    The last token of a completion is a target and never an input. With ``share_prompts`` neighbours with the same prompt have it
+    once, and then only attention that takes a layout computes them right.
+    """
+    parts: list[torch.Tensor] = []
     positions: list[torch.Tensor] = []
     predict: list[torch.Tensor] = []
+    segments: list[Segment] = []
     offset = 0
-    for _, prompt, completion in sequences:
-        n, m = len(prompt), len(completion.token_ids)
-        ids.append([*prompt, *completion.token_ids])
-        positions.append(torch.arange(n + m))
-        predict.append(torch.arange(offset + n - 1, offset + n + m - 1))
-        offset += n + m
-    if not ids:
-        ids, positions, predict = [[0]], [torch.zeros(1, dtype=torch.long)], [torch.zeros(0, dtype=torch.long)]
+    for prompt, members in groupby(sequences, key=lambda s: s[1]) if share_prompts else ((s[1], [s]) for s in sequences):
+        completions = [completion for _, _, completion in members]
+        n = len(prompt)
+        shared = len(completions) > 1
+        start = offset
+        if shared:
+            parts.append(torch.tensor(prompt))
+            positions.append(torch.arange(n))
+            segments.append(Segment(start, n))
+            offset += n
+        for completion in completions:
+            inputs = completion.token_ids[:-1] if shared else [*prompt, *completion.token_ids[:-1]]
+            first = n if shared else 0
+            if inputs:
+                segments.append(Segment(offset, len(inputs), start, first) if shared else Segment(offset, len(inputs)))
+            parts.append(torch.tensor(inputs, dtype=torch.long))
+            positions.append(torch.arange(first, first + len(inputs)))
+            if completion.token_ids:
+                predict.append(torch.tensor([start + n - 1 if shared else offset + n - 1]))
+                predict.append(torch.arange(offset + n - first, offset + len(inputs)))
+            offset += len(inputs)
+    if not parts:
+        parts, positions, segments = [torch.zeros(1, dtype=torch.long)], [torch.zeros(1, dtype=torch.long)], [Segment(0, 1)]
     lengths = torch.tensor([len(c.token_ids) for _, _, c in sequences], dtype=torch.long)
     rows = torch.tensor([row for row, _, _ in sequences], dtype=torch.long)
     return PackedBatch(
-        input_ids=torch.tensor(list(chain.from_iterable(ids))),
+        input_ids=torch.cat(parts),
         position_ids=torch.cat(positions),
-        predict_at=torch.cat(predict),
+        predict_at=torch.cat(predict) if predict else torch.zeros(0, dtype=torch.long),
         targets=torch.tensor(list(chain.from_iterable(c.token_ids for _, _, c in sequences)), dtype=torch.long),
         rows=rows.repeat_interleave(lengths),
         engine_logp=torch.tensor(list(chain.from_iterable(c.logprobs for _, _, c in sequences)), dtype=torch.float32),
+        layout=Layout(segments),
     )
 
 
-def micro_batches(groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool]) -> list[PackedBatch]:
-    """Pack the rollouts of ``groups`` that are ``learned`` from under ``budget`` tokens a micro-batch; row = group * G + member."""
-    sequences = [
-        (g * len(group.completions) + i, group.prompt.token_ids, completion)
-        for g, group in enumerate(groups)
-        for i, completion in enumerate(group.completions)
-        if learned[g * len(group.completions) + i]
-    ]
-    bins = first_fit_decreasing([len(p) + len(c.token_ids) for _, p, c in sequences], budget)
-    return [pack([sequences[i] for i in sorted(chosen)]) for chosen in bins]
+def _inputs(completion: Completion) -> int:
+    return max(0, len(completion.token_ids) - 1)
+
+
+def micro_batches(
+    groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool], share_prompts: bool = False, only: Sequence[int] | None = None
+) -> list[PackedBatch]:
+    """Pack the rollouts of ``groups`` that are ``learned`` from under ``budget`` tokens a micro-batch; row = group * G + member.
+
+    Args:
+        share_prompts: the rollouts of a group that lie in one micro-batch have their prompt once; a group is parted only where it
+            does not fit.
+        only: numbers of the groups to pack; None packs all.
+    """
+    units: list[list[tuple[int, Sequence[int], Completion]]] = []
+    for g in range(len(groups)) if only is None else only:
+        prompt, completions = groups[g].prompt.token_ids, groups[g].completions
+        members = [(g * len(completions) + i, prompt, c) for i, c in enumerate(completions) if learned[g * len(completions) + i]]
+        if share_prompts:
+            bins = first_fit_decreasing([_inputs(c) for _, _, c in members], budget - len(prompt))
+            units += [[members[i] for i in sorted(chosen)] for chosen in bins]
+        else:
+            units += [[member] for member in members]
+    sizes = [len(unit[0][1]) + sum(_inputs(c) for _, _, c in unit) for unit in units]
+    return [pack([member for i in sorted(chosen) for member in units[i]], share_prompts) for chosen in first_fit_decreasing(sizes, budget)]
