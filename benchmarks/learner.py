@@ -276,9 +276,8 @@ def main() -> None:
                 else:
                     got = measure("chunked", **shape)
                     rows.append({"case": f"head {precision} {tokens}", "chunked": got})
-                    print(
-                        f"head, {precision}, {tokens:,} tokens x 151,936: chunked {got['seconds']:.3f} s, {got['peak_bytes'] / 2**20:,.0f} MiB"
-                    )
+                    peak = got["peak_bytes"] / 2**20
+                    print(f"head, {precision}, {tokens:,} tokens x 151,936: chunked {got['seconds']:.3f} s, {peak:,.0f} MiB", flush=True)
     if "linear" in given.parts:
         for tokens in (1024, 2048, 4096, 8192, 16384, 32768):
             shape = {
