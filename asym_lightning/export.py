@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from asym_lightning.types import ConfigError
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights, config and tokenizer to ``folder``; generation may use its cache again."""
+def save(model: Any, state: dict[str, Tensor], tokenizer: Any, folder: Path) -> None:
+    """Write the weights ``state``, config and tokenizer to ``folder``; generation may use its cache again."""
     training = model.config.use_cache
     model.config.use_cache = True
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=state)
     model.config.use_cache = training
     tokenizer.save_pretrained(folder)
 
@@ -29,7 +30,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from asym_lightning.embedded import EmbeddedSettings, embedded_policy
-    from asym_lightning.preflight import load_tokenizer
+    from asym_lightning.lora import LoRASettings, add_adapters, merged
+    from asym_lightning.preflight import load_tokenizer, settings_of
 
     if not checkpoint.is_file():
         raise ConfigError(f"{checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/")
@@ -42,9 +44,11 @@ def export(checkpoint: Path, folder: Path) -> None:
     path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
     settings = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
     model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32)
+    if config.policy.get("lora") is not None:
+        add_adapters(model, settings_of(LoRASettings, config.policy.lora, "policy.lora"))
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
-    save(model, load_tokenizer(config), folder)
+    save(model, dict(merged(model)), load_tokenizer(config), folder)
 
 
 def main() -> None:

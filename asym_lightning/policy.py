@@ -4,7 +4,6 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,28 +14,18 @@ from torch import Tensor
 from asym_lightning.algorithms import Algorithm, LossInputs, Tokens
 from asym_lightning.algorithms.steering import Observation
 from asym_lightning.algorithms.tokens import Scores
+from asym_lightning.lora import adapted, merged, without_adapters
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.ops.attention import register_attention, use_packed_attention
 from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.ranks import gather_rows, over_ranks
+from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
 from asym_lightning.types import MiniBatch, PackedBatch
 
 
 class EngineMismatchError(RuntimeError):
     """The engine sampled from another policy than the trainer's: stale or wrong weights, or another precision."""
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW with linear warm-up from 0 to ``learning_rate`` over ``warmup_steps``, gradients clipped to ``max_grad_norm``."""
-
-    learning_rate: float
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-    max_grad_norm: float = 1.0
-    eps: float = 1e-8
 
 
 class PolicyModule(LightningModule):
@@ -50,6 +39,7 @@ class PolicyModule(LightningModule):
         logprob_gap_limit: largest allowed |engine - trainer| log-probability of a sampled token (nats).
         gradient_checkpointing: recompute activations in the backward pass.
         seed: of the random choices that a modulation makes.
+        compile_layers: torch.compile each decoder layer.
     """
 
     def __init__(
@@ -61,12 +51,13 @@ class PolicyModule(LightningModule):
         logprob_gap_limit: float,
         gradient_checkpointing: bool = False,
         seed: int = 0,
+        compile_layers: bool = False,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.model = model.train()
         self.model.config.use_cache = False
-        self.packed = use_packed_attention(self.model)
+        self.packed, self.compiled = use_packed_attention(self.model), compile_layers
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.algorithm, self.settings = algorithm, optimizer
@@ -74,20 +65,21 @@ class PolicyModule(LightningModule):
         self.meter, self.seed = Meter(), seed
         self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
         self._reference: list[Any] = []  # in a list: neither trained nor saved; a resumed run makes it anew from the same start
-        if any(m.needs_reference for m in algorithm.modulation):
+        self.adapted = adapted(self.model)
+        if any(m.needs_reference for m in algorithm.modulation) and not self.adapted:
             self._reference = [copy.deepcopy(self.model).eval().requires_grad_(False)]
 
     def setup(self, stage: str) -> None:
         if self.packed:
-            register_attention()  # a spawned process starts without it
+            register_attention(self.compiled)  # a spawned process starts without it
+        if self.compiled:
+            for layer in self.model.get_decoder().layers:
+                layer.compile(dynamic=True)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of every weight under its transformers name; a tied output head is its embedding and left out."""
-        seen: set[int] = set()
-        for name, tensor in self.model.state_dict().items():
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                yield name, tensor
+        """Name and tensor of every weight under its transformers name, adapters merged; a tied output head is its embedding and left
+        out."""
+        yield from merged(self.model)
 
     def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None) -> Scores:
         """Log-probability and entropies of every completion token of a micro-batch, in its order."""
@@ -108,7 +100,7 @@ class PolicyModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Score with the reference where there is one; in off-policy iterations score the old log-probs once, before the first update."""
         batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
-        if self._reference:
+        if any(m.needs_reference for m in self.algorithm.modulation):
             self._score_reference(batches)
         if len(batches) == 1:
             return
@@ -123,11 +115,11 @@ class PolicyModule(LightningModule):
 
     @torch.no_grad()
     def _score_reference(self, batches: list[MiniBatch]) -> None:
-        reference = self._reference[0].to(self.device)
+        reference = self.model if self.adapted else self._reference[0].to(self.device)
         for batch in batches:
             terms = torch.zeros(batch.rewards.numel())
             for micro in batch.micro_batches:
-                with self.trainer.precision_plugin.forward_context():
+                with self.trainer.precision_plugin.forward_context(), without_adapters(reference):
                     micro.reference_logp = self.score(micro.to(self.device), model=reference).logp.float().cpu()
                 for modulation in self.algorithm.modulation:
                     term = modulation.reward_term(micro.engine_logp, micro.reference_logp)
@@ -148,13 +140,14 @@ class PolicyModule(LightningModule):
         further = batch.resampled.micro_batches if batch.resampled is not None else []
         gaps = []
         for i, micro in enumerate(batch.micro_batches):
-            with torch.set_grad_enabled(not idle[i]):
+            micro.learned = not idle[i]
+            with torch.set_grad_enabled(micro.learned):
                 scores = ready[i] or self.score(micro, self._entropy_grad)
                 loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i])
             if micro.old_logp is None:
                 micro.old_logp = scores.logp.detach()
                 gaps.append((micro.old_logp - micro.engine_logp).abs())
-            if not idle[i]:
+            if micro.learned:
                 with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
                     self.manual_backward(loss * self.trainer.world_size)
         for i, micro in enumerate(further):
@@ -278,11 +271,7 @@ class PolicyModule(LightningModule):
         return nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()  # type: ignore[union-attr,operator]
 
     def configure_optimizers(self) -> Any:
-        s = self.settings
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=s.learning_rate, betas=(s.betas[0], s.betas[1]), weight_decay=s.weight_decay, eps=s.eps
-        )
-        warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, s.warmup_steps)))
+        optimizer, warmup = build_optimizer(self.settings, self.parameters())
         return [optimizer], [warmup]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

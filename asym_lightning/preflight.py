@@ -14,7 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.evaluation.protocol import check_sampling
+from asym_lightning.lora import LoRASettings
 from asym_lightning.metrics.passk import powers_of_two
+from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
 from asym_lightning.types import ConfigError
@@ -241,6 +243,15 @@ def check_data(config: DictConfig) -> None:
         check_sampling(samples, evaluation.temperature, [one.name for one in sets], "callbacks.evaluation.")
 
 
+def settings_of(kind: type[Any], given: DictConfig, key: str) -> Any:
+    """``kind`` made from a part of the config. Raises ``ConfigError`` for a key it does not know, or a value it refuses."""
+    options: Any = OmegaConf.to_container(given, resolve=True)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
 def check_numbers(config: DictConfig) -> None:
     """Counts that have to be whole, positive or divide each other."""
     r, p, t = config.rollout, config.policy, config.trainer
@@ -257,6 +268,9 @@ def check_numbers(config: DictConfig) -> None:
     for key, value in whole.items():
         positive_int(key, value)
     o = p.optimizer
+    settings_of(OptimizerSettings, o, "policy.optimizer")
+    if p.lora is not None:
+        settings_of(LoRASettings, p.lora, "policy.lora")
     for key, value in {"learning_rate": o.learning_rate, "max_grad_norm": o.max_grad_norm}.items():
         number(f"policy.optimizer.{key}", value, 0, open_low=True)
     for key, value in {"weight_decay": o.weight_decay, "warmup_steps": o.warmup_steps}.items():

@@ -27,11 +27,12 @@ from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.export import save
-from asym_lightning.policy import OptimizerSettings, PolicyModule
-from asym_lightning.preflight import build, context_length, load_tokenizer, prepare_data, stop_ids
+from asym_lightning.lora import LoRASettings, add_adapters
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import PolicyModule
+from asym_lightning.preflight import build, context_length, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
 from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
-from asym_lightning.types import ConfigError
 
 
 def train(config: DictConfig) -> float:
@@ -155,15 +156,13 @@ class Run:
         model = AutoModelForCausalLM.from_pretrained(
             self.path, dtype=torch.float32, trust_remote_code=p.trust_remote_code, attn_implementation="sdpa"
         )
+        if p.lora is not None:
+            add_adapters(model, settings_of(LoRASettings, p.lora, "policy.lora"))
         exact = str(self.config.trainer.precision).startswith("32")
         limit = p.logprob_gap_limit if p.logprob_gap_limit is not None else 1e-4 if exact else 1.0
-        options: Any = OmegaConf.to_container(p.optimizer, resolve=True)
-        try:
-            settings = OptimizerSettings(**options)
-        except TypeError as error:
-            raise ConfigError(f"policy.optimizer: {error}") from None
+        settings = settings_of(OptimizerSettings, p.optimizer, "policy.optimizer")
         temperature, seed = self.config.rollout.temperature, self.config.seed
-        return PolicyModule(model, algorithm, settings, temperature, limit, p.gradient_checkpointing, seed)
+        return PolicyModule(model, algorithm, settings, temperature, limit, p.gradient_checkpointing, seed, p.compile)
 
     def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
         r = self.config.rollout
@@ -200,7 +199,7 @@ class Run:
         finally:
             if self.trainer.is_global_zero:
                 if status != "failed":
-                    save(self.policy.model, self.data.tokenizer, self.folder / "policy")
+                    save(self.policy.model, dict(self.policy.weights()), self.data.tokenizer, self.folder / "policy")
                 summary = self.summary(status)
                 write_summary(self.folder, summary)
                 finish_wandb(status)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -96,7 +96,8 @@ class PackedBatch:
     each of its completions); ``layout`` says which of them attend to which. The N completion tokens are addressed by ``predict_at``
     (index of the hidden state that predicts the token), ``targets`` (the token) and ``rows`` (the rollout within the mini-batch it
     belongs to). ``engine_logp`` is what the rollout engine reported. ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer
-    step for the diagnostics: what it saw before its update, without gradient, advantages as the modulations left them.
+    step for the diagnostics: what it saw before its update, without gradient, advantages as the modulations left them;
+    ``learned`` is False where it took no backward pass.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -111,9 +112,10 @@ class PackedBatch:
     logp: Float[Tensor, "n"] | None = None
     entropy: Float[Tensor, "n"] | None = None
     advantages: Float[Tensor, "n"] | None = None
+    learned: bool = True
 
     def to(self, device: torch.device) -> "PackedBatch":
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return PackedBatch(**moved, layout=self.layout and self.layout.to(device))
 
 

@@ -75,7 +75,8 @@ def ours(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
     """The policy's own scoring and packing; tokens of completions."""
     from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean
     from asym_lightning.ops.packing import micro_batches
-    from asym_lightning.policy import OptimizerSettings, PolicyModule
+    from asym_lightning.optimizer import OptimizerSettings
+    from asym_lightning.policy import PolicyModule
 
     groups = rollouts(given.groups, given.group_size, given.prompt, given.longest, given.vocabulary, given.fixed)
     method = Algorithm("bench", BetaFamily(0.9, 0.4), PPOClip(), TokenMean())

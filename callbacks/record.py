@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from asym_lightning.metrics.throughput import peak_flops, rates
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.groups import rows
 from asym_lightning.types import RolloutGroup
@@ -42,7 +43,8 @@ class Recorder(Callback):
         pl_module.meter.mean("time/iteration", time.perf_counter() - self._start, 1)
         pl_module.meter.mean("time/log", time.perf_counter() - start, 1)
         metrics = pl_module.meter.compute(lambda x, how: trainer.strategy.reduce(x, reduce_op=how), pl_module.device)  # type: ignore[arg-type, return-value]
-        metrics["throughput/tokens_per_s"] = metrics.pop("throughput/generated_tokens") / metrics["time/iteration"]
+        peak = peak_flops(pl_module.device, str(trainer.precision))
+        metrics |= rates(metrics, peak, trainer.world_size)
         self.history.append(metrics)
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
         for logger in trainer.loggers:

@@ -24,7 +24,8 @@ from transformers import (
 
 from asym_lightning.ops.attention import Layout, Segment, flash, packed_attention, use_packed_attention
 from asym_lightning.ops.packing import micro_batches, pack
-from asym_lightning.policy import OptimizerSettings, PolicyModule
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import PolicyModule
 from asym_lightning.types import Completion, PackedBatch, RolloutGroup
 from tests.helpers import algorithm, random_groups
 

@@ -11,7 +11,8 @@ from asym_lightning.algorithms import Algorithm
 from asym_lightning.doctor import machine, running
 from asym_lightning.doctor.machine import Finding
 from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
-from asym_lightning.policy import OptimizerSettings, PolicyModule
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.verify.math import MathVerifier
 from tests.conftest import ROOT

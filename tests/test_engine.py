@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from asym_lightning.cli import config_dir
 from asym_lightning.embedded import byte_tokenizer
 from asym_lightning.ops.packing import pack
-from asym_lightning.policy import OptimizerSettings, PolicyModule
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine

@@ -31,7 +31,8 @@ from asym_lightning.algorithms.rules import Resample
 from asym_lightning.algorithms.selective import SIREN, ClipCov, KLCov, TopEntropy
 from asym_lightning.algorithms.surrogates import CISPO, GSPO, SAPO, Ratio, Reinforce
 from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.policy import EngineMismatchError, OptimizerSettings, PolicyModule
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, RolloutGroup, Verdict
 from callbacks.ledger import EntropyLedger
 from tests.helpers import algorithm, random_groups, tokens

@@ -93,7 +93,8 @@ def probe() -> dict[str, Any]:
 
     from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean
     from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
-    from asym_lightning.policy import OptimizerSettings, PolicyModule
+    from asym_lightning.optimizer import OptimizerSettings
+    from asym_lightning.policy import PolicyModule
 
     with TemporaryDirectory() as folder:
         tokenizer = byte_tokenizer()

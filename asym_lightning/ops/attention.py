@@ -203,11 +203,12 @@ def flash(
     return kernel(q, k, v, cu_q, cu_k, *most, scale=scaling, window_size=(left, 0), enable_gqa=q.shape[1] != k.shape[1])
 
 
-def register_attention() -> None:
-    """Make packed attention known to transformers in this process."""
+def register_attention(compiled: bool = False) -> None:
+    """Make packed attention known to transformers in this process; in ``compiled`` layers it runs as it is, since its shapes change
+    with every micro-batch."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, packed_attention)
+    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention) if compiled else packed_attention)
 
 
 def use_packed_attention(model: Any) -> bool:

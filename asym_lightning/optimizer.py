@@ -1,0 +1,55 @@
+"""The optimizer of the policy."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asym_lightning.types import ConfigError
+
+KINDS = ("adamw", "adamw_8bit")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with linear warm-up from 0 to ``learning_rate`` over ``warmup_steps``, gradients clipped to ``max_grad_norm``.
+
+    ``kind``: ``adamw`` is torch's fused one; ``adamw_8bit`` is bitsandbytes', whose two moments take a byte each per weight (CUDA only).
+
+    Raises:
+        ConfigError: an unknown kind, or one that is not installed or has no GPU here.
+    """
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    max_grad_norm: float = 1.0
+    eps: float = 1e-8
+    kind: str = "adamw"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"policy.optimizer.kind={self.kind} is unknown; choose one of {', '.join(KINDS)}")
+        if self.kind == "adamw_8bit" and find_spec("bitsandbytes") is None:
+            raise ConfigError("policy.optimizer.kind=adamw_8bit needs bitsandbytes: pip install bitsandbytes")
+        if self.kind == "adamw_8bit" and not torch.cuda.is_available():
+            raise ConfigError("policy.optimizer.kind=adamw_8bit needs a CUDA GPU; use adamw")
+
+
+def build_optimizer(settings: OptimizerSettings, parameters: Iterable[Tensor]) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimizer over the parameters that learn, and its warm-up schedule."""
+    s = settings
+    options: dict[str, Any] = {"lr": s.learning_rate, "betas": tuple(s.betas), "weight_decay": s.weight_decay, "eps": s.eps}
+    learning = [p for p in parameters if p.requires_grad]
+    if s.kind == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        optimizer: torch.optim.Optimizer = AdamW8bit(learning, **options)
+    else:
+        optimizer = torch.optim.AdamW(learning, fused=True, **options)
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, s.warmup_steps)))
+    return optimizer, warmup
