@@ -50,6 +50,8 @@ class PolicyModule(LightningModule):
         logprob_gap_limit: largest allowed |engine - trainer| log-probability of a sampled token (nats).
         gradient_checkpointing: recompute activations in the backward pass.
         seed: of the random choices that a modulation makes.
+        old_logprobs: whose log-probs the ratio of a loss is against: ``trainer``, scored by this policy before the first update, or
+            ``engine``, as sampled, which spares that pass.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class PolicyModule(LightningModule):
         logprob_gap_limit: float,
         gradient_checkpointing: bool = False,
         seed: int = 0,
+        old_logprobs: str = "trainer",
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -72,6 +75,7 @@ class PolicyModule(LightningModule):
         self.algorithm, self.settings = algorithm, optimizer
         self.temperature, self.logprob_gap_limit = temperature, logprob_gap_limit
         self.meter, self.seed = Meter(), seed
+        self.old_is_engine = old_logprobs == "engine"
         self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
         self._reference: list[Any] = []  # in a list: neither trained nor saved; a resumed run makes it anew from the same start
         if any(m.needs_reference for m in algorithm.modulation):
@@ -106,11 +110,15 @@ class PolicyModule(LightningModule):
         return Scores(*token_logprobs(chosen, head.weight, batch.targets, head.bias, self.temperature, entropy_grad, top_p=top_p))
 
     def on_train_epoch_start(self) -> None:
-        """Score with the reference where there is one; in off-policy iterations score the old log-probs once, before the first update."""
+        """Score with the reference where there is one; get the old log-probs before the first update: the engine's as sampled, or, where
+        several updates follow, the trainer's, scored once."""
         batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
         if self._reference:
             self._score_reference(batches)
-        if len(batches) == 1:
+        if self.old_is_engine:
+            for micro in (micro for batch in batches for micro in batch.micro_batches):
+                micro.old_logp = micro.engine_logp
+        if self.old_is_engine or len(batches) == 1:
             return
         start = time.perf_counter()
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
@@ -151,9 +159,10 @@ class PolicyModule(LightningModule):
             with torch.set_grad_enabled(not idle[i]):
                 scores = ready[i] or self.score(micro, self._entropy_grad)
                 loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i])
+            if micro.old_logp is None or (self.old_is_engine and batch_idx == 0):
+                gaps.append((scores.logp.detach() - micro.engine_logp).abs())
             if micro.old_logp is None:
                 micro.old_logp = scores.logp.detach()
-                gaps.append((micro.old_logp - micro.engine_logp).abs())
             if not idle[i]:
                 with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
                     self.manual_backward(loss * self.trainer.world_size)
@@ -222,7 +231,8 @@ class PolicyModule(LightningModule):
             tokens.plan = plan
             tokens.advantages = modulation.shape_advantages(tokens.detached())
             terms.append(modulation.loss_term(tokens))
-        out = self.algorithm.loss(LossInputs(tokens.logp, tokens.old_logp, tokens.advantages, micro.rows))
+        inputs = LossInputs(tokens.logp, tokens.old_logp, tokens.advantages, micro.rows)
+        out = self.algorithm.policy_loss(inputs, micro.engine_logp, self.old_is_engine)
         policy_loss = (out.per_token * tokens.weights).sum()
         extra = sum(((term * tokens.weights).sum() for term in terms if term is not None), start=policy_loss.new_zeros(()))
         empty = (tokens.logp.sum() + tokens.entropy.sum()) * 0 if not tokens.logp.numel() else 0.0

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.algorithms.corrections import NoCorrection
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.metrics.passk import powers_of_two
@@ -133,7 +134,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_launcher, ("hydra",)),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
         (check_objective, ("objective", "callbacks", "benchmarks")),
-        (check_algorithm, ("algo", "rollout")),
+        (check_algorithm, ("algo", "rollout", "policy")),
         (check_trainer, ("trainer",)),
         (check_monitors, ("callbacks",)),
         (check_data, ("task", "policy", "rollout", "data", "benchmarks", "callbacks")),
@@ -197,6 +198,12 @@ def check_algorithm(config: DictConfig) -> None:
     if config.rollout.group_size < 2 and needs_group:
         raise ConfigError(
             f"rollout.group_size={config.rollout.group_size}: algo={algorithm.name} compares rollouts of a group; use 2 or more"
+        )
+    corrected = not isinstance(algorithm.correction, NoCorrection) and not getattr(algorithm.correction, "drops", False)
+    if config.policy.old_logprobs == "engine" and algorithm.uses_ratio and corrected:
+        raise ConfigError(
+            f"policy.old_logprobs=engine: the ratio in the loss of algo={algorithm.name} is against the engine's log-probs already, and "
+            "algo.correction would weigh by it twice; take correction=none, icepop or mis, or policy.old_logprobs=trainer"
         )
     graded = algorithm.rules.overlong_share > 0 or any(getattr(m, "where", "") == "reward" for m in algorithm.modulation)
     rewards = torch.zeros(1, config.rollout.group_size)
@@ -267,6 +274,7 @@ def check_numbers(config: DictConfig) -> None:
     number("rollout.gpu_memory_utilization", r.gpu_memory_utilization, 0, 1, open_low=True)
     number("seed", config.seed, 0)
     one_of("rollout.engine", r.engine, ("vllm", "transformers"))
+    one_of("policy.old_logprobs", p.old_logprobs, ("trainer", "engine"))
     _check_division(config)
     if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
         raise ConfigError(f"ckpt_path={config.ckpt_path}: there is no such file")

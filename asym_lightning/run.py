@@ -163,7 +163,7 @@ class Run:
         except TypeError as error:
             raise ConfigError(f"policy.optimizer: {error}") from None
         temperature, seed = self.config.rollout.temperature, self.config.seed
-        return PolicyModule(model, algorithm, settings, temperature, limit, p.gradient_checkpointing, seed)
+        return PolicyModule(model, algorithm, settings, temperature, limit, p.gradient_checkpointing, seed, p.old_logprobs)
 
     def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
         r = self.config.rollout

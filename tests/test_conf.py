@@ -113,6 +113,9 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeyp
         assert part.train and part.train[0].text and part.train[0].answer
         if group == "benchmarks":
             assert list(config.benchmarks) == [name]
+    elif group == "correction":
+        part = instantiate(config.algo).correction
+        assert part(REWARDS[0], REWARDS[0], torch.zeros(8).long()).per_token.tolist() == [1.0] * 8
     elif group == "experiment":
         assert config != composed()
     elif group == "trainer":
