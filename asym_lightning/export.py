@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from asym_lightning.types import ConfigError
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights, config and tokenizer to ``folder``; generation may use its cache again."""
+def save(model: Any, state: dict[str, Tensor], tokenizer: Any, folder: Path) -> None:
+    """Write the weights ``state``, config and tokenizer to ``folder``; generation may use its cache again."""
     training = model.config.use_cache
     model.config.use_cache = True
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=state)
     model.config.use_cache = training
     tokenizer.save_pretrained(folder)
 
@@ -44,7 +45,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
-    save(model, load_tokenizer(config), folder)
+    save(model, model.state_dict(), load_tokenizer(config), folder)
 
 
 def main() -> None:

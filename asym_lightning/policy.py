@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from asym_lightning.algorithms import Algorithm, LossInputs, Tokens
 from asym_lightning.algorithms.steering import Observation
@@ -20,6 +21,7 @@ from asym_lightning.ops.attention import register_attention, use_packed_attentio
 from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.ranks import gather_rows, over_ranks
 from asym_lightning.planning import plans
+from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
 from asym_lightning.types import MiniBatch, PackedBatch
 
 
@@ -85,13 +87,19 @@ class PolicyModule(LightningModule):
         if self.packed:
             register_attention()  # a spawned process starts without it
 
+    def configure_model(self) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDP2) and not isinstance(self, FSDPModule):
+            shard(self, self.model, strategy)
+
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of every weight under its transformers name; a tied output head is its embedding and left out."""
+        """Name and tensor of every weight under its transformers name; a tied output head is its embedding and left out.
+        Shards are gathered one tensor at a time, by all ranks in step."""
         seen: set[int] = set()
-        for name, tensor in self.model.state_dict().items():
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                yield name, tensor
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield name, whole(tensor.detach(), self.device)
 
     def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None) -> Scores:
         """Log-probability and entropies of every completion token of a micro-batch, in its order."""
@@ -172,7 +180,7 @@ class PolicyModule(LightningModule):
                 self.manual_backward(loss * self.trainer.world_size)
         if gaps:
             self._check_engine(torch.cat(gaps))
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.settings.max_grad_norm)
+        norm = clip_gradients(self.parameters(), self.settings.max_grad_norm)
         self.meter.mean("optimizer/grad_norm", norm, 1)
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
         self._count(batch, advantages)
@@ -283,8 +291,10 @@ class PolicyModule(LightningModule):
             )
 
     def _reduce_gradients(self, last: bool) -> AbstractContextManager:
-        """Gradients are reduced over ranks once, with the last micro-batch."""
-        wrapped = self.trainer.strategy.model
+        """Gradients are reduced over ranks once, with the last micro-batch; those in shards may be reduced with every one."""
+        strategy, wrapped = self.trainer.strategy, self.trainer.strategy.model
+        if isinstance(self, FSDPModule) and isinstance(strategy, FSDP2):
+            self.set_requires_gradient_sync(last or strategy.reduce_each == "micro_batch")
         return nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()  # type: ignore[union-attr,operator]
 
     def configure_optimizers(self) -> Any:

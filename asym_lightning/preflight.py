@@ -117,9 +117,12 @@ def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
 
 
 def world_size(config: DictConfig) -> int:
-    """Number of ranks that the trainer's settings ask for; 1 where only the machine can tell."""
+    """Number of ranks that the trainer's settings ask for; ``auto`` and -1 are all GPUs of this machine."""
     devices = config.trainer.devices
-    count = devices if isinstance(devices, int) else len(devices) if not isinstance(devices, str) else 1
+    if devices in ("auto", -1, "-1"):
+        count = 1 if config.trainer.accelerator == "cpu" else torch.cuda.device_count()
+    else:
+        count = devices if isinstance(devices, int) else len(devices) if not isinstance(devices, str) else 1
     return max(1, count) * config.trainer.num_nodes
 
 
@@ -220,6 +223,12 @@ def check_trainer(config: DictConfig) -> None:
 
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    strategy, precision = config.trainer.strategy, str(config.trainer.precision)
+    if isinstance(strategy, DictConfig) and strategy.get("param_dtype") and precision.startswith("32"):
+        raise ConfigError(
+            f"trainer.strategy.param_dtype={strategy.param_dtype} with trainer.precision={precision}: the engine would compute in fp32, "
+            "the trainer in bf16; take trainer.precision=bf16-mixed"
+        )
 
 
 def check_monitors(config: DictConfig) -> None:

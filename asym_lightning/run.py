@@ -26,7 +26,6 @@ from rich.table import Table
 from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
-from asym_lightning.export import save
 from asym_lightning.policy import OptimizerSettings, PolicyModule
 from asym_lightning.preflight import build, context_length, load_tokenizer, prepare_data, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
@@ -65,6 +64,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
     warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # scores, which nothing changes in place
     warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
 
 
@@ -199,8 +199,6 @@ class Run:
             raise KeyboardInterrupt from stop
         finally:
             if self.trainer.is_global_zero:
-                if status != "failed":
-                    save(self.policy.model, self.data.tokenizer, self.folder / "policy")
                 summary = self.summary(status)
                 write_summary(self.folder, summary)
                 finish_wandb(status)

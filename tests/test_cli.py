@@ -36,6 +36,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return lines[0]
 
 
+SHARDS = "trainer=fsdp2 trainer.accelerator=cpu"
 BAD = {
     "algo=asymgpro": "did you mean algo=asymgrpo.*dr_grpo",
     "experiment=nothing": "experiment",
@@ -72,6 +73,10 @@ BAD = {
     "trainer.devices=3": "3 ranks",
     "trainer.strategy=bogus": "trainer.*bogus",
     "trainer.precision=bogus": "trainer.*bogus",
+    "trainer=fsdp3": "did you mean trainer=fsdp2",
+    f"{SHARDS} trainer.strategy.reduce_each=epoch": r"trainer\.strategy\.reduce_each=epoch: must be one of micro_batch, mini_batch",
+    f"{SHARDS} trainer.precision=16-mixed": "does not support.*16-mixed",
+    f"{SHARDS} trainer.precision=32-true trainer.strategy.param_dtype=bfloat16": "take trainer.precision=bf16-mixed",
     "policy.optimizer.learning_rate=0": r"policy\.optimizer\.learning_rate=0",
     "policy.optimizer.betas=3": r"policy\.optimizer\.betas=3.*two numbers",
     "policy.prompts_per_mini_batch=5": r"policy\.prompts_per_mini_batch=5 does not divide",
@@ -110,6 +115,20 @@ def test_bad_overrides(given: str, capsys: pytest.CaptureFixture[str], monkeypat
 
     line = refusal(capsys, monkeypatch, tmp_path, *given.split())
     assert re.search(BAD[given], line), line
+
+
+@pytest.mark.parametrize(
+    "variables", [{"TORCHELASTIC_RUN_ID": "1", "LOCAL_RANK": "0", "RANK": "0"}, {"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}]
+)
+def test_ranks_that_start_by_themselves_need_a_common_folder(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    assert "hydra.run.dir is not given" in refusal(capsys, monkeypatch, tmp_path, "trainer.devices=2")
+    (tmp_path / "2").mkdir()
+    named = refusal(capsys, monkeypatch, tmp_path / "2", "hydra.run.dir=here", "rollout.group_size=0")
+    assert "rollout.group_size=0" in named, "one rank of a machine checks the configuration"
 
 
 def test_a_sweep_file_of_ones_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
