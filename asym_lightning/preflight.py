@@ -134,7 +134,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
     """
     checks: list[tuple[Callable[[DictConfig], object], tuple[str, ...]]] = [
         (check_loggers, ("logger",)),
-        (check_launcher, ("hydra",)),
+        (check_launcher, ("hydra", "trainer")),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
         (check_objective, ("objective", "callbacks", "benchmarks")),
         (check_algorithm, ("algo", "rollout", "policy")),
@@ -172,7 +172,10 @@ def _check_account(way_out: str) -> None:
 
 def check_launcher(config: DictConfig) -> None:
     """What the chosen launcher of a sweep needs is there."""
-    _check_installed("hydra/launcher", config.hydra.launcher._target_)
+    target = config.hydra.launcher._target_
+    _check_installed("hydra/launcher", target)
+    if "submitit" in target and not isinstance(config.trainer.devices, int):
+        raise ConfigError(f"trainer.devices={config.trainer.devices}: a job has to ask for its GPUs by number; add trainer.devices=8")
 
 
 def _check_installed(key: str, target: str) -> None:

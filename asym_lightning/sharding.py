@@ -49,7 +49,8 @@ class FSDP2(ModelParallelStrategy):
 
 def shard(policy: Any, model: Any, strategy: FSDP2) -> None:
     """Shard ``policy`` in place, layer by layer. What is outside of layers (embedding, output head, last norm) is one group, so that
-    tied weights stay tied, and is there as plain tensors within ``policy.score``, whatever of it that touches.
+    tied weights stay tied, and is there as plain tensors within ``policy.score``: nothing else may compute with the model, and all ranks
+    must score equally often.
 
     Raises:
         ConfigError: the model does not say which of its modules are layers.

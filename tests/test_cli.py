@@ -99,6 +99,7 @@ BAD = {
     "-m algo.advantage.beta_pos=0.5,-2": r"beta_pos=-2",
     "-m algo.advantage.beta_pos=interval(0,1)": "does not support sweep type",
     "-m trainer.num_nodes=2": r"trainer\.num_nodes=2: a run of a sweep stays on one node",
+    f"-m {SHARDS} hydra/launcher=submitit_local": r"trainer\.devices=auto: a job has to ask for its GPUs by number",
     "sweep=paper_tabel": "did you mean sweep=paper_table",
     "-m sweep=exponents,paper_table": "sweep: name one file",
     "sweep=exponents seed=1 algo.advantage.beta_neg=0.4,-1": r"beta_neg=-1",

@@ -118,6 +118,7 @@ def on_each_rank(folder: Path) -> None:
         for name, budget in RUNS:
             strategy = "ddp" if name == "ddp" else FSDP2(**SHARDS[name.removeprefix("fsdp2")])
             keep_result(updated(case, strategy, budget), folder / f"{case}-{name}-{budget}.pt")
+    keep_result(updated("untied", FSDP2(param_dtype="bfloat16"), 40), folder / "bf16.pt")
     keep_result(updated("tied", FSDP2(), 40, 2, keep=folder / "kept"), folder / "uninterrupted.pt")
     for name in ("kept", "plain"):
         keep_result(updated("tied", FSDP2(), 40, 2, resume=folder / name / "epoch=0.ckpt"), folder / f"resumed-{name}.pt")
@@ -165,6 +166,12 @@ def test_a_checkpoint_of_shards_is_one_of_whole_weights(results: Path) -> None:
     one = updated("tied", "auto", 10_000, 2, resume=results / "kept" / "epoch=0.ckpt", devices=1)
     assert_equal(one["weights"], want)
     assert any((want[n] - kept["state_dict"][f"model.{n}"]).abs().max() > 1e-3 for n in want), "the second epoch must change something"
+
+
+def test_layers_in_bf16_leave_weights_and_gradients_in_fp32(results: Path) -> None:
+    low, full = torch.load(results / "bf16.pt"), torch.load(results / "untied-fsdp2-40.pt")
+    assert low["bytes"] == full["bytes"] and all(tensor.dtype == torch.float32 for tensor in low["weights"].values())
+    assert low["norms"] != full["norms"] and low["norms"] == pytest.approx(full["norms"], rel=0.05)
 
 
 @pytest.mark.parametrize(("name", "ranks"), [("ddp", 1), ("fsdp2", 2), ("fsdp2-offload", 2)])
