@@ -43,7 +43,10 @@ def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:
     single = [sys.executable, os.path.abspath(sys.argv[0]), *(["--config-dir", str(own)] if own else [])]
     sweep: Sweep | None = None
     try:
-        if not shown and "LOCAL_RANK" not in os.environ:
+        if _ranks_started_outside():
+            _check_common_folder(arguments.overrides)
+        first = "LOCAL_RANK" not in os.environ or (_ranks_started_outside() and os.environ["LOCAL_RANK"] == "0")
+        if not shown and first:
             sweep = _preflight(config_name, arguments.overrides, arguments.multirun, own, check)
             sys.argv = [*sys.argv, *(sweep.arguments if sweep else [])]
 
@@ -104,6 +107,19 @@ def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path
         sweep.check(configs)
     HydraConfig.instance().cfg = None
     return sweep if config_name == "train" else None  # an evaluation takes up what is in its folder by itself
+
+
+def _ranks_started_outside() -> bool:
+    """Whether torchrun or Slurm started the ranks, each with this command line; else the trainer starts them."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def _check_common_folder(overrides: list[str]) -> None:
+    if any(override.startswith("hydra.run.dir=") for override in overrides):
+        return
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+        sys.exit(2)  # the first rank says it
+    _refuse("hydra.run.dir is not given: under torchrun and Slurm every rank would name another folder; add hydra.run.dir=logs/NAME")
 
 
 def _check_missing(config: DictConfig) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from asym_lightning.algorithms import Algorithm, LossInputs, Tokens
 from asym_lightning.algorithms.steering import Observation
@@ -21,6 +22,7 @@ from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.ranks import gather_rows, over_ranks
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
+from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
 from asym_lightning.types import MiniBatch, PackedBatch
 
 
@@ -40,6 +42,8 @@ class PolicyModule(LightningModule):
         gradient_checkpointing: recompute activations in the backward pass.
         seed: of the random choices that a modulation makes.
         compile_layers: torch.compile each decoder layer.
+        old_logprobs: whose log-probs the ratio of a loss is against: ``trainer``, scored by this policy before the first update, or
+            ``engine``, as sampled, which spares that pass.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class PolicyModule(LightningModule):
         gradient_checkpointing: bool = False,
         seed: int = 0,
         compile_layers: bool = False,
+        old_logprobs: str = "trainer",
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -63,6 +68,7 @@ class PolicyModule(LightningModule):
         self.algorithm, self.settings = algorithm, optimizer
         self.temperature, self.logprob_gap_limit = temperature, logprob_gap_limit
         self.meter, self.seed = Meter(), seed
+        self.old_is_engine = old_logprobs == "engine"
         self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
         self._reference: list[Any] = []  # in a list: neither trained nor saved; a resumed run makes it anew from the same start
         self.adapted = adapted(self.model)
@@ -76,10 +82,16 @@ class PolicyModule(LightningModule):
             for layer in self.model.get_decoder().layers:
                 layer.compile(dynamic=True)
 
+    def configure_model(self) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, FSDP2) and not isinstance(self, FSDPModule):
+            shard(self, self.model, strategy)
+
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of every weight under its transformers name, adapters merged; a tied output head is its embedding and left
-        out."""
-        yield from merged(self.model)
+        out. Shards are gathered one tensor at a time, by all ranks in step."""
+        for name, tensor in merged(self.model):
+            yield name, whole(tensor, self.device)
 
     def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None) -> Scores:
         """Log-probability and entropies of every completion token of a micro-batch, in its order."""
@@ -98,11 +110,15 @@ class PolicyModule(LightningModule):
         return Scores(*token_logprobs(chosen, head.weight, batch.targets, head.bias, self.temperature, entropy_grad, top_p=top_p))
 
     def on_train_epoch_start(self) -> None:
-        """Score with the reference where there is one; in off-policy iterations score the old log-probs once, before the first update."""
+        """Score with the reference where there is one; get the old log-probs before the first update: the engine's as sampled, or, where
+        several updates follow, the trainer's, scored once."""
         batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
         if any(m.needs_reference for m in self.algorithm.modulation):
             self._score_reference(batches)
-        if len(batches) == 1:
+        if self.old_is_engine:
+            for micro in (micro for batch in batches for micro in batch.micro_batches):
+                micro.old_logp = micro.engine_logp
+        if self.old_is_engine or len(batches) == 1:
             return
         start = time.perf_counter()
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
@@ -144,9 +160,10 @@ class PolicyModule(LightningModule):
             with torch.set_grad_enabled(micro.learned):
                 scores = ready[i] or self.score(micro, self._entropy_grad)
                 loss = self._loss(micro, batch, advantages.flatten(), scores, planned[i])
+            if micro.old_logp is None or (self.old_is_engine and batch_idx == 0):
+                gaps.append((scores.logp.detach() - micro.engine_logp).abs())
             if micro.old_logp is None:
                 micro.old_logp = scores.logp.detach()
-                gaps.append((micro.old_logp - micro.engine_logp).abs())
             if micro.learned:
                 with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
                     self.manual_backward(loss * self.trainer.world_size)
@@ -156,7 +173,7 @@ class PolicyModule(LightningModule):
                 self.manual_backward(loss * self.trainer.world_size)
         if gaps:
             self._check_engine(torch.cat(gaps))
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.settings.max_grad_norm)
+        norm = clip_gradients(self.parameters(), self.settings.max_grad_norm)
         self.meter.mean("optimizer/grad_norm", norm, 1)
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
         self._count(batch, advantages)
@@ -215,7 +232,8 @@ class PolicyModule(LightningModule):
             tokens.plan = plan
             tokens.advantages = modulation.shape_advantages(tokens.detached())
             terms.append(modulation.loss_term(tokens))
-        out = self.algorithm.loss(LossInputs(tokens.logp, tokens.old_logp, tokens.advantages, micro.rows))
+        inputs = LossInputs(tokens.logp, tokens.old_logp, tokens.advantages, micro.rows)
+        out = self.algorithm.policy_loss(inputs, micro.engine_logp, self.old_is_engine)
         policy_loss = (out.per_token * tokens.weights).sum()
         extra = sum(((term * tokens.weights).sum() for term in terms if term is not None), start=policy_loss.new_zeros(()))
         empty = (tokens.logp.sum() + tokens.entropy.sum()) * 0 if not tokens.logp.numel() else 0.0
@@ -266,8 +284,10 @@ class PolicyModule(LightningModule):
             )
 
     def _reduce_gradients(self, last: bool) -> AbstractContextManager:
-        """Gradients are reduced over ranks once, with the last micro-batch."""
-        wrapped = self.trainer.strategy.model
+        """Gradients are reduced over ranks once, with the last micro-batch; those in shards may be reduced with every one."""
+        strategy, wrapped = self.trainer.strategy, self.trainer.strategy.model
+        if isinstance(self, FSDPModule) and isinstance(strategy, FSDP2):
+            self.set_requires_gradient_sync(last or strategy.reduce_each == "micro_batch")
         return nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()  # type: ignore[union-attr,operator]
 
     def configure_optimizers(self) -> Any:

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.algorithms.corrections import NoCorrection
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.lora import LoRASettings
@@ -118,9 +119,12 @@ def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
 
 
 def world_size(config: DictConfig) -> int:
-    """Number of ranks that the trainer's settings ask for; 1 where only the machine can tell."""
+    """Number of ranks that the trainer's settings ask for; ``auto`` and -1 are all GPUs of this machine."""
     devices = config.trainer.devices
-    count = devices if isinstance(devices, int) else len(devices) if not isinstance(devices, str) else 1
+    if devices in ("auto", -1, "-1"):
+        count = 1 if config.trainer.accelerator == "cpu" else torch.cuda.device_count()
+    else:
+        count = devices if isinstance(devices, int) else len(devices) if not isinstance(devices, str) else 1
     return max(1, count) * config.trainer.num_nodes
 
 
@@ -132,10 +136,10 @@ def check_all(configs: Sequence[DictConfig]) -> None:
     """
     checks: list[tuple[Callable[[DictConfig], object], tuple[str, ...]]] = [
         (check_loggers, ("logger",)),
-        (check_launcher, ("hydra",)),
+        (check_launcher, ("hydra", "trainer")),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
         (check_objective, ("objective", "callbacks", "benchmarks")),
-        (check_algorithm, ("algo", "rollout")),
+        (check_algorithm, ("algo", "rollout", "policy")),
         (check_trainer, ("trainer",)),
         (check_monitors, ("callbacks",)),
         (check_data, ("task", "policy", "rollout", "data", "benchmarks", "callbacks")),
@@ -170,7 +174,10 @@ def _check_account(way_out: str) -> None:
 
 def check_launcher(config: DictConfig) -> None:
     """What the chosen launcher of a sweep needs is there."""
-    _check_installed("hydra/launcher", config.hydra.launcher._target_)
+    target = config.hydra.launcher._target_
+    _check_installed("hydra/launcher", target)
+    if "submitit" in target and not isinstance(config.trainer.devices, int):
+        raise ConfigError(f"trainer.devices={config.trainer.devices}: a job has to ask for its GPUs by number; add trainer.devices=8")
 
 
 def _check_installed(key: str, target: str) -> None:
@@ -200,6 +207,12 @@ def check_algorithm(config: DictConfig) -> None:
         raise ConfigError(
             f"rollout.group_size={config.rollout.group_size}: algo={algorithm.name} compares rollouts of a group; use 2 or more"
         )
+    corrected = not isinstance(algorithm.correction, NoCorrection) and not getattr(algorithm.correction, "drops", False)
+    if config.policy.old_logprobs == "engine" and algorithm.uses_ratio and corrected:
+        raise ConfigError(
+            f"policy.old_logprobs=engine: the ratio in the loss of algo={algorithm.name} is against the engine's log-probs already, and "
+            "algo.correction would weigh by it twice; take correction=none, icepop or mis, or policy.old_logprobs=trainer"
+        )
     graded = algorithm.rules.overlong_share > 0 or any(getattr(m, "where", "") == "reward" for m in algorithm.modulation)
     rewards = torch.zeros(1, config.rollout.group_size)
     rewards[0, 0] = 0.5 if graded else 0.0
@@ -215,6 +228,12 @@ def check_trainer(config: DictConfig) -> None:
 
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    strategy, precision = config.trainer.strategy, str(config.trainer.precision)
+    if isinstance(strategy, DictConfig) and strategy.get("param_dtype") and precision.startswith("32"):
+        raise ConfigError(
+            f"trainer.strategy.param_dtype={strategy.param_dtype} with trainer.precision={precision}: the engine would compute in fp32, "
+            "the trainer in bf16; take trainer.precision=bf16-mixed"
+        )
 
 
 def check_monitors(config: DictConfig) -> None:
@@ -271,6 +290,8 @@ def check_numbers(config: DictConfig) -> None:
     settings_of(OptimizerSettings, o, "policy.optimizer")
     if p.lora is not None:
         settings_of(LoRASettings, p.lora, "policy.lora")
+        if "FSDP2" in str(getattr(t.strategy, "_target_", t.strategy)):
+            raise ConfigError("lora=default with trainer=fsdp2: adapters are not merged from shards; use trainer=ddp, or all weights")
     for key, value in {"learning_rate": o.learning_rate, "max_grad_norm": o.max_grad_norm}.items():
         number(f"policy.optimizer.{key}", value, 0, open_low=True)
     for key, value in {"weight_decay": o.weight_decay, "warmup_steps": o.warmup_steps}.items():
@@ -281,6 +302,7 @@ def check_numbers(config: DictConfig) -> None:
     number("rollout.gpu_memory_utilization", r.gpu_memory_utilization, 0, 1, open_low=True)
     number("seed", config.seed, 0)
     one_of("rollout.engine", r.engine, ("vllm", "transformers"))
+    one_of("policy.old_logprobs", p.old_logprobs, ("trainer", "engine"))
     _check_division(config)
     if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
         raise ConfigError(f"ckpt_path={config.ckpt_path}: there is no such file")

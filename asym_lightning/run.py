@@ -26,7 +26,6 @@ from rich.table import Table
 from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
-from asym_lightning.export import save
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
@@ -66,6 +65,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
     warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # scores, which nothing changes in place
     warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
 
 
@@ -162,7 +162,8 @@ class Run:
         limit = p.logprob_gap_limit if p.logprob_gap_limit is not None else 1e-4 if exact else 1.0
         settings = settings_of(OptimizerSettings, p.optimizer, "policy.optimizer")
         temperature, seed = self.config.rollout.temperature, self.config.seed
-        return PolicyModule(model, algorithm, settings, temperature, limit, p.gradient_checkpointing, seed, p.compile)
+        options = p.gradient_checkpointing, seed, p.compile, p.old_logprobs
+        return PolicyModule(model, algorithm, settings, temperature, limit, *options)
 
     def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
         r = self.config.rollout
@@ -198,8 +199,6 @@ class Run:
             raise KeyboardInterrupt from stop
         finally:
             if self.trainer.is_global_zero:
-                if status != "failed":
-                    save(self.policy.model, dict(self.policy.weights()), self.data.tokenizer, self.folder / "policy")
                 summary = self.summary(status)
                 write_summary(self.folder, summary)
                 finish_wandb(status)

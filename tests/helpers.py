@@ -1,5 +1,7 @@
 """Small pieces that several tests share."""
 
+import math
+
 import torch
 
 from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean, Tokens
@@ -12,8 +14,9 @@ def algorithm(**parts: object) -> Algorithm:
 
 
 def random_groups(groups: int, size: int, vocabulary: int, seed: int = 0) -> list[RolloutGroup]:
-    """Rollout groups of random tokens, lengths and binary rewards."""
+    """Rollout groups of random tokens, lengths and binary rewards; the engine's log-probs are near those of a uniform policy."""
     generator = torch.Generator().manual_seed(seed)
+    noise = torch.Generator().manual_seed(seed)
 
     def ids(low: int, high: int) -> list[int]:
         length = int(torch.randint(low, high, (1,), generator=generator))
@@ -22,7 +25,9 @@ def random_groups(groups: int, size: int, vocabulary: int, seed: int = 0) -> lis
     made = []
     for g in range(groups):
         prompt = Prompt(Problem(str(g), "", ""), tuple(ids(1, 6)))
-        completions = [Completion(tokens, [0.0] * len(tokens), "", len(tokens) == 8) for tokens in (ids(1, 9) for _ in range(size))]
+        sampled = [ids(1, 9) for _ in range(size)]
+        logprobs = [(0.2 * torch.randn(len(tokens), generator=noise) - math.log(vocabulary)).tolist() for tokens in sampled]
+        completions = [Completion(t, lp, "", len(t) == 8) for t, lp in zip(sampled, logprobs, strict=True)]
         rewards = torch.randint(2, (size,), generator=generator).tolist()
         made.append(RolloutGroup(prompt, completions, [Verdict(float(r), Kind.CORRECT if r else Kind.WRONG) for r in rewards]))
     return made

@@ -36,6 +36,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return lines[0]
 
 
+SHARDS = "trainer=fsdp2 trainer.accelerator=cpu"
 BAD = {
     "algo=asymgpro": "did you mean algo=asymgrpo.*dr_grpo",
     "experiment=nothing": "experiment",
@@ -56,6 +57,12 @@ BAD = {
     "algo=siren algo.modulation.siren.top_p=2": r"algo\.modulation\.siren\.top_p=2: must be a finite number > 0 and <= 1",
     "algo.rules.dynamic_sampling=-1": r"algo\.rules\.dynamic_sampling=-1: must be a whole number >= 1",
     "rollout.group_size=4 algo=pass_at_k": r"algo\.advantage\.k=4.*below rollout\.group_size=4",
+    "correction=ties": "did you mean correction=tis",
+    "correction=tis policy.old_logprobs=engine": r"policy\.old_logprobs=engine: the ratio .* algo=asymgrpo .* weigh by it twice",
+    "correction=tis algo.correction.cap=0.5": r"algo\.correction\.cap=0\.5: must be a finite number >= 1",
+    "correction=mis algo.correction.high=0.5": r"algo\.correction\.high=0\.5: must be a finite number >= 1",
+    "algo.correction=null": r"algo\.correction=None: must be a correction .*conf/correction",
+    "policy.old_logprobs=both": r"policy\.old_logprobs=both: must be one of trainer, engine",
     "rollout.group_size=1": r"rollout\.group_size=1.*2 or more",
     "rollout.temperature=0": r"rollout\.temperature=0",
     "rollout.max_tokens=100000": "rollout.max_tokens=100000.*context of 16384",
@@ -66,6 +73,10 @@ BAD = {
     "trainer.devices=3": "3 ranks",
     "trainer.strategy=bogus": "trainer.*bogus",
     "trainer.precision=bogus": "trainer.*bogus",
+    "trainer=fsdp3": "did you mean trainer=fsdp2",
+    f"{SHARDS} trainer.strategy.reduce_each=epoch": r"trainer\.strategy\.reduce_each=epoch: must be one of micro_batch, mini_batch",
+    f"{SHARDS} trainer.precision=16-mixed": "does not support.*16-mixed",
+    f"{SHARDS} trainer.precision=32-true trainer.strategy.param_dtype=bfloat16": "take trainer.precision=bf16-mixed",
     "policy.optimizer.learning_rate=0": r"policy\.optimizer\.learning_rate=0",
     "policy.optimizer.betas=3": r"policy\.optimizer\.betas=3.*two numbers",
     "policy.prompts_per_mini_batch=5": r"policy\.prompts_per_mini_batch=5 does not divide",
@@ -88,6 +99,7 @@ BAD = {
     "-m algo.advantage.beta_pos=0.5,-2": r"beta_pos=-2",
     "-m algo.advantage.beta_pos=interval(0,1)": "does not support sweep type",
     "-m trainer.num_nodes=2": r"trainer\.num_nodes=2: a run of a sweep stays on one node",
+    f"-m {SHARDS} hydra/launcher=submitit_local": r"trainer\.devices=auto: a job has to ask for its GPUs by number",
     "sweep=paper_tabel": "did you mean sweep=paper_table",
     "-m sweep=exponents,paper_table": "sweep: name one file",
     "sweep=exponents seed=1 algo.advantage.beta_neg=0.4,-1": r"beta_neg=-1",
@@ -104,6 +116,20 @@ def test_bad_overrides(given: str, capsys: pytest.CaptureFixture[str], monkeypat
 
     line = refusal(capsys, monkeypatch, tmp_path, *given.split())
     assert re.search(BAD[given], line), line
+
+
+@pytest.mark.parametrize(
+    "variables", [{"TORCHELASTIC_RUN_ID": "1", "LOCAL_RANK": "0", "RANK": "0"}, {"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}]
+)
+def test_ranks_that_start_by_themselves_need_a_common_folder(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    assert "hydra.run.dir is not given" in refusal(capsys, monkeypatch, tmp_path, "trainer.devices=2")
+    (tmp_path / "2").mkdir()
+    named = refusal(capsys, monkeypatch, tmp_path / "2", "hydra.run.dir=here", "rollout.group_size=0")
+    assert "rollout.group_size=0" in named, "one rank of a machine checks the configuration"
 
 
 def test_a_sweep_file_of_ones_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.cli import config_dir
 from asym_lightning.preflight import check_all, check_monitors, check_numbers
+from asym_lightning.sharding import FSDP2
 from asym_lightning.types import Kind
 from asym_lightning.verify import jail
 from tests.test_sweeps import planned
@@ -37,6 +38,8 @@ def composed(*overrides: str) -> DictConfig:
 
 def choose(file: str) -> list[str]:
     group, _, name = file.rpartition("/")
+    if group == "trainer" and not torch.cuda.is_available():
+        return [f"trainer={name}", "trainer.accelerator=cpu"]
     if group == "rules":
         return [f"rules@algo.rules={name}"]
     if group == "verify":
@@ -113,10 +116,14 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeyp
         assert part.train and part.train[0].text and part.train[0].answer
         if group == "benchmarks":
             assert list(config.benchmarks) == [name]
+    elif group == "correction":
+        part = instantiate(config.algo).correction
+        assert part(REWARDS[0], REWARDS[0], torch.zeros(8).long()).per_token.tolist() == [1.0] * 8
     elif group == "experiment":
         assert config != composed()
     elif group == "trainer":
-        assert isinstance(instantiate(config.trainer, logger=False, enable_checkpointing=False), Trainer)
+        made = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+        assert isinstance(made, Trainer) and (name != "fsdp2" or isinstance(made.strategy, FSDP2))
     elif group in ("callbacks", "logger"):
         OmegaConf.register_new_resolver("hydra", lambda _: str(tmp_path), replace=True)
         given: dict[str, Any] = {

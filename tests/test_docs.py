@@ -40,6 +40,8 @@ def commands(page: str) -> list[list[str]]:
 
 
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+STARTED = [(page, words) for page, words in COMMANDS if "train.py" in words and page not in EXAMPLES]  # by a launcher or without
+TRAINING = [(page, ["python", *words[words.index("train.py") :]]) for page, words in STARTED]
 
 
 # ---- the site ----
@@ -126,7 +128,7 @@ def jobs(words: list[str]) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0] if "-m" in words else [overrides]
 
 
-@pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][:2] == ["python", "train.py"] and c[0] not in EXAMPLES])
+@pytest.mark.parametrize(("page", "words"), TRAINING)
 def test_training_commands_compose(page: str, words: list[str]) -> None:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         configs = [compose("train", job, return_hydra_config=True) for job in jobs(words)]
@@ -138,7 +140,7 @@ def test_training_commands_compose(page: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][:2] != ["python", "train.py"]])
 def test_other_commands_exist(page: str, words: list[str]) -> None:
-    assert words[0] in ("make", "python", "source"), words
+    assert words[0] in ("make", "python", "source", "srun"), words
     if words[0] == "make":
         assert re.search(rf"(?m)^{words[1]}:", (ROOT / "Makefile").read_text()), words
     elif words[:2] == ["python", "-m"]:
@@ -162,7 +164,7 @@ def keys() -> frozenset[str]:
     modulations = ",".join(sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml")))
     everything = ["policy=hf", "task=math", "experiment=paper_evaluation", f"modulation@algo.modulation=[{modulations}]"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        for overrides in ([], everything):
+        for overrides in ([], everything, ["correction=tis", "trainer=fsdp2"], ["correction=mis"]):
             walk(compose("train", overrides), "")
     return frozenset(found)
 

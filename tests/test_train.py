@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -152,6 +153,33 @@ def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
         assert summary(one)["evaluation"]["after"][f"eval/heldout/{name}"] == summary(two)["evaluation"]["after"][f"eval/heldout/{name}"]
 
 
+def test_shards_on_two_nodes_do_what_one_process_does(policy: str, tmp_path: Path) -> None:
+    """Two nodes of one rank each, as torchrun starts them."""
+    settings = (policy, "trainer.max_epochs=2", "policy.tokens_per_micro_batch=128", "policy.prompts_per_mini_batch=4")
+    train(tmp_path / "1", *settings)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rendezvous = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test")
+    shards = ("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.num_nodes=2", "trainer.devices=1")
+    command = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "train.py", *SMALL, *settings, *shards]
+    one, two = tmp_path / "1", tmp_path / "2"
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    nodes = [subprocess.Popen([*command, f"hydra.run.dir={two}"], cwd=ROOT, **pipes) for _ in range(2)]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs[0][-3000:] + outputs[1][-3000:]
+    assert summary(two)["logprob_gap_max"] < 1e-4 and len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
+    pd.testing.assert_frame_equal(rollouts(one), rollouts(two))
+    pd.testing.assert_frame_equal(metrics(one)[SAME], metrics(two)[SAME], rtol=1e-3, atol=1e-6)
+    want, got = weights(one), weights(two)
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=0, atol=1e-4)
+    export = [sys.executable, "-m", "asym_lightning.export", str(two / "checkpoints" / "last.ckpt"), str(tmp_path / "exported")]
+    subprocess.run(export, cwd=ROOT, check=True, timeout=100)
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").state_dict()
+    assert all(torch.equal(exported[name], got[name]) for name in got)
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(policy: str, tmp_path: Path) -> None:
     steered = ("algo=asymgrpo_adaptive", "modulation@algo.modulation=adaptive_entropy", "algo.modulation.adaptive_entropy.target=9")
     common = (policy, *steered, "policy.prompts_per_mini_batch=4")
@@ -177,7 +205,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_a_summary(policy: str, tmp_path: Path
     assert running.returncode == 130, output[-5000:]
     assert "Traceback" not in output
     got = summary(tmp_path)
-    assert got["status"] == "interrupted" and got["iterations"] >= 3
+    assert got["status"] == "interrupted" and got["iterations"] >= 3 and (tmp_path / "policy" / "model.safetensors").is_file()
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] == got["iterations"]
 

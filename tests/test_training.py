@@ -80,6 +80,7 @@ def gradients(
     precision: Any = "32-true",
     share_prompts: bool = True,
     groups: Sequence[RolloutGroup] | None = None,
+    old_logprobs: str = "trainer",
     **parts: Any,
 ) -> list[dict[str, torch.Tensor]]:
     """Train one iteration on eight fixed groups of four; the gradients of each step before clipping."""
@@ -88,7 +89,7 @@ def gradients(
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=True, **shape))  # type: ignore[arg-type]
     method: Algorithm = algorithm(**parts)
-    policy = PolicyModule(model, method, OptimizerSettings(1e-3, max_grad_norm=1e9), 1.0, limit)
+    policy = PolicyModule(model, method, OptimizerSettings(1e-3, max_grad_norm=1e9), 1.0, limit, old_logprobs=old_logprobs)
     data = RolloutDataModule(NoTask(), None, 8, 8 // mini_batches, budget, 0, method.rules, 8, share_prompts)  # type: ignore[arg-type]
     groups = random_groups(8, 4, VOCABULARY) if groups is None else groups
     trainer = Trainer(

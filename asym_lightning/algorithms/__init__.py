@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asym_lightning.algorithms.advantages import Advantage, BetaFamily, GroupStandardized, MeanCentered
 from asym_lightning.algorithms.aggregation import Aggregation, SequenceMeanTokenMean, SequenceSumOverConstant, TokenMean
+from asym_lightning.algorithms.corrections import Correction, NoCorrection
 from asym_lightning.algorithms.losses import LossInputs, LossOutput, PolicyLoss, PPOClip
 from asym_lightning.algorithms.modulation import EntropyBonus, Modulation
 from asym_lightning.algorithms.rules import RolloutRules
@@ -22,6 +23,7 @@ __all__ = [
     "Aggregation",
     "Algorithm",
     "BetaFamily",
+    "Correction",
     "EntropyBonus",
     "GroupStandardized",
     "LossInputs",
@@ -43,10 +45,10 @@ class Algorithm:
     """What ``algo`` in the config becomes. ``modulation`` may be given as name -> modulation, which merges well in YAML;
     it is kept as a tuple in that order. ``rules`` say which rollouts are learned from. ``equal_scale`` multiplies all advantages of
     a mini-batch by one number, so that their mean magnitude is that of GRPO (ddof 1, eps 1e-6) on the same rewards: a control that
-    tells a shape from a learning rate.
+    tells a shape from a learning rate. ``correction`` weighs the policy loss where the engine samples from another policy.
 
     Raises:
-        ConfigError: an entry of ``modulation`` is not a Modulation, or two of them want another nucleus.
+        ConfigError: an entry of ``modulation`` is not a Modulation, two of them want another nucleus, or ``correction`` is not a part.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Algorithm:
     modulation: Iterable[Modulation] | Mapping[Any, Modulation] = ()
     rules: RolloutRules = field(default_factory=RolloutRules)
     equal_scale: bool = False
+    correction: Correction = field(default_factory=NoCorrection)
 
     def __post_init__(self) -> None:
         given = self.modulation
@@ -66,6 +69,8 @@ class Algorithm:
         self.modulation: tuple[Modulation, ...] = tuple(named.values())
         if len({m.nucleus for m in self.modulation} - {None}) > 1:
             raise ConfigError("algo.modulation: all that use top_p must use the same")
+        if not callable(self.correction):
+            raise ConfigError(f"algo.correction={self.correction}: must be a correction (a mapping with _target_, see conf/correction)")
 
     @property
     def nucleus(self) -> float | None:
@@ -76,6 +81,23 @@ class Algorithm:
     def steered(self) -> list[Steered]:
         """The parts that may carry state from step to step."""
         return [part for part in (self.advantage, *self.modulation, self.rules.resample) if isinstance(part, Steered)]
+
+    @property
+    def uses_ratio(self) -> bool:
+        """Whether the policy loss weighs tokens by the ratio of new to old probability."""
+        return getattr(self.loss, "uses_ratio", True)
+
+    def policy_loss(self, inputs: LossInputs, engine_logp: Float[Tensor, "n"], old_is_engine: bool = False) -> LossOutput:
+        """The policy loss of each token under the correction.
+
+        The weight is that of ``inputs.old_logp`` against the engine's log-probs. Where the old log-probs are the engine's
+        (``old_is_engine``) it is that of the policy as it is now; a loss with a ratio holds this weight already, and the correction
+        then only says which tokens are dropped."""
+        out = self.loss(inputs)
+        logp = inputs.logp.detach() if old_is_engine else inputs.old_logp
+        found = self.correction(logp, engine_logp, inputs.rows)
+        weights = (found.per_token > 0).to(logp.dtype) if old_is_engine and self.uses_ratio else found.per_token
+        return LossOutput(out.per_token * weights, out.diagnostics | found.diagnostics)
 
     def advantages(self, rewards: Float[Tensor, "groups G"], lengths: Int[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         """Advantages of a whole mini-batch, scaled if asked for."""

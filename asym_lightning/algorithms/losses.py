@@ -44,7 +44,7 @@ class LossOutput:
 
 
 class PolicyLoss(Protocol):
-    """What a policy loss is."""
+    """What a policy loss is. One that takes no ratio says so with ``uses_ratio = False``."""
 
     def __call__(self, inputs: LossInputs) -> LossOutput: ...
 

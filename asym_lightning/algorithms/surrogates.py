@@ -1,6 +1,7 @@
 """Policy losses beside PPO's clip."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ class Reinforce:
 
     A = 0 (most methods at p = 0 and p = 1) gives 0.
     """
+
+    uses_ratio: ClassVar[bool] = False
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         return LossOutput(-inputs.advantages * inputs.logp)

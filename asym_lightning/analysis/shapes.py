@@ -55,7 +55,7 @@ def page() -> str:
     parts: dict[str, str] = {}
     for name, config in configs.items():
         sections.append(_section(name, config, parts))
-    sections.append("## Parts")
+    sections += ["## Corrections", _corrections(parts), "## Parts"]
     sections += [f"### Part: {title}\n\n{text}" for title, text in sorted(parts.items())]  # GSPO and gspo must not share an anchor
     return "\n\n".join(sections) + "\n"
 
@@ -72,12 +72,25 @@ def _section(name: str, config: Any, parts: dict[str, str]) -> str:
         pieces["rules.resample"] = algo["rules"].pop("resample")
     if any(v for k, v in algo["rules"].items() if k != "_target_"):
         pieces["rules"] = algo["rules"]
-    for key, piece in pieces.items():
-        title = piece["_target_"].rpartition(".")[2]
-        settings = ", ".join(f"{k} {v}" for k, v in piece.items() if not k.startswith("_"))
-        rows.append(f"- {key}: [{title}](#part-{title.lower()})" + (f", {settings}" if settings else ""))
-        parts.setdefault(title, _documentation(piece["_target_"]))
+    return "\n".join([*rows, *(_line(key, piece, parts) for key, piece in pieces.items())])
+
+
+def _corrections(parts: dict[str, str]) -> str:
+    """Every file of conf/correction; any method takes any of them."""
+    rows = ["Weights for tokens of which the engine and the trainer hold different log-probs; any method takes any of them.", ""]
+    for path in sorted((config_dir() / "correction").glob("*.yaml")):
+        piece = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(piece, dict)
+        rows.append(_line(f"`correction={path.stem}`", piece, parts))
     return "\n".join(rows)
+
+
+def _line(key: str, piece: dict[Any, Any], parts: dict[str, str]) -> str:
+    """One part with its settings; what it is goes into ``parts``."""
+    title = piece["_target_"].rpartition(".")[2]
+    settings = ", ".join(f"{k} {v}" for k, v in piece.items() if not k.startswith("_"))
+    parts.setdefault(title, _documentation(piece["_target_"]))
+    return f"- {key}: [{title}](#part-{title.lower()})" + (f", {settings}" if settings else "")
 
 
 def _documentation(target: str) -> str:

@@ -1,0 +1,208 @@
+"""The same updates from one process, from two with whole policies and from two with shards, however tokens are packed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.distributed.tensor import DTensor
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from asym_lightning.algorithms import EntropyBonus, GroupStandardized, RolloutRules
+from asym_lightning.algorithms.corrections import Mask
+from asym_lightning.algorithms.reference import ReferenceKL
+from asym_lightning.datamodule import RolloutDataModule
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import PolicyModule
+from asym_lightning.sharding import FSDP2, clip_gradients
+from asym_lightning.types import ConfigError, RolloutGroup, Verdict
+from benchmarks.memory import Setting, Shape, parts, table
+from tests.conftest import ROOT
+from tests.helpers import algorithm, random_groups
+from tests.ranks import on_two_ranks
+from tests.test_training import NoTask
+
+VOCABULARY = 41  # odd, as are the layers: shards of two ranks are of different sizes
+UPDATES = 3
+
+
+def silent(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
+    """Every other group, that is all groups of the second of two ranks, without a signal: all of its rollouts are wrong."""
+    wrong = [replace(group, verdicts=[Verdict(0.0, v.kind) for v in group.verdicts]) for group in groups]
+    return [wrong[i] if i % 2 else group for i, group in enumerate(groups)]
+
+
+def cut(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
+    """Every other group cut off at the limit: with mask_truncated the second of two ranks has nothing to learn from."""
+    short = [replace(group, completions=[replace(c, truncated=True) for c in group.completions]) for group in groups]
+    whole = [replace(group, completions=[replace(c, truncated=False) for c in group.completions]) for group in groups]
+    return [short[i] if i % 2 else group for i, group in enumerate(whole)]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "tied": {"parts": {"modulation": [EntropyBonus(0.1)]}},
+    "untied": {"tied": False, "parts": {"correction": Mask(0.5, 1.5, "sequence")}, "checkpointing": True},
+    "silent": {"groups": silent, "parts": {"advantage": GroupStandardized(), "modulation": [ReferenceKL(0.5)]}},
+    "cut": {"groups": cut, "tied": False, "parts": {"rules": RolloutRules(mask_truncated=True)}},
+}
+SHARDS: dict[str, dict[str, Any]] = {"": {}, "-offload": {"cpu_offload": True}, "-once": {"reduce_each": "mini_batch"}}
+
+
+class Given(Callback):
+    """Hands ready-made groups to the data module, each rank its share, and keeps the policy when training ends."""
+
+    def __init__(self, groups: Sequence[RolloutGroup]):
+        self.groups = groups
+        self.norms: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.datamodule.put(self.groups[trainer.global_rank :: trainer.world_size])  # type: ignore[attr-defined]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        metrics = pl_module.meter.compute(lambda x, how: trainer.strategy.reduce(x, reduce_op=how), pl_module.device)  # type: ignore[arg-type, return-value]
+        self.norms.append(metrics["optimizer/grad_norm"])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        state = [value for states in trainer.optimizers[0].state.values() for name, value in states.items() if name != "step"]
+        held = [*pl_module.parameters(), *(p.grad for p in pl_module.parameters()), *state]
+        self.shards = sum(isinstance(tensor, DTensor) for tensor in held)
+        self.bytes = sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in held)
+        self.weights = {name: tensor.clone() for name, tensor in pl_module.weights()}
+
+
+def updated(
+    case: str, strategy: Any, budget: int, epochs: int = 1, resume: Path | None = None, keep: Path | None = None, devices: int = 2
+) -> dict[str, Any]:
+    """Train on fixed rollouts, three updates per epoch; weights and gradient norms afterwards.
+
+    Args:
+        resume: a checkpoint to go on from.
+        keep: a folder for the checkpoints of all epochs.
+    """
+    given = CASES[case]
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 63, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=given.get("tied", True), **shape)  # type: ignore[arg-type]
+    method = algorithm(**given["parts"])
+    settings = OptimizerSettings(1e-3, weight_decay=0.01, max_grad_norm=0.05)  # every step is clipped
+    policy = PolicyModule(Qwen3ForCausalLM(config), method, settings, 1.0, float("inf"), given.get("checkpointing", False))
+    data = RolloutDataModule(NoTask(), None, 12, 12 // UPDATES, budget, seed=0, rules=method.rules, max_tokens=8)  # type: ignore[arg-type]
+    watch = Given(given.get("groups", list)(random_groups(12, 4, VOCABULARY)))
+    kept = [ModelCheckpoint(keep, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)] if keep else []
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy=strategy,
+        max_epochs=epochs,
+        callbacks=[watch, *kept],
+        logger=False,
+        enable_checkpointing=bool(keep),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(policy, data, ckpt_path=str(resume) if resume else None, weights_only=True)
+    return {"weights": watch.weights, "norms": watch.norms, "shards": watch.shards, "bytes": watch.bytes}
+
+
+RUNS = [("ddp", 10_000), ("ddp", 40), ("fsdp2", 10_000), ("fsdp2", 40), ("fsdp2-offload", 40), ("fsdp2-once", 40)]
+
+
+def on_each_rank(folder: Path) -> None:
+    """All runs of two ranks; what they end with goes into ``folder``."""
+    for case in CASES:
+        for name, budget in RUNS:
+            strategy = "ddp" if name == "ddp" else FSDP2(**SHARDS[name.removeprefix("fsdp2")])
+            keep_result(updated(case, strategy, budget), folder / f"{case}-{name}-{budget}.pt")
+    keep_result(updated("untied", FSDP2(param_dtype="bfloat16"), 40), folder / "bf16.pt")
+    keep_result(updated("tied", FSDP2(), 40, 2, keep=folder / "kept"), folder / "uninterrupted.pt")
+    for name in ("kept", "plain"):
+        keep_result(updated("tied", FSDP2(), 40, 2, resume=folder / name / "epoch=0.ckpt"), folder / f"resumed-{name}.pt")
+
+
+def keep_result(result: dict[str, Any], file: Path) -> None:
+    if torch.distributed.get_rank() == 0:
+        torch.save(result, file)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    updated("tied", "auto", 10_000, 1, keep=folder / "plain", devices=1)
+    on_two_ranks(on_each_rank, folder)
+    return folder
+
+
+def assert_equal(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], tolerance: float = 1e-5) -> None:
+    assert got.keys() == want.keys()
+    for name in want:
+        assert got[name].shape == want[name].shape and type(got[name]) is torch.Tensor
+        torch.testing.assert_close(got[name], want[name], rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_updates_are_the_same_for_one_process_ddp_and_fsdp2(case: str, results: Path) -> None:
+    want = updated(case, "auto", 10_000, devices=1)
+    assert_equal(updated(case, "auto", 40, devices=1)["weights"], want["weights"])
+    assert want["norms"][0] > 0.05, "gradients must be clipped for this test to say anything of it"
+    for name, budget in RUNS:
+        got = torch.load(results / f"{case}-{name}-{budget}.pt")
+        assert_equal(got["weights"], want["weights"])
+        assert got["norms"] == pytest.approx(want["norms"], rel=1e-5)
+        assert bool(got["shards"]) is name.startswith("fsdp2")
+
+
+def test_a_checkpoint_of_shards_is_one_of_whole_weights(results: Path) -> None:
+    """A run goes on in shards where it stopped in shards or in one process, and in one process where it stopped in shards."""
+    kept, plain = (torch.load(results / name / "epoch=0.ckpt", weights_only=True) for name in ("kept", "plain"))
+    assert_equal(kept["state_dict"], plain["state_dict"])
+    want = torch.load(results / "uninterrupted.pt")["weights"]
+    for name in ("kept", "plain"):
+        assert_equal(torch.load(results / f"resumed-{name}.pt")["weights"], want)
+    one = updated("tied", "auto", 10_000, 2, resume=results / "kept" / "epoch=0.ckpt", devices=1)
+    assert_equal(one["weights"], want)
+    assert any((want[n] - kept["state_dict"][f"model.{n}"]).abs().max() > 1e-3 for n in want), "the second epoch must change something"
+
+
+def test_layers_in_bf16_leave_weights_and_gradients_in_fp32(results: Path) -> None:
+    low, full = torch.load(results / "bf16.pt"), torch.load(results / "untied-fsdp2-40.pt")
+    assert low["bytes"] == full["bytes"] and all(tensor.dtype == torch.float32 for tensor in low["weights"].values())
+    assert low["norms"] != full["norms"] and low["norms"] == pytest.approx(full["norms"], rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("ddp", 1), ("fsdp2", 2), ("fsdp2-offload", 2)])
+def test_a_rank_holds_what_the_formula_says(name: str, ranks: int, results: Path) -> None:
+    for case, tied in (("tied", True), ("untied", False)):
+        shape = Shape(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, intermediate=63, vocabulary=VOCABULARY, tied=tied)
+        said = parts(shape, Setting(ranks, 40, 1, 8))["policy"] * 1e9
+        assert torch.load(results / f"{case}-{name}-40.pt")["bytes"] == pytest.approx(said, rel=0.03)
+
+
+def test_the_table_of_the_documentation_is_current() -> None:
+    assert table(16384, 16, 4096) in (ROOT / "docs" / "scaling.md").read_text(), "run `python benchmarks/memory.py`"
+
+
+def test_the_norm_of_plain_gradients_is_torchs() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    assert float(clip_gradients([parameter, torch.nn.Parameter(torch.zeros(3))], 1.0)) == pytest.approx(5.0)
+    assert parameter.grad.tolist() == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("trainer.strategy.param_dtype=float16", {"param_dtype": "float16"}),
+        ("trainer.strategy.reduce_each=epoch", {"reduce_each": "epoch"}),
+        ("trainer.strategy.timeout_minutes=0", {"timeout_minutes": 0}),
+    ],
+)
+def test_bad_settings_name_the_key(key: str, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FSDP2(**given)
+    assert str(caught.value).startswith(f"{key}: must be ")
