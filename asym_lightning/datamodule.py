@@ -5,14 +5,13 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.algorithms.rules import RolloutRules
-from asym_lightning.ops.packing import micro_batches, pack
+from asym_lightning.ops.packing import Unit, bins_of, pack_units, units
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.tasks.base import Task
-from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, Prompt, RolloutGroup
+from asym_lightning.types import Kind, MiniBatch, Problem, Prompt, RolloutGroup
 
 
 class _Served:
@@ -109,15 +108,15 @@ class RolloutDataModule(LightningDataModule):
         """Take this rank's groups of the iteration and make its mini-batches of them; the right rollouts of ``resampled``, given by
         mini-batch, go along."""
         size = len(groups) // self.mini_batches_per_iteration
-        self.mini_batches = [self._mini_batch(groups[i : i + size]) for i in range(0, len(groups), size)]
-        self._equalize(self.mini_batches)
+        self.mini_batches = self._equalized([self._mini_batch(groups[i : i + size]) for i in range(0, len(groups), size)])
         if self.rules.resample is not None:
-            further = [self._mini_batch(part, only_right=True) for part in resampled]
-            self._equalize(further)
+            further = self._equalized([self._mini_batch(part, only_right=True) for part in resampled])
             for batch, more in zip(self.mini_batches, further, strict=True):
                 batch.resampled = more
 
-    def _mini_batch(self, groups: Sequence[RolloutGroup], only_right: bool = False) -> MiniBatch:
+    def _mini_batch(self, groups: Sequence[RolloutGroup], only_right: bool = False) -> tuple[MiniBatch, list[list[Unit]]]:
+        """A mini-batch without micro-batches, and what they are to be packed from: groups without a signal apart and first, since the
+        policy may have no gradient to take from them."""
         completions = [group.completions for group in groups]
         lengths = torch.tensor([[len(c.token_ids) for c in row] for row in completions], dtype=torch.long)
         rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)
@@ -127,28 +126,29 @@ class RolloutDataModule(LightningDataModule):
             learned = learned & ~torch.tensor([[c.truncated for c in row] for row in completions], dtype=torch.bool)
         rewards = rewards + self.rules.penalty(lengths, self.max_tokens)
         signal = (rewards != rewards[:, :1]).any(1)
-        return MiniBatch(
+        batch = MiniBatch(
             rewards=rewards,
             right=right,
             lengths=lengths.flatten(),
-            micro_batches=[  # groups without a signal apart and first: the policy may have no gradient to take from them
-                micro for part in (~signal, signal) for micro in self._micro_batches(groups, learned, part.nonzero()[:, 0].tolist())
-            ],
+            micro_batches=[],
             token_count=int(lengths[learned].sum()),
             rollout_count=int(learned.sum()),
             groups=list(groups),
         )
+        kept = learned.flatten().tolist()
+        parts = [part.nonzero()[:, 0].tolist() for part in (~signal, signal)]
+        return batch, [units(groups, self.tokens_per_micro_batch, kept, self.share_prompts, only) for only in parts]
 
-    def _micro_batches(self, groups: Sequence[RolloutGroup], learned: Tensor, only: Sequence[int]) -> list[PackedBatch]:
-        return micro_batches(groups, self.tokens_per_micro_batch, learned.flatten().tolist(), self.share_prompts, only)
-
-    def _equalize(self, batches: Sequence[MiniBatch]) -> None:
-        """Sum the counts over ranks and give every rank the same number of micro-batches, empty ones where needed."""
-        counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b in batches]), "sum")
-        most = over_ranks(torch.tensor([len(b.micro_batches) for b in batches]), "max")
-        for batch, (tokens, rollouts), number in zip(batches, counts.tolist(), most.tolist(), strict=True):
+    def _equalized(self, made: Sequence[tuple[MiniBatch, list[list[Unit]]]]) -> list[MiniBatch]:
+        """Sum the counts over ranks, and pack on every rank the same number of micro-batches of about the same size."""
+        budget = self.tokens_per_micro_batch
+        counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b, _ in made]), "sum").tolist()
+        most = over_ranks(torch.tensor([[len(bins_of(part, budget)) for part in parts] for _, parts in made]), "max").tolist()
+        for (batch, parts), (tokens, rollouts), numbers in zip(made, counts, most, strict=True):
             batch.token_count, batch.rollout_count = tokens, rollouts
-            batch.micro_batches[:0] = [pack([]) for _ in range(number - len(batch.micro_batches))]
+            for part, number in zip(parts, numbers, strict=True):
+                batch.micro_batches += pack_units(part, budget, self.share_prompts, number)
+        return [batch for batch, _ in made]
 
     def train_dataloader(self) -> Iterable[int]:
         return _Served(self)

@@ -33,7 +33,10 @@ CHARTS: dict[str, dict[str, list[str]]] = {
     },
     "speed": {
         "seconds": ["time/.*"],
-        "tokens per second": ["throughput/tokens_per_s"],
+        "share of an iteration": ["time_share/.*"],
+        "tokens per second": ["throughput/tokens_per_s", "throughput/learned_tokens_per_s"],
+        "wasted share of the learner's tokens": ["throughput/wasted_share"],
+        "memory (GiB)": ["memory/peak_gib"],
     },
 }
 FINAL = ("reward/mean", "entropy/policy", "solved/none")

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from asym_lightning.ops.attention import Layout, Segment, flash, packed_attention, use_packed_attention
-from asym_lightning.ops.packing import micro_batches, pack
+from asym_lightning.ops.packing import bins_of, first_fit_decreasing, micro_batches, pack, pack_units
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.types import Completion, PackedBatch, RolloutGroup
@@ -115,6 +115,24 @@ def test_a_group_is_parted_only_where_it_does_not_fit() -> None:
     assert all(m.input_ids.numel() <= budget for m in micros)
     assert sorted(row for m in micros for row in set(m.rows.tolist())) == [0, 1, 2, 3]
     assert len(micros) == 2
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(20, 60), st.integers(0, 12))
+def test_bins_are_under_the_budget_as_few_as_they_can_be_and_even(sizes: list[int], budget: int, at_least: int) -> None:
+    parts = [[(i, [0] * size, Completion([1], [0.0], "", False))] for i, size in enumerate(sizes)]
+    bins, few = bins_of(parts, budget, at_least), first_fit_decreasing(sizes, budget)
+    assert sorted(i for chosen in bins for i in chosen) == list(range(len(sizes)))
+    assert len(few) <= len(bins) <= max(len(few), at_least)
+    filled = [max((sum(sizes[i] for i in chosen) for chosen in made), default=0) for made in (bins, few)]
+    assert filled[0] <= max(filled[1], 1)
+    assert all(sum(sizes[i] for i in chosen) <= budget or len(chosen) == 1 for chosen in bins)
+
+
+def test_sequences_spread_evenly_over_the_micro_batches_that_another_rank_needs() -> None:
+    parts = [[(i, [0] * 10, Completion([1], [0.0], "", False))] for i in range(6)]
+    assert [m.input_ids.numel() for m in pack_units(parts, 40)] == [30, 30]
+    assert [m.input_ids.numel() for m in pack_units(parts, 40, count=3)] == [20, 20, 20]
+    assert [m.targets.numel() for m in pack_units(parts[:1], 40, count=2)] == [1, 0]
 
 
 def test_one_token_completions_need_their_prompt_only() -> None:

@@ -116,6 +116,8 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeyp
         assert part.train and part.train[0].text and part.train[0].answer
         if group == "benchmarks":
             assert list(config.benchmarks) == [name]
+    elif group == "lora":
+        assert (config.policy.lora is None) == (name == "none")
     elif group == "correction":
         part = instantiate(config.algo).correction
         assert part(REWARDS[0], REWARDS[0], torch.zeros(8).long()).per_token.tolist() == [1.0] * 8

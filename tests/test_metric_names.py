@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.runs import random_policy, run
 
-INTERNAL = {"throughput/generated_tokens"}  # becomes throughput/tokens_per_s before anything is written
+INTERNAL = {f"throughput/{name}" for name in ("generated_tokens", "learned_tokens", "flops")}  # become rates before anything is written
 SOURCES = [*(ROOT / "asym_lightning").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")]
 NAME = re.compile(r"[a-z_]+(/[a-z0-9_@*]+)+")
 

@@ -77,24 +77,53 @@ def _inputs(completion: Completion) -> int:
     return max(0, len(completion.token_ids) - 1)
 
 
-def micro_batches(
+Unit = list[tuple[int, Sequence[int], Completion]]  # rollouts that stay together: (row, prompt ids, completion)
+
+
+def units(
     groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool], share_prompts: bool = False, only: Sequence[int] | None = None
-) -> list[PackedBatch]:
-    """Pack the rollouts of ``groups`` that are ``learned`` from under ``budget`` tokens a micro-batch; row = group * G + member.
+) -> list[Unit]:
+    """The rollouts of ``groups`` that are ``learned`` from, in parts that are not cut further; row = group * G + member.
 
     Args:
-        share_prompts: the rollouts of a group that lie in one micro-batch have their prompt once; a group is parted only where it
-            does not fit.
-        only: numbers of the groups to pack; None packs all.
+        share_prompts: the rollouts of a group stay together, as many as fit ``budget`` with their prompt once.
+        only: numbers of the groups to take; None takes all.
     """
-    units: list[list[tuple[int, Sequence[int], Completion]]] = []
+    made: list[Unit] = []
     for g in range(len(groups)) if only is None else only:
         prompt, completions = groups[g].prompt.token_ids, groups[g].completions
-        members = [(g * len(completions) + i, prompt, c) for i, c in enumerate(completions) if learned[g * len(completions) + i]]
+        members: Unit = [(g * len(completions) + i, prompt, c) for i, c in enumerate(completions) if learned[g * len(completions) + i]]
         if share_prompts:
             bins = first_fit_decreasing([_inputs(c) for _, _, c in members], budget - len(prompt))
-            units += [[members[i] for i in sorted(chosen)] for chosen in bins]
+            made += [[members[i] for i in sorted(chosen)] for chosen in bins]
         else:
-            units += [[member] for member in members]
-    sizes = [len(unit[0][1]) + sum(_inputs(c) for _, _, c in unit) for unit in units]
-    return [pack([member for i in sorted(chosen) for member in units[i]], share_prompts) for chosen in first_fit_decreasing(sizes, budget)]
+            made += [[member] for member in members]
+    return made
+
+
+def bins_of(parts: Sequence[Unit], budget: int, at_least: int = 0) -> list[list[int]]:
+    """Indices of ``parts`` in as few bins under ``budget`` tokens as first-fit-decreasing needs, or in up to ``at_least``, of sizes as
+    equal as it makes them: the smallest capacity, in steps of a 64th of the budget, that needs no more bins."""
+    sizes = [len(unit[0][1]) + sum(_inputs(c) for _, _, c in unit) for unit in parts]
+    best = first_fit_decreasing(sizes, budget)
+    most = max(at_least, len(best))
+    low, high = max([1, *sizes]), budget
+    while high - low > budget // 64:
+        middle = (low + high) // 2
+        found = first_fit_decreasing(sizes, middle)
+        if len(found) <= most:
+            best, high = found, middle
+        else:
+            low = middle + 1
+    return best
+
+
+def pack_units(parts: Sequence[Unit], budget: int, share_prompts: bool = False, count: int = 0) -> list[PackedBatch]:
+    """A micro-batch for each bin, and empty ones up to ``count``."""
+    made = [pack([member for i in sorted(chosen) for member in parts[i]], share_prompts) for chosen in bins_of(parts, budget, count)]
+    return made + [pack([]) for _ in range(count - len(made))]
+
+
+def micro_batches(groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool], share_prompts: bool = False) -> list[PackedBatch]:
+    """Pack rollouts under ``budget`` tokens a micro-batch."""
+    return pack_units(units(groups, budget, learned, share_prompts), budget, share_prompts)
