@@ -47,7 +47,8 @@ class EntropyLedger(Callback):
         of_group = rows // size
         members = rows.unique()
         rollouts = [(row, batch.groups[row // size]) for row in members.tolist()]
-        sample = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in rollouts])
+        share: bool = trainer.datamodule.share_prompts  # type: ignore[attr-defined]
+        sample = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in rollouts], share)
         with trainer.precision_plugin.forward_context():
             after = pl_module.score(sample.to(pl_module.device))
         weights = pl_module.algorithm.aggregation.weights(batch.lengths[rows], batch.token_count, batch.rollout_count)

@@ -8,6 +8,9 @@ import torch
 from asym_lightning.ops.attention import Layout, Segment
 from asym_lightning.types import Completion, PackedBatch, RolloutGroup
 
+Rollout = tuple[int, Sequence[int], Completion]  # row, prompt ids, completion
+Unit = list[Rollout]  # rollouts that stay together
+
 
 def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Indices of ``lengths`` in as few bins of at most ``budget`` tokens as first-fit-decreasing finds.
@@ -26,58 +29,59 @@ def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]
     return bins
 
 
-def pack(sequences: Sequence[tuple[int, Sequence[int], Completion]], share_prompts: bool = False) -> PackedBatch:
+def _inputs(completion: Completion) -> int:
+    return max(0, len(completion.token_ids) - 1)
+
+
+def _by_prompt(sequences: Sequence[Rollout]) -> list[tuple[Sequence[int], list[Rollout]]]:
+    """Neighbours with the same prompt."""
+    return [(prompt, list(members)) for prompt, members in groupby(sequences, key=lambda s: s[1])]
+
+
+def pack(sequences: Sequence[Rollout], share_prompts: bool = False) -> PackedBatch:
     """Lay ``(row, prompt ids, completion)`` end to end; no sequences at all give one dummy token and no target.
 
     The last token of a completion is a target and never an input. With ``share_prompts`` neighbours with the same prompt have it
     once, and then only attention that takes a layout computes them right.
     """
-    parts: list[torch.Tensor] = []
-    positions: list[torch.Tensor] = []
-    predict: list[torch.Tensor] = []
+    ids: list[int] = []
+    positions: list[int] = []
+    predict: list[int] = []
     segments: list[Segment] = []
-    offset = 0
-    for prompt, members in groupby(sequences, key=lambda s: s[1]) if share_prompts else ((s[1], [s]) for s in sequences):
-        completions = [completion for _, _, completion in members]
-        n = len(prompt)
-        shared = len(completions) > 1
-        start = offset
+    for prompt, members in _by_prompt(sequences) if share_prompts else ((s[1], [s]) for s in sequences):
+        n, start, shared = len(prompt), len(ids), len(members) > 1
         if shared:
-            parts.append(torch.tensor(prompt))
-            positions.append(torch.arange(n))
+            ids += prompt
+            positions += range(n)
             segments.append(Segment(start, n))
-            offset += n
-        for completion in completions:
-            inputs = completion.token_ids[:-1] if shared else [*prompt, *completion.token_ids[:-1]]
-            first = n if shared else 0
-            if inputs:
-                segments.append(Segment(offset, len(inputs), start, first) if shared else Segment(offset, len(inputs)))
-            parts.append(torch.tensor(inputs, dtype=torch.long))
-            positions.append(torch.arange(first, first + len(inputs)))
+        for _, _, completion in members:
+            at, inputs = len(ids), _inputs(completion)
+            if shared:
+                if inputs:
+                    segments.append(Segment(at, inputs, start, n))
+            else:
+                ids += prompt
+                positions += range(n)
+                segments.append(Segment(at, n + inputs))
+                at += n
+            ids += completion.token_ids[:-1]
+            positions += range(n, n + inputs)
             if completion.token_ids:
-                predict.append(torch.tensor([start + n - 1 if shared else offset + n - 1]))
-                predict.append(torch.arange(offset + n - first, offset + len(inputs)))
-            offset += len(inputs)
-    if not parts:
-        parts, positions, segments = [torch.zeros(1, dtype=torch.long)], [torch.zeros(1, dtype=torch.long)], [Segment(0, 1)]
+                predict.append(start + n - 1 if shared else at - 1)
+                predict += range(at, at + inputs)
+    if not ids:
+        ids, positions, segments = [0], [0], [Segment(0, 1)]
     lengths = torch.tensor([len(c.token_ids) for _, _, c in sequences], dtype=torch.long)
     rows = torch.tensor([row for row, _, _ in sequences], dtype=torch.long)
     return PackedBatch(
-        input_ids=torch.cat(parts),
-        position_ids=torch.cat(positions),
-        predict_at=torch.cat(predict) if predict else torch.zeros(0, dtype=torch.long),
+        input_ids=torch.tensor(ids),
+        position_ids=torch.tensor(positions),
+        predict_at=torch.tensor(predict, dtype=torch.long),
         targets=torch.tensor(list(chain.from_iterable(c.token_ids for _, _, c in sequences)), dtype=torch.long),
         rows=rows.repeat_interleave(lengths),
         engine_logp=torch.tensor(list(chain.from_iterable(c.logprobs for _, _, c in sequences)), dtype=torch.float32),
         layout=Layout(segments),
     )
-
-
-def _inputs(completion: Completion) -> int:
-    return max(0, len(completion.token_ids) - 1)
-
-
-Unit = list[tuple[int, Sequence[int], Completion]]  # rollouts that stay together: (row, prompt ids, completion)
 
 
 def units(
