@@ -87,13 +87,15 @@ def ours(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
     micros = [micro.to(torch.device(given.device)) for micro in packed]
     count = sum(micro.targets.numel() for micro in micros)
 
+    useful = count + sum(len(g.prompt.token_ids) - len(g.completions) for g in groups)
+
     def step() -> float:
         policy.zero_grad(set_to_none=True)
         for micro in micros:
             with torch.autocast(given.device, torch.bfloat16, enabled=given.bf16):
                 scores = policy.score(micro)
             ((scores.logp * (micro.rows % 2 * 2 - 1)).sum() / count).backward()
-        return 1 - count / sum(micro.input_ids.numel() for micro in micros)
+        return 1 - useful / sum(micro.input_ids.numel() for micro in micros)
 
     return step, count
 
@@ -116,7 +118,8 @@ def plain(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
         scored = torch.tensor([[0] * (len(ids) - n) + [1] * n + [0] * (width - len(ids)) for ids, n, _ in part])
         sign = torch.tensor([sign for _, _, sign in part])
         micros.append([x.to(given.device) for x in (ids, seen, scored, sign)] + [most])
-    logits_seen = sum(m[0].numel() for m in micros)
+    computed = sum(m[0].numel() for m in micros)
+    useful = count + sum(len(g.prompt.token_ids) - len(g.completions) for g in groups)
 
     def step() -> float:
         model.zero_grad(set_to_none=True)
@@ -128,7 +131,7 @@ def plain(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
             with torch.no_grad():
                 -(full.exp() * full).sum(-1)
             ((logp * sign[:, None] * scored[:, 1:]).sum() / count).backward()
-        return 1 - count / logits_seen
+        return 1 - useful / computed
 
     return step, count
 
@@ -235,7 +238,7 @@ def compare(label: str, pair: tuple[str, str], out: list[dict[str, Any]], **sett
     print(
         f"{label}: {pair[0]} {a['seconds']:.3f} s, {a['peak_bytes'] / 2**20:,.0f} MiB; {pair[1]} {b['seconds']:.3f} s, "
         f"{b['peak_bytes'] / 2**20:,.0f} MiB; {pair[1]} / {pair[0]}: time {row['ratio']['seconds']:.2f}, "
-        f"memory {row['ratio']['peak_bytes']:.2f}",
+        f"memory {row['ratio']['peak_bytes']:.2f}; wasted tokens {a['waste']:.1%}, {b['waste']:.1%}",
         flush=True,
     )
 
