@@ -106,6 +106,26 @@ def test_a_jailed_process_can_do_nothing_but_compute(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["made.kept"] and (tmp_path / "made.kept").read_text() == "x"
 
 
+PROBED = """
+import os, sys
+from asym_lightning.verify import jail
+written = set()
+sys.addaudithook(lambda event, args: written.add(os.path.dirname(args[0])) if event == "open" and args[2] & os.O_ACCMODE else None)
+jail._filter_calls = lambda libc: None  # a kernel that says yes and does nothing
+jail._confine_reading = lambda libc, folders: False
+print(jail.close(4 << 30), written - {os.environ["TMPDIR"], os.path.dirname(os.environ["TMPDIR"])})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the trial forks")
+def test_what_is_not_jailed_is_noticed_without_a_file_that_others_could_foresee(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run([sys.executable, "-c", PROBED], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "the kernel lets through: a file, a process, a socket set()\n", done.stdout + done.stderr
+    assert not os.listdir(tmp_path / "tmp")
+
+
 def strangers() -> list[str]:
     """Descendants of this process that are no scoring workers, and workers that hold a socket."""
     found = []
