@@ -5,6 +5,9 @@ until the time limit.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
 
 _EXPRESSIONS = (  # what eval, exec, parse_expr or sympify would run
     "__import__('os').system('touch {t}')",
@@ -151,4 +154,17 @@ def hostile(target: str) -> list[tuple[str, str, bool]]:
     found += [(f"odd {i}", f"\\boxed{{{text}}}", False) for i, text in enumerate(_ODD)]
     found += [(name, f"\\boxed{{{text}}}", name in _SLOW) for name, text in _long()]
     found += [(f"{name} bare", text, False) for name, text in _long()]
+    return found
+
+
+def strangers() -> list[str]:
+    """Descendants of this process that are no scoring workers, and workers that hold a socket."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            command = " ".join(process.cmdline())
+            if process.status() == psutil.STATUS_ZOMBIE:  # a worker that was killed, before its status is read
+                continue
+            if not command.endswith("worker.py") or process.parent() != psutil.Process() or process.net_connections():
+                found.append(command)
     return found

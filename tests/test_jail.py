@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from asym_lightning.types import ConfigError, Kind
@@ -18,7 +16,7 @@ from asym_lightning.verify.function import FunctionVerifier
 from asym_lightning.verify.math import MathVerifier
 from asym_lightning.verify.reasoning_gym import ReasoningGymVerifier, find_answer
 from tests.conftest import ROOT
-from tests.hostile import hostile
+from tests.hostile import hostile, strangers
 
 needs_kernel = pytest.mark.skipif(bool(jail.obstacle()), reason=f"no jail by the kernel: {jail.obstacle()}")
 ATTEMPTS = """
@@ -124,17 +122,6 @@ def test_what_is_not_jailed_is_noticed_without_a_file_that_others_could_foresee(
     done = subprocess.run([sys.executable, "-c", PROBED], capture_output=True, text=True, timeout=60, env=environment)
     assert done.stdout == "the kernel lets through: a file, a process, a socket set()\n", done.stdout + done.stderr
     assert not os.listdir(tmp_path / "tmp")
-
-
-def strangers() -> list[str]:
-    """Descendants of this process that are no scoring workers, and workers that hold a socket."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            command = " ".join(process.cmdline())
-            if not command.endswith("worker.py") or process.parent() != psutil.Process() or process.net_connections():
-                found.append(command)
-    return found
 
 
 def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path: Path) -> None:
