@@ -4,6 +4,7 @@
 until the time limit.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -158,13 +159,19 @@ def hostile(target: str) -> list[tuple[str, str, bool]]:
 
 
 def strangers() -> list[str]:
-    """Descendants of this process that are no scoring workers, and workers that hold a socket."""
-    found = []
+    """Descendants of this process that are no scoring workers, and workers that hold a socket: those that still are a moment later, since a
+    worker begins as a copy of this process, and one that is killed loses its command line first."""
+    suspects = _suspects()
+    if suspects:
+        time.sleep(0.1)
+    return [command for pid, command in (_suspects() if suspects else {}).items() if pid in suspects]
+
+
+def _suspects() -> dict[int, str]:
+    found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             command = " ".join(process.cmdline())
-            if process.status() == psutil.STATUS_ZOMBIE:  # a worker that was killed, before its status is read
-                continue
             if not command.endswith("worker.py") or process.parent() != psutil.Process() or process.net_connections():
-                found.append(command)
+                found[process.pid] = command
     return found
