@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from asym_lightning.cli import entry
+from asym_lightning.embedded import byte_tokenizer
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.verify import jail
 from tests.conftest import ROOT
 from tests.runs import random_policy, run
+from tests.test_engine import FAMILIES
 
 BOTH = ("benchmarks=[parity,amc23]", "samples=4", "temperature=0.7", "rollout.max_tokens=12", "problems_per_part=2")
 
@@ -119,6 +121,14 @@ def test_a_scorer_that_needs_a_jail_is_refused_where_there_is_none(
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, tmp_path, f"policy.path={place / 'policy'}", "task=reasoning_gym", "task.datasets={chain_sum: 1}")
     assert stopped.value.code == 2 and "only inside a jail" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_of_any_family_is_scored(family: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAMILIES[family]().save_pretrained(tmp_path / "policy")
+    byte_tokenizer().save_pretrained(tmp_path / "policy")
+    got = score(monkeypatch, place, tmp_path / "run", f"policy.path={tmp_path / 'policy'}", "samples=2")
+    assert got["parity"]["problems"] == 16 and got["parity"]["metrics"]["length/mean"]["mean"] > 0
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path, into: Path, *overrides: str) -> str:
