@@ -5,7 +5,7 @@ until the time limit.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 import psutil
@@ -158,20 +158,26 @@ def hostile(target: str) -> list[tuple[str, str, bool]]:
     return found
 
 
-def strangers() -> list[str]:
-    """Descendants of this process that are no scoring workers, and workers that hold a socket: those that still are a moment later, since a
-    worker begins as a copy of this process, and one that is killed loses its command line first."""
-    suspects = _suspects()
+def family() -> set[int]:
+    """Descendants of this process."""
+    return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def strangers(known: Collection[int] = ()) -> list[str]:
+    """Descendants of this process, but for those ``known``, that are no scoring workers, and workers that hold a socket: those that still
+    are a moment later, since a worker begins as a copy of this process, and one that is killed loses its command line first."""
+    suspects = _suspects(known)
     if suspects:
         time.sleep(0.1)
-    return [command for pid, command in (_suspects() if suspects else {}).items() if pid in suspects]
+    return [command for pid, command in (_suspects(known) if suspects else {}).items() if pid in suspects]
 
 
-def _suspects() -> dict[int, str]:
+def _suspects(known: Collection[int]) -> dict[int, str]:
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             command = " ".join(process.cmdline())
-            if not command.endswith("worker.py") or process.parent() != psutil.Process() or process.net_connections():
+            own = command.endswith("worker.py") and process.parent() == psutil.Process()
+            if process.pid not in known and (not own or process.net_connections()):
                 found[process.pid] = command
     return found

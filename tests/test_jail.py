@@ -16,7 +16,7 @@ from asym_lightning.verify.function import FunctionVerifier
 from asym_lightning.verify.math import MathVerifier
 from asym_lightning.verify.reasoning_gym import ReasoningGymVerifier, find_answer
 from tests.conftest import ROOT
-from tests.hostile import hostile, strangers
+from tests.hostile import family, hostile, strangers
 
 needs_kernel = pytest.mark.skipif(bool(jail.obstacle()), reason=f"no jail by the kernel: {jail.obstacle()}")
 ATTEMPTS = """
@@ -125,7 +125,7 @@ def test_what_is_not_jailed_is_noticed_without_a_file_that_others_could_foresee(
 
 
 def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path: Path) -> None:
-    corpus = hostile(str(tmp_path / "made"))
+    corpus, known = hostile(str(tmp_path / "made")), family()
     slow = [text for _, text, hangs in corpus if hangs][:6]
     completions = [text for _, text, hangs in corpus if not hangs] + slow
     assert len(set(completions)) > 450
@@ -135,7 +135,7 @@ def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path
         verdicts = verifier.score(mixed, ["1", "14/2"] * (len(mixed) // 2), [False] * len(mixed))
         assert len(verdicts) == len(mixed) and all(verdict.kind is Kind.CORRECT for verdict in verdicts[1::2])
         assert all(verdict.detail for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.TIMEOUT, Kind.UNPARSEABLE))
-        assert not strangers()
+        assert not strangers(known)
         verifier.close()
     assert not os.listdir(tmp_path)
 
