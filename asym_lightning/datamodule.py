@@ -11,6 +11,7 @@ from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.ops.packing import Unit, bins_of, pack_units, units
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.tasks.base import Task
+from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import Kind, MiniBatch, Problem, Prompt, RolloutGroup
 
 
@@ -31,8 +32,9 @@ class _Served:
 class RolloutDataModule(LightningDataModule):
     """Serves rollout groups; it computes nothing about learning.
 
-    The order of prompts is a permutation per pass over the task, a function of the seed and of the iteration alone, so a
-    resumed run continues where it stopped. Mini-batch m holds the same prompts for every number of ranks.
+    The order of prompts is a permutation per pass over the task, a function of the seed and of the iteration, and of the accuracies so far
+    where ``difficulty`` leaves problems out; a resumed run continues where it stopped. Mini-batch m holds the same prompts for every
+    number of ranks.
 
     Args:
         prompts_per_iteration: prompts per RL iteration, all ranks together.
@@ -41,6 +43,7 @@ class RolloutDataModule(LightningDataModule):
         rules: what the method asks of its rollouts.
         max_tokens: longest completion.
         share_prompts: rollouts of a group have their prompt once in a micro-batch.
+        difficulty: which problems are left out by the accuracy of their past groups; none unless given.
     """
 
     def __init__(
@@ -54,42 +57,41 @@ class RolloutDataModule(LightningDataModule):
         rules: RolloutRules | None = None,
         max_tokens: int = 1,
         share_prompts: bool = False,
+        difficulty: Difficulty | None = None,
     ):
         super().__init__()
         self.rules, self.max_tokens = rules or RolloutRules(), max_tokens
         self.spare = 0  # prompts taken beyond the iterations' own, all ranks together
-        self.task, self.tokenizer, self.seed = task, tokenizer, seed
+        self.task, self.tokenizer = task, tokenizer
         self.prompts_per_iteration = prompts_per_iteration
         self.mini_batches_per_iteration = prompts_per_iteration // prompts_per_mini_batch
         self.tokens_per_micro_batch, self.share_prompts = tokens_per_micro_batch, share_prompts
         self.mini_batches: list[MiniBatch] = []
-        self._order: tuple[int, list[int]] = (-1, [])
-
-    def _problem(self, position: int) -> Problem:
-        sweep, offset = divmod(position, len(self.task.train))
-        if self._order[0] != sweep:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + sweep)
-            self._order = (sweep, torch.randperm(len(self.task.train), generator=generator).tolist())
-        return self.task.train[self._order[1][offset]]
+        self.order = ProblemOrder([problem.id for problem in task.train], seed, difficulty)
+        self._noted = False  # that too few problems are in range
 
     def encode(self, problem: Problem) -> Prompt:
         return Prompt(problem, tuple(self.task.encode(problem, self.tokenizer)))
 
     def prompts(self, iteration: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
-        """This rank's prompts of an iteration, each with its number among the run's prompts."""
-        first = iteration * self.prompts_per_iteration
-        return [(i, self.encode(self._problem(i))) for i in range(first + rank, first + self.prompts_per_iteration, world_size)]
+        """This rank's prompts of an iteration, each with its number among the run's prompts. The first rank says in one line where the
+        difficulty filter begins to leave too few."""
+        size = self.prompts_per_iteration
+        problems = self.order.iteration(iteration, size)
+        if self.order.note and not self._noted and rank == 0:
+            print(self.order.note, flush=True)
+        self._noted = bool(self.order.note)
+        return [(iteration * size + i, self.encode(self.task.train[problems[i]])) for i in range(rank, size, world_size)]
 
     def spare_prompts(self, count: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
         """``count`` further prompts for this rank, from an order of their own, so that the iterations' prompts stay what they are."""
         first, self.spare = self.spare, self.spare + count * world_size
-        size = len(self.task.train)
-        result = []
-        for i in range(first + rank, self.spare, world_size):
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 500_009 + i)
-            problem = self.task.train[int(torch.randint(size, (1,), generator=generator))]
-            result.append((i, self.encode(problem)))
-        return result
+        numbers = range(first + rank, self.spare, world_size)
+        return [(i, self.encode(self.task.train[index])) for i, index in zip(numbers, self.order.spare(numbers), strict=True)]
+
+    def observe(self, groups: Sequence[RolloutGroup]) -> None:
+        """Take note of how many rollouts of each of this rank's groups are right. Every rank calls it as often as the others."""
+        self.order.observe(groups)
 
     def first_of_each_mini_batch(self, numbered: Sequence[tuple[int, Prompt]], share: float) -> list[list[tuple[int, Prompt]]]:
         """Of this rank's prompts of an iteration, by mini-batch, those among the first ``share`` (at least one) of all ranks' prompts."""
@@ -99,10 +101,11 @@ class RolloutDataModule(LightningDataModule):
         return [[(number, prompt) for number, prompt in part if number % whole < most] for part in parts]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"spare": self.spare}
+        return {"spare": self.spare, "order": self.order.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.spare = state["spare"]
+        self.order.load_state_dict(state.get("order", {}))
 
     def put(self, groups: Sequence[RolloutGroup], resampled: Sequence[Sequence[RolloutGroup]] = ()) -> None:
         """Take this rank's groups of the iteration and make its mini-batches of them; the right rollouts of ``resampled``, given by

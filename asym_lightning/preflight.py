@@ -19,6 +19,7 @@ from asym_lightning.lora import LoRASettings
 from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.tasks.base import Task
+from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
 from asym_lightning.types import ConfigError
 
@@ -251,11 +252,14 @@ def check_monitors(config: DictConfig) -> None:
 
 
 def check_data(config: DictConfig) -> None:
-    """The model is one, and the task's prompts fit it."""
+    """The model is one, the task's prompts fit it, and its answers can be verified on this machine."""
     context = context_length(config)
     tokenizer = load_tokenizer(config)
     stop_ids(config, tokenizer)
-    sets = prepare_data(config, tokenizer, context).sets
+    prepared = prepare_data(config, tokenizer, context)
+    sets = prepared.sets
+    for task in (prepared.task, *(one.task for one in sets)):
+        task.verifier().close()  # no worker starts yet; one that needs a jail says here that there is none
     evaluation = config.callbacks.get("evaluation")
     if evaluation is not None and evaluation.problems:
         samples = OmegaConf.to_container(evaluation, resolve=True)["samples"]  # type: ignore[call-overload, index]
@@ -351,5 +355,14 @@ def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
         raise ConfigError(
             f"rollout.max_tokens={config.rollout.max_tokens}: the policy's context of {context} tokens leaves no place for a prompt"
         )
-    settings = DataSettings(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
-    return prepare(build(config, "task"), build_benchmarks(config), settings, tokenizer, room)
+    return prepare(build(config, "task"), build_benchmarks(config), data_settings(config), tokenizer, room)
+
+
+def data_settings(config: DictConfig) -> DataSettings:
+    """The keys under ``data``. Raises ConfigError for a value that cannot work."""
+    given: Any = OmegaConf.to_container(config.data, resolve=True)
+    keys = given["difficulty"] or {}
+    if not isinstance(keys, dict) or (unknown := [key for key in keys if key not in Difficulty.__annotations__]):
+        wrong = f"={keys}" if not isinstance(keys, dict) else f".{unknown[0]}: there is no such key"
+        raise ConfigError(f"data.difficulty{wrong}; its keys are {', '.join(Difficulty.__annotations__)}")
+    return DataSettings(**{**given, "difficulty": Difficulty(**keys)})

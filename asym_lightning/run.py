@@ -29,7 +29,7 @@ from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
-from asym_lightning.preflight import build, context_length, load_tokenizer, prepare_data, settings_of, stop_ids
+from asym_lightning.preflight import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.rollout.base import RolloutEngine, Sampling
 from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
 
@@ -133,6 +133,7 @@ class Run:
             algorithm.rules,
             config.rollout.max_tokens,
             config.policy.share_prompts and self.policy.packed,
+            data_settings(config).difficulty,
         )
         self.callbacks = self._callbacks(tokenizer)
         loggers = [instantiate(c) for c in (config.logger or {}).values()]

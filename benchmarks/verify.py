@@ -7,13 +7,14 @@ import argparse
 import json
 import os
 import random
-import re
 import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,9 @@ import pyarrow.parquet
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asym_lightning.verify.math import MathVerifier
-from tests.hostile import hostile
+from asym_lightning.verify.pool import Worker
+from asym_lightning.verify.text import number
+from tests.hostile import hostile, strangers
 
 BENCHMARKS = ("math500", "aime24", "aime25", "amc23", "olympiadbench", "gsm8k")
 BOMB = "\\boxed{9^{9^{9^9}}}"
@@ -55,8 +58,8 @@ def accuracy(folder: Path) -> None:
         print(f"{name}: {sum(v.reward for v in verdicts):.0f} of {len(data)} reference solutions verify")
         for row, verdict in zip(data, verdicts, strict=True):
             if not verdict.reward:
-                cause = verdict.detail or "its box is empty" if "\\boxed{}" in row["solution"] else str(verdict.kind)
-                print(f"  miss: {cause}; the solution ends {row['solution'][-70:]!r}")
+                cause = verdict.detail or ("its box is empty" if "\\boxed{}" in row["solution"] else f"{verdict.kind}: {verdict.answer!r}")
+                print(f"  miss: {cause}; reference {row['answer']!r}; the solution ends {row['solution'][-70:]!r}")
     for name in (*BENCHMARKS, "math_train"):
         answers = [row["answer"] for row in rows(folder, name)]
         texts, unread, numbers, taken = 0, [], [], []
@@ -66,9 +69,9 @@ def accuracy(folder: Path) -> None:
                 texts += 1
             elif all(isinstance(part, str) for part in parsed) or not verify(parsed, parsed, timeout_seconds=None):
                 unread.append(gold)
-            bare = math_scorer.plain(gold).replace(",", "")
-            if re.fullmatch(r"-?\d+", bare):
-                numbers += [(f"\\boxed{{{int(bare) + shift}}}", gold) for shift in (1, -1)]
+            value = number(math_scorer.plain(gold))
+            if value is not None:
+                numbers += [(f"\\boxed{{{_written(value + shift)}}}", gold) for shift in (1, -1)]
         themselves = score(verifier, [f"\\boxed{{{gold}}}" for gold in answers], answers)
         lost = [gold for gold, verdict in zip(answers, themselves, strict=True) if not verdict.reward]
         if numbers:
@@ -81,6 +84,12 @@ def accuracy(folder: Path) -> None:
         print("".join(f"  compares as text: {gold!r}\n" for gold in unread) + "".join(f"  miss: {gold!r}\n" for gold in lost), end="")
         print("".join(f"  taken: {pair}\n" for pair in taken), end="")
     verifier.close()
+
+
+def _written(value: Fraction) -> str:
+    """A number as an answer has it."""
+    sign = "-" if value < 0 else ""
+    return str(value) if value.denominator == 1 else f"{sign}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
 
 
 def ordinary(folder: Path, count: int, seed: int) -> tuple[list[str], list[str]]:
@@ -140,22 +149,54 @@ def speed(folder: Path) -> None:
 
 
 def survive(folder: Path) -> None:
-    """The hostile corpus at the default limit, mixed with good answers."""
+    """The hostile corpus at the default limit, mixed with good answers, watched while it is scored: what processes and sockets there are,
+    and how long the longest answer takes."""
     with TemporaryDirectory() as made:
         corpus = hostile(str(Path(made) / "made"))
         completions = [text for _, bad, _ in corpus for text in (bad, "so \\boxed{7}")]
         answers = [gold for _ in corpus for gold in ("1", "14/2")]
         for extract in ("boxed", "lenient"):
             verifier = MathVerifier(extract=extract)
+            score(verifier, ["\\boxed{1}"] * 2, ["1"] * 2)
             start = time.perf_counter()
-            verdicts = score(verifier, completions, answers)
+            with watched() as (waits, seen):
+                verdicts = score(verifier, completions, answers)
             seconds = time.perf_counter() - start
             verifier.close()
             good = sum(v.reward for v in verdicts[1::2])
             print(
                 f"{extract}: {len(corpus)} hostile completions in {seconds:.0f} s: {dict(Counter(str(v.kind) for v in verdicts[::2]))}; "
-                f"{good:.0f} of {len(corpus)} good answers keep their reward; files made: {len(os.listdir(made))}"
+                f"{good:.0f} of {len(corpus)} good answers keep their reward; the longest answer took {max(waits):.2f} s (limit 5 s); "
+                f"files made: {len(os.listdir(made))}; processes and sockets beside the workers: {sorted(seen) or 'none'}"
             )
+
+
+@contextmanager
+def watched() -> Iterator[tuple[list[float], set[str]]]:
+    """Seconds that each answer of a worker took, and strangers among the processes, looked for four times a second."""
+    waits, seen, done, receive = [], set(), threading.Event(), Worker.receive
+
+    def timed(self: Worker, timeout_s: float, spare: bool = True) -> dict[str, Any] | None:
+        start = time.perf_counter()
+        reply = receive(self, timeout_s, spare)
+        if spare:  # an answer, no start of a worker
+            waits.append(time.perf_counter() - start)
+        return reply
+
+    def look() -> None:
+        while not done.wait(0.25):
+            seen.update(strangers())
+
+    watcher = threading.Thread(target=look)
+    Worker.receive = timed  # type: ignore[method-assign]
+    watcher.start()
+    try:
+        yield waits, seen
+    finally:
+        done.set()
+        watcher.join()
+        Worker.receive = receive  # type: ignore[method-assign]
+        seen.update(strangers())
 
 
 def kills(folder: Path) -> None:

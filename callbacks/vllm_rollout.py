@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.metrics.meter import Meter
-from asym_lightning.metrics.rollouts import measure_dynamic_sampling, measure_groups, measure_resampled
+from asym_lightning.metrics.rollouts import measure_difficulty, measure_dynamic_sampling, measure_groups, measure_resampled
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout import groups
@@ -63,6 +63,7 @@ class VLLMRollout(Callback):
             self.sync(pl_module)
         drawn = self._draw(numbered, self.sampling, "train")
         measure_groups(drawn, pl_module.meter)
+        data.observe(drawn)
         self.groups = self._refill(drawn, rules.dynamic_sampling, trainer, pl_module.meter) if rules.dynamic_sampling else drawn
         resampled: list[list[RolloutGroup]] = []
         if rules.resample is not None:
@@ -71,6 +72,8 @@ class VLLMRollout(Callback):
             drawn = self._draw([one for part in parts for one in part], sampling, "resample")
             measure_resampled(drawn, pl_module.meter)
             resampled = [[drawn.pop(0) for _ in part] for part in parts]
+        if data.order.difficulty.active:
+            measure_difficulty(data.order, data.prompts_per_iteration, pl_module.meter)
         self.failures.settle()
         for name, seconds in self._seconds.items():
             pl_module.meter.mean(f"time/{name}", seconds, 1)
@@ -103,6 +106,7 @@ class VLLMRollout(Callback):
                 break
             data: RolloutDataModule = trainer.datamodule  # type: ignore[attr-defined]
             more = self._draw(data.spare_prompts(count, trainer.global_rank, trainer.world_size), self.sampling, "refill")
+            data.observe(more)
             kept += [group for group in more if len(set(group.rewards)) > 1]
             drawn += more
             batches += 1

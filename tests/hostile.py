@@ -4,7 +4,11 @@
 until the time limit.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+import psutil
 
 _EXPRESSIONS = (  # what eval, exec, parse_expr or sympify would run
     "__import__('os').system('touch {t}')",
@@ -151,4 +155,29 @@ def hostile(target: str) -> list[tuple[str, str, bool]]:
     found += [(f"odd {i}", f"\\boxed{{{text}}}", False) for i, text in enumerate(_ODD)]
     found += [(name, f"\\boxed{{{text}}}", name in _SLOW) for name, text in _long()]
     found += [(f"{name} bare", text, False) for name, text in _long()]
+    return found
+
+
+def family() -> set[int]:
+    """Descendants of this process."""
+    return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def strangers(known: Collection[int] = ()) -> list[str]:
+    """Descendants of this process, but for those ``known``, that are no scoring workers, and workers that hold a socket: those that still
+    are a moment later, since a worker begins as a copy of this process, and one that is killed loses its command line first."""
+    suspects = _suspects(known)
+    if suspects:
+        time.sleep(0.1)
+    return [command for pid, command in (_suspects(known) if suspects else {}).items() if pid in suspects]
+
+
+def _suspects(known: Collection[int]) -> dict[int, str]:
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            command = " ".join(process.cmdline())
+            own = command.endswith("worker.py") and process.parent() == psutil.Process()
+            if process.pid not in known and (not own or process.net_connections()):
+                found[process.pid] = command
     return found

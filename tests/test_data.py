@@ -1,6 +1,9 @@
 """Data from anywhere: columns, chats, mixtures, reasoning-gym, prompts; what is too long, double or shared."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
 from asym_lightning.tasks.prompts import PromptFormat
 from asym_lightning.types import ConfigError, Kind, Problem
 from tests.coin import Parity
+from tests.conftest import ROOT
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
 
@@ -77,9 +81,8 @@ def test_prompts_with_and_without_a_chat_template() -> None:
         PromptFormat(plain_template="Q:")
 
 
-def test_a_data_set_is_loaded_as_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = tmp_path / "set"
+def a_data_set(folder: Path) -> Path:
+    """A folder as it is on the hub: files, and a README.md that says which are which split of the configuration ``sums``."""
     for part, answer in (("train", "1"), ("test", "2")):
         (folder / "sums").mkdir(parents=True, exist_ok=True)
         write(folder / "sums" / f"{part}.jsonl", [{"problem": "?", "answer": answer}])
@@ -87,10 +90,42 @@ def test_a_data_set_is_loaded_as_from_the_hub(tmp_path: Path, monkeypatch: pytes
         "---\nconfigs:\n- config_name: sums\n  data_files:\n"
         "  - {split: train, path: sums/train.jsonl}\n  - {split: test, path: sums/test.jsonl}\n---\n"
     )
+    return folder
+
+
+def test_a_data_set_is_loaded_as_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = a_data_set(tmp_path / "set")
     task = MathTask(str(folder), subset="sums", heldout_path=str(folder))
     assert [p.answer for p in task.train] == ["1"] and [p.answer for p in task.heldout] == ["2"]
     with pytest.raises(ConfigError, match=r"task\.path=.*set cannot be read: ValueError: .*nothing"):
         MathTask(str(folder), subset="nothing")
+
+
+def test_a_hub_data_set_comes_from_the_cache_where_there_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    MathTask(str(a_data_set(tmp_path / "set")), subset="sums")
+    (tmp_path / "cache" / "set").rename(tmp_path / "cache" / "owner___set")  # where a set of the hub is kept
+    task = MathTask("owner/set", subset="sums", heldout_path="owner/set")
+    assert [p.answer for p in task.train] == ["1"] and [p.answer for p in task.heldout] == ["2"]
+    for other, why in (({"split": "dev"}, 'Unknown split "dev"'), ({"subset": "large"}, "config 'large'")):
+        with pytest.raises(ConfigError, match=rf"task\.path=owner/set cannot be read: ValueError: .*{why}"):
+            MathTask("owner/set", **{"subset": "sums", **other})
+    with pytest.raises(
+        ConfigError, match=r"^task\.path=owner/none cannot be read: .*HF_HUB_OFFLINE is set, and the cache .* has no copy.*$"
+    ):
+        MathTask("owner/none")
+
+
+def test_a_hub_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
+    nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "train.py", "task=math", "task.path=owner/none", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | nowhere, timeout=300, check=False)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert lines[0].startswith(
+        "error: task.path=owner/none cannot be read: ConnectionError: http://127.0.0.1:9 does not answer, and the cache"
+    )
 
 
 # ---- mixtures ----

@@ -15,9 +15,12 @@ import pytest
 import torch
 
 from asym_lightning.cli import entry
+from asym_lightning.embedded import byte_tokenizer
 from asym_lightning.metrics.passk import pass_at_k
+from asym_lightning.verify import jail
 from tests.conftest import ROOT
 from tests.runs import random_policy, run
+from tests.test_engine import FAMILIES
 
 BOTH = ("benchmarks=[parity,amc23]", "samples=4", "temperature=0.7", "rollout.max_tokens=12", "problems_per_part=2")
 
@@ -91,6 +94,41 @@ def test_numbers_are_those_of_the_completions(place: Path, tmp_path: Path, monke
     before = (tmp_path / "parity.parquet").stat().st_mtime_ns
     assert score(monkeypatch, place, tmp_path, "samples={parity:4,amc23:2}") == got
     assert (tmp_path / "parity.parquet").stat().st_mtime_ns == before, "what is finished is not done again"
+
+
+def test_answers_that_could_not_be_verified_are_shown(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_failing_scorer.py").write_text("def fail(completion, answer):\n    raise ValueError('out of order')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    scorer = ("verify@benchmarks.amc23.verify=function", "benchmarks.amc23.verify.target=my_failing_scorer:fail")
+    scorer += ("benchmarks.amc23.verify.needs_jail=false", "samples=1", "temperature=1")
+    got = score(monkeypatch, place, tmp_path / "run", *scorer)
+    share = got["amc23"]["metrics"]["verify/error"]["mean"]
+    line = f"amc23: {round(share * 6)} of 6 answers could not be verified, e.g.: ValueError: out of order"
+    assert share > 0 and line in capsys.readouterr().out
+
+
+def test_a_scorer_that_needs_a_jail_is_refused_where_there_is_none(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("reasoning_gym", reason="needs the package reasoning-gym")
+    monkeypatch.setattr(jail, "obstacle", lambda: "it needs Linux, and this is Plan 9")
+    line = refused(
+        capsys, monkeypatch, place, tmp_path / "run", "+task@benchmarks.sums=reasoning_gym", "benchmarks.sums.datasets={chain_sum: 1}"
+    )
+    assert line.endswith("runs only inside a jail that the kernel keeps, which cannot be set up here: it needs Linux, and this is Plan 9")
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, tmp_path, f"policy.path={place / 'policy'}", "task=reasoning_gym", "task.datasets={chain_sum: 1}")
+    assert stopped.value.code == 2 and "only inside a jail" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_of_any_family_is_scored(family: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAMILIES[family]().save_pretrained(tmp_path / "policy")
+    byte_tokenizer().save_pretrained(tmp_path / "policy")
+    got = score(monkeypatch, place, tmp_path / "run", f"policy.path={tmp_path / 'policy'}", "samples=2")
+    assert got["parity"]["problems"] == 16 and got["parity"]["metrics"]["length/mean"]["mean"] > 0
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path, into: Path, *overrides: str) -> str:

@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from asym_lightning.types import ConfigError, Kind
@@ -18,7 +16,7 @@ from asym_lightning.verify.function import FunctionVerifier
 from asym_lightning.verify.math import MathVerifier
 from asym_lightning.verify.reasoning_gym import ReasoningGymVerifier, find_answer
 from tests.conftest import ROOT
-from tests.hostile import hostile
+from tests.hostile import family, hostile, strangers
 
 needs_kernel = pytest.mark.skipif(bool(jail.obstacle()), reason=f"no jail by the kernel: {jail.obstacle()}")
 ATTEMPTS = """
@@ -106,19 +104,28 @@ def test_a_jailed_process_can_do_nothing_but_compute(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["made.kept"] and (tmp_path / "made.kept").read_text() == "x"
 
 
-def strangers() -> list[str]:
-    """Descendants of this process that are no scoring workers, and workers that hold a socket."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            command = " ".join(process.cmdline())
-            if not command.endswith("worker.py") or process.parent() != psutil.Process() or process.net_connections():
-                found.append(command)
-    return found
+PROBED = """
+import os, sys
+from asym_lightning.verify import jail
+written = set()
+sys.addaudithook(lambda event, args: written.add(os.path.dirname(args[0])) if event == "open" and args[2] & os.O_ACCMODE else None)
+jail._filter_calls = lambda libc: None  # a kernel that says yes and does nothing
+jail._confine_reading = lambda libc, folders: False
+print(jail.close(4 << 30), written - {os.environ["TMPDIR"], os.path.dirname(os.environ["TMPDIR"])})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the trial forks")
+def test_what_is_not_jailed_is_noticed_without_a_file_that_others_could_foresee(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run([sys.executable, "-c", PROBED], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "the kernel lets through: a file, a process, a socket set()\n", done.stdout + done.stderr
+    assert not os.listdir(tmp_path / "tmp")
 
 
 def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path: Path) -> None:
-    corpus = hostile(str(tmp_path / "made"))
+    corpus, known = hostile(str(tmp_path / "made")), family()
     slow = [text for _, text, hangs in corpus if hangs][:6]
     completions = [text for _, text, hangs in corpus if not hangs] + slow
     assert len(set(completions)) > 450
@@ -128,7 +135,7 @@ def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path
         verdicts = verifier.score(mixed, ["1", "14/2"] * (len(mixed) // 2), [False] * len(mixed))
         assert len(verdicts) == len(mixed) and all(verdict.kind is Kind.CORRECT for verdict in verdicts[1::2])
         assert all(verdict.detail for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.TIMEOUT, Kind.UNPARSEABLE))
-        assert not strangers()
+        assert not strangers(known)
         verifier.close()
     assert not os.listdir(tmp_path)
 

@@ -74,7 +74,12 @@ def test_each_metric_has_a_definition_a_unit_and_advice() -> None:
         assert len(cells) == 5 and all(cells), row
 
 
-MANY_PARTS = ("modulation@algo.modulation=[adaptive_entropy,siren,reference_kl]", "rules@algo.rules=aepo", "algo.rules.dynamic_sampling=2")
+MANY_PARTS = (
+    "modulation@algo.modulation=[adaptive_entropy,siren,reference_kl]",
+    "rules@algo.rules=aepo",
+    "algo.rules.dynamic_sampling=2",
+    "data.difficulty.max_accuracy=0.9",
+)
 
 
 @pytest.fixture(scope="module")

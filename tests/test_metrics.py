@@ -1,5 +1,9 @@
 """Metrics against numbers worked out by hand."""
 
+import random
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +12,9 @@ from asym_lightning.metrics.evaluation import EvaluationMetric, bootstrap
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
+from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
+from tests.helpers import on_ranks
 
 
 def group(*verdicts: Verdict) -> RolloutGroup:
@@ -81,6 +87,41 @@ def test_evaluation_by_hand() -> None:
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1
 
 
+def many_groups(count: int, samples: int) -> list[RolloutGroup]:
+    """Groups of every kind, answers in several classes, completions of different lengths."""
+    draw, made = random.Random(0), []
+    for i in range(count):
+        right, kinds = draw.random(), [kind for kind in Kind if kind is not Kind.CORRECT]
+        chosen = [Kind.CORRECT if draw.random() < right else draw.choice(kinds) for _ in range(samples)]
+        answers = {Kind.CORRECT: "rs", Kind.WRONG: "xyz"}
+        verdicts = [Verdict(float(k is Kind.CORRECT), k, draw.choice(answers[k]) if k in answers else None) for k in chosen]
+        lengths = [draw.randint(1, 9) for _ in chosen]
+        completions = [Completion([1] * n, [0.0] * n, "", k is Kind.TRUNCATED) for n, k in zip(lengths, chosen, strict=True)]
+        made.append(RolloutGroup(Prompt(Problem(str(i), "", ""), (1,)), completions, verdicts))
+    return made
+
+
+def evaluated(rank: int, world: int, samples: int, shares: list[list[int]]) -> dict[str, float]:
+    """What this rank says of all problems after it has seen those of its share."""
+    groups, metric = many_groups(11, samples), EvaluationMetric(samples)
+    for number in shares[rank]:
+        metric.update(groups[number])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a rank without problems
+        return metric.compute()
+
+
+def test_two_ranks_with_uneven_shares_say_what_one_says(tmp_path: Path) -> None:
+    samples = 7
+    alone = evaluated(0, 1, samples, [list(range(11))])
+    assert set(alone) >= {"avg@7", "pass@1", "pass@2", "pass@4", "pass@7", "maj@7", "distinct_correct", "length/mean", "length/truncated"}
+    assert (
+        0 < alone["maj@7"] < 1 and 0 < alone["pass@1"] < alone["pass@2"] < alone["pass@7"] and all(alone[f"verify/{kind}"] for kind in Kind)
+    )
+    for number, shares in enumerate(([[3, 0, 10, 7, 1, 9, 2, 4], [8, 6, 5]], [[], list(range(10, -1, -1))])):
+        assert on_ranks(2, evaluated, tmp_path / str(number), samples, shares) == [alone, alone], "to the last digit"
+
+
 def test_bootstrap_of_a_coin_and_of_a_constant() -> None:
     values = np.array([[float(i % 2), 3.0] for i in range(400)])
     low, high = bootstrap(values)
@@ -114,3 +155,23 @@ def test_covariance_by_accuracy_by_hand() -> None:
     assert got["covariance/p_0.50"] == 1.5  # 2 * 1/2 * 1/2 * (-1 - -4), by hand also mean((lp - mean)(A - mean)) = 1.5 * 1
     measure_groups([with_logprobs([RIGHT, RIGHT], [[-1.0], [-4.0]])], meter)
     assert not [name for name in compute(meter) if name.startswith("covariance")]
+
+
+def parts_of_a_rank(rank: int, world: int) -> dict[str, float]:
+    """A mixture of which this rank has drawn what has parts, or what has none; ranks one behind the other."""
+    graded = [
+        Verdict(1.5, Kind.CORRECT, "1", parts={"correctness": 1.0, "format": 1.0}),
+        Verdict(0.0, Kind.WRONG, "2", parts={"correctness": 0.0, "format": 0.5}),
+    ]
+    drawn = [group(*graded)] if rank == 0 else [group(RIGHT, WRONG)]
+    if world == 1:
+        drawn = [group(*graded), group(RIGHT, WRONG)]
+    meter = Meter()
+    measure_groups(drawn, meter)
+    return meter.compute(over_ranks, torch.device("cpu"))
+
+
+def test_the_parts_of_a_reward_are_logged_apart_though_a_rank_may_have_none(tmp_path: Path) -> None:
+    alone = parts_of_a_rank(0, 1)
+    assert (alone["reward/part_correctness"], alone["reward/part_format"]) == (0.5, 0.75)
+    assert on_ranks(2, parts_of_a_rank, tmp_path / "ranks") == [alone, alone]

@@ -1,6 +1,8 @@
 """Finding answers, comparing them without a worker, composite rewards, and failures that stop a run."""
 
+import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from asym_lightning.verify.extract import last_boxes, lenient
 from asym_lightning.verify.failures import Failures, VerificationError
 from asym_lightning.verify.math_scorer import is_list, plain, verify_answer, words
 from asym_lightning.verify.text import ExactMatch, MultipleChoice, NumberWithTolerance, number
+from tests.runs import random_policy, run
 
 
 @pytest.mark.parametrize(
@@ -207,3 +210,16 @@ def test_failures_are_shown_once_and_too_many_stop_the_run(capsys: pytest.Captur
     failures.settle()  # counted anew
     with pytest.raises(ConfigError, match="max_verify_errors=2"):
         Failures(2)
+
+
+def test_a_run_whose_answers_cannot_be_verified_stops_with_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_broken_scorer.py").write_text("def fail(completion, answer):\n    raise ValueError('out of order')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"problem": f"{i}+1?", "answer": str(i + 1)}) + "\n" for i in range(9)))
+    task = ("task=math", f"task.path={tmp_path / 'sums.jsonl'}", "verify@task.verify=function", "rollout.max_tokens=64")
+    scorer = ("task.verify.target=my_broken_scorer:fail", "task.verify.needs_jail=false", "algo=reinforce")
+    allowed = r"more than callbacks\.rollout\.max_verify_errors=0\.05 allows: ValueError: out of order; reference '\d', completion ends"
+    with pytest.raises(VerificationError, match=rf"\d+ of 32 answers could not be verified, {allowed}"):
+        run(monkeypatch, tmp_path, f"policy.path={random_policy(tmp_path / 'policy')}", *task, *scorer, "trainer.max_epochs=3")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed" and summary["iterations"] == 0 and "out of order" in summary["error"]

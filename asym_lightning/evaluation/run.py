@@ -22,7 +22,7 @@ from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.tasks.base import ProblemSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
-from asym_lightning.types import ConfigError
+from asym_lightning.types import ConfigError, Kind
 
 
 def check_all(configs: Sequence[DictConfig]) -> None:
@@ -48,6 +48,8 @@ def check_all(configs: Sequence[DictConfig]) -> None:
             config = _with_path(config, _base_of(Path(config.policy.path)), config.policy.path)
         context, tokenizer = context_length(config), load_tokenizer(config)
         sets = _sets(config, tokenizer, context)[0]
+        for one in sets:
+            one.task.verifier().close()  # no worker starts yet; one that needs a jail says here that there is none
         check_same(Path(config.hydra.run.dir) / "settings.json", _settings(config, sets, tokenizer))
 
 
@@ -101,7 +103,13 @@ class Evaluation:
                 self._answer(one, store, engine, pending[self.fabric.global_rank :: self.fabric.world_size])
             self.fabric.barrier()
             if self.fabric.is_global_zero:
-                results[one.name] = {"temperature": self.config.temperature, **result(store.finish())}
+                rows = store.finish()
+                failed = [row for row in rows if row["kind"] == Kind.ERROR]
+                if failed:
+                    print(
+                        f"{one.name}: {len(failed)} of {len(rows)} answers could not be verified, e.g.: {failed[0]['detail']}", flush=True
+                    )
+                results[one.name] = {"temperature": self.config.temperature, **result(rows)}
                 self._write(results)
         if engine is not None:
             engine.close()

@@ -20,52 +20,61 @@ def names(n: int) -> list[str]:
     return [f"avg@{n}", *curve, f"maj@{n}", "distinct_correct", "length/mean", "length/truncated", *kinds]
 
 
-def problem_values(verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]) -> list[float]:
-    """The values ``names`` of one problem. ``maj@n`` asks whether the answer most samples agree on is right, answers compared in their
-    canonical form (a tie goes to the one that came first); lengths are in tokens; ``verify/*`` are shares of the samples."""
-    n = len(verdicts)
-    correct = [v for v in verdicts if v.kind is Kind.CORRECT]
+def counts(verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]) -> list[int]:
+    """What is counted of one problem: whether the answer that most samples agree on is right (answers compared in their canonical form, a
+    tie goes to the one that came first), different right answers, tokens, truncated samples, and samples of every kind."""
     answers = Counter(v.answer for v in verdicts if v.answer is not None)
     winner = answers.most_common(1)[0][0] if answers else None
+    right = [v.answer for v in verdicts if v.kind is Kind.CORRECT]
     kinds = Counter(v.kind for v in verdicts)
-    return [
-        sum(v.reward for v in verdicts) / n,
-        *(pass_at_k(n, len(correct), k) for k in powers_of_two(n)),
-        float(any(v.answer == winner for v in correct)),
-        float(len({v.answer for v in correct})),
-        sum(lengths) / n,
-        sum(truncated) / n,
-        *(kinds[kind] / n for kind in Kind),
-    ]
+    return [int(winner in right), len(set(right)), sum(lengths), sum(truncated), *(kinds[kind] for kind in Kind)]
+
+
+def problem_values(verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]) -> list[float]:
+    """The values ``names`` of one problem; lengths are in tokens, ``maj@n`` is 1 or 0, ``verify/*`` are shares of the samples."""
+    n = len(verdicts)
+    majority, distinct, *others = counts(verdicts, lengths, truncated)
+    solved = sum(v.kind is Kind.CORRECT for v in verdicts)
+    curve = [pass_at_k(n, solved, k) for k in powers_of_two(n)]
+    return [sum(v.reward for v in verdicts) / n, *curve, float(majority), float(distinct), *(count / n for count in others)]
 
 
 class EvaluationMetric(Metric):
-    """Means over problems of ``problem_values``; sums and their count add up over ranks, whoever has how many problems.
+    """Means over problems of ``problem_values``, from counts that add up over ranks, whoever has how many problems: the numbers do not
+    depend on who had which, to the last digit (but for graded rewards, whose sum is rounded).
 
     Args:
         samples: n, completions per problem.
     """
 
     full_state_update = False
-    sums: torch.Tensor
-    problems: torch.Tensor
+    rewards: torch.Tensor
+    solved: torch.Tensor
+    counts: torch.Tensor
 
     def __init__(self, samples: int) -> None:
         super().__init__()
-        self.names = names(samples)
-        self.add_state("sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("problems", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.samples = samples
+        self.add_state("rewards", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("solved", torch.zeros(samples + 1, dtype=torch.long), dist_reduce_fx="sum")  # problems by their right samples
+        self.add_state("counts", torch.zeros(4 + len(Kind), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, group: RolloutGroup) -> None:
         """Add the n completions of one problem."""
-        lengths = [len(c.token_ids) for c in group.completions]
-        values = problem_values(group.verdicts, lengths, [c.truncated for c in group.completions])
-        self.sums += torch.tensor(values, dtype=torch.float64, device=self.sums.device)
-        self.problems += 1
+        lengths, truncated = [len(c.token_ids) for c in group.completions], [c.truncated for c in group.completions]
+        self.rewards += sum(group.rewards)
+        self.solved[sum(v.kind is Kind.CORRECT for v in group.verdicts)] += 1
+        self.counts += torch.tensor(counts(group.verdicts, lengths, truncated), device=self.counts.device)
 
     def compute(self) -> dict[str, float]:
         """Name to mean over the problems of all ranks."""
-        return dict(zip(self.names, (self.sums / self.problems).tolist(), strict=True))
+        n, solved = self.samples, self.solved.tolist()
+        problems = sum(solved)
+        curve = [sum(many * pass_at_k(n, c, k) for c, many in enumerate(solved)) / problems for k in powers_of_two(n)]
+        majority, distinct, *others = self.counts.tolist()
+        shares = [count / (n * problems) for count in others]
+        values = [float(self.rewards) / (n * problems), *curve, majority / problems, distinct / problems, *shares]
+        return dict(zip(names(n), values, strict=True))
 
 
 def bootstrap(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

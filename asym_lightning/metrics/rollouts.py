@@ -8,6 +8,8 @@ import torch
 from asym_lightning.metrics.dynamics import BIN_EDGES
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k, powers_of_two
+from asym_lightning.ops.ranks import all_names
+from asym_lightning.tasks.order import ProblemOrder
 from asym_lightning.types import Kind, RolloutGroup
 
 
@@ -28,8 +30,9 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     for kind in Kind:
         meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))
     verdicts = [verdict for group in groups for verdict in group.verdicts if verdict.parts]
-    for name in verdicts[0].parts if verdicts else ():
-        meter.mean(f"reward/part_{name}", sum(verdict.parts[name] for verdict in verdicts), len(verdicts))
+    for name in all_names(name for verdict in verdicts for name in verdict.parts):
+        values = [verdict.parts[name] for verdict in verdicts if name in verdict.parts]
+        meter.mean(f"reward/part_{name}", sum(values), len(values))
     _measure_diversity(groups, meter)
     _measure_covariance(groups, meter)
 
@@ -80,6 +83,15 @@ def measure_dynamic_sampling(drawn: Sequence[RolloutGroup], want: int, batches: 
     meter.mean("dynamic/surplus", max(0, signal - want), len(drawn))
     meter.mean("dynamic/filled", max(0, want - signal), want)
     meter.mean("dynamic/wasted_tokens", tokens.sum() - used, tokens.sum())
+
+
+def measure_difficulty(order: ProblemOrder, prompts: int, meter: Meter) -> None:
+    """``data/too_easy``, ``data/too_hard``: shares of the training problems that the difficulty filter leaves out from now on;
+    ``data/readmitted``: share of the iteration's ``prompts`` that were out of range and served all the same."""
+    easy, hard, problems = order.out_of_range()
+    meter.mean("data/too_easy", easy, problems)
+    meter.mean("data/too_hard", hard, problems)
+    meter.mean("data/readmitted", order.readmitted, prompts)
 
 
 def measure_resampled(groups: Sequence[RolloutGroup], meter: Meter) -> None:

@@ -1,5 +1,7 @@
 """Small exchanges between the processes of a run; with one process they do nothing."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +23,15 @@ def over_ranks(values: Tensor, how: str) -> Tensor:
     values = values.to(_device(), copy=True)
     torch.distributed.all_reduce(values, torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX)
     return values.cpu()
+
+
+def all_names(names: Iterable[str]) -> list[str]:
+    """The names that any rank has, sorted."""
+    found = [sorted(set(names))]
+    if distributed():
+        found = found * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(found, found[0])
+    return sorted({name for part in found for name in part})
 
 
 def gather_rows(table: Float[Tensor, "n k"]) -> tuple[Float[Tensor, "all k"], int]:

@@ -1,12 +1,13 @@
 """What happens to a task's problems before anything is trained or evaluated: too long, double and shared ones are found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.tasks.base import ProblemSet, Task
+from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.overlap import Pair, duplicates, normal, overlaps
 from asym_lightning.types import ConfigError, Problem
 from asym_lightning.verify.base import Verifier
@@ -40,13 +41,14 @@ class PreparedTask:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The keys ``data.*``: most tokens of a prompt (none: what the context leaves), which training problems are dropped, and how many
-    words make a passage."""
+    """The keys ``data.*``: most tokens of a prompt (none: what the context leaves), which training problems are dropped, how many words
+    make a passage, and which problems are left out while training by how they were solved."""
 
     max_prompt_tokens: int | None = None
     drop_duplicates: bool = False
     drop_overlap: str | None = None
     overlap_words: int = 13
+    difficulty: Difficulty = field(default_factory=Difficulty)
 
     def __post_init__(self) -> None:
         for key, value in (("max_prompt_tokens", self.max_prompt_tokens), ("overlap_words", self.overlap_words)):
