@@ -27,6 +27,7 @@ _START_TIMEOUT_S = 120.0
 _STARTS = 20  # tries to start a worker that something outside kills
 _TRIES = {True: 5, False: 2}  # tries of an answer whose worker was killed from outside, and whose worker crashed by itself
 _WATCH_S = 0.05
+_OWN_SHARE = 0.9  # of the time limit is the answer's; in the rest its worker is ended and replaced: a batch loses the limit at most
 _DYING_S = 1.0  # a process whose pipe has closed is given this long to end, so that its own status is seen
 _MAX_REPLY_BYTES = 16384
 _MAX_JOBS, _MAX_BYTES = 8, 32768  # sent ahead to a worker: less than a pipe holds
@@ -177,7 +178,7 @@ class WorkerPool:
         scorer: import path ``module:factory``; in the worker, ``factory(**options)`` gives a function
             ``(text, reference) -> {"kind", "reward", "answer", "detail"}``.
         options: JSON values for the factory.
-        timeout_s: seconds per answer; then its worker is killed, in the midst of C code too, and replaced.
+        timeout_s: seconds that one answer may cost; shortly before, its worker is killed, in the midst of C code too, and replaced.
         workers: processes.
         memory_gb: address space of one worker (GiB).
         needs_kernel: refuse to score where the kernel's jail does not hold.
@@ -228,7 +229,7 @@ class _Batch:
     """The answers of one call: who still waits, and the verdicts so far."""
 
     def __init__(self, pool: WorkerPool, pairs: Sequence[tuple[str, str]]) -> None:
-        self._pool, self._timeout_s = pool, pool.timeout_s
+        self._pool, self._timeout_s = pool, pool.timeout_s * _OWN_SHARE
         jobs = ({"id": i, "text": text, "reference": ref, "timeout_s": pool.timeout_s} for i, (text, ref) in enumerate(pairs))
         self._todo = deque(Job(i, json.dumps(job).encode() + b"\n") for i, job in enumerate(jobs))
         self._lock = threading.Lock()
