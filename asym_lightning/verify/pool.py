@@ -291,7 +291,7 @@ class _Batch:
             return verdict, True
         late, status = worker.late, worker.stop(_DYING_S if reply is None else 0.0)
         if late:
-            return Verdict(0.0, Kind.TIMEOUT, detail=f"no result within {self._timeout_s:g} s"), False
+            return Verdict(0.0, Kind.TIMEOUT, detail=f"no result within {self._pool.timeout_s:g} s"), False
         if reply is not None:
             return Verdict(0.0, Kind.ERROR, detail="the worker process sent a reply that is none"), False
         job.tries += 1
