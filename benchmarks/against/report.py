@@ -1,0 +1,127 @@
+"""From what the two sides wrote to ratios, a JSON file and a table."""
+
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PHASES = ("generate", "learn", "rest", "step")
+RATIOS = ("step", "learn", "peak_memory")
+Side = dict[str, Any]
+
+
+def summarised(result: Mapping[str, Any], warmup: int) -> Side:
+    """Median, smallest and largest of each phase over the steps after ``warmup``; ``rest`` is what is neither of the others. Memory is
+    that of the whole process, its start and warm-up included."""
+    rows = [{**row, "rest": row["step"] - row["generate"] - row["learn"]} for row in result["rows"]]
+    kept = rows[warmup:]
+    side: Side = {
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for name in PHASES
+        for values in [[row[name] for row in kept]]
+    }
+    side["tokens"] = statistics.median(row["tokens"] for row in kept)
+    side["tokens_per_s"] = sum(row["tokens"] for row in kept) / sum(row["step"] for row in kept)
+    side["longest"] = statistics.median(row["longest"] for row in kept)
+    side["without_signal"] = statistics.mean(row["without_signal"] for row in kept)
+    side["learn_peak_mib"] = max(row["learn_peak_mib"] for row in rows)
+    return {**side, "peak_mib": result["peak_mib"], "ready_mib": result["ready_mib"], "threads": result["threads"], "rows": rows}
+
+
+def ratios(trl: Side, ours: Side) -> dict[str, float]:
+    """TRL divided by ours; of tokens per second, ours divided by TRL's."""
+    found = {phase: trl[phase]["median"] / ours[phase]["median"] for phase in ("step", "learn", "generate")}
+    memory = {"peak_memory": trl["peak_mib"] / ours["peak_mib"], "learn_peak_memory": trl["learn_peak_mib"] / ours["learn_peak_mib"]}
+    return {**found, **memory, "tokens_per_s": ours["tokens_per_s"] / trl["tokens_per_s"]}
+
+
+def record(trl: Side, ours: Mapping[str, Side], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of the JSON file; ``ratio`` belongs to the first signal of ``ours``."""
+    by_signal = {signal: ratios(trl, side) for signal, side in ours.items()}
+    first = next(iter(by_signal.values()))
+    return {"ratio": {name: first[name] for name in RATIOS}, "ratios": by_signal, "trl": trl, "ours": dict(ours), **about}
+
+
+def table(made: Mapping[str, Any]) -> Table:
+    """What the terminal shows."""
+    trl, ours = made["trl"], made["ours"]
+    shown = Table(title=f"TRL {made['versions']['trl']} and asym-lightning, size {made['size']}: median (smallest to largest)")
+    shown.add_column("")
+    shown.add_column("TRL", justify="right")
+    for signal in ours:
+        shown.add_column(f"ours, signal {signal}", justify="right")
+        shown.add_column("TRL / ours", justify="right")
+
+    def line(name: str, cell: Any, ratio: str | None = None) -> None:
+        cells = [name, cell(trl)]
+        for signal, side in ours.items():
+            cells += [cell(side), f"{made['ratios'][signal][ratio]:.2f}" if ratio else ""]
+        shown.add_row(*cells)
+
+    for phase in PHASES:
+        line(f"{phase}, s", lambda side, p=phase: _spread(side[p]), phase if phase != "rest" else None)
+    line("tokens made a step", lambda side: f"{side['tokens']:.0f}")
+    line("tokens per s of a step", lambda side: f"{side['tokens_per_s']:.0f}", "tokens_per_s")
+    line("longest completion", lambda side: f"{side['longest']:.0f}")
+    line("groups without a signal", lambda side: f"{side['without_signal']:.0%}")
+    line("peak memory of the process, MiB", lambda side: f"{side['peak_mib']:.0f}", "peak_memory")
+    line("  before the first step", lambda side: f"{side['ready_mib']:.0f}")
+    line("  while it learns", lambda side: f"{side['learn_peak_mib']:.0f}", "learn_peak_memory")
+    return shown
+
+
+def _spread(of: Mapping[str, float]) -> str:
+    return f"{of['median']:.2f} ({of['min']:.2f} to {of['max']:.2f})"
+
+
+def tries_table(title: str, rows: Mapping[str, Side | str]) -> Table:
+    """One line per try: seconds and memory, or why there are none."""
+    shown = Table(title=title)
+    for name in ("", "generate, s", "learn, s", "step, s", "tokens", "peak, MiB"):
+        shown.add_column(name, justify="right" if name else "left")
+    for name, side in rows.items():
+        if isinstance(side, str):
+            shown.add_row(name, f"failed: {side}")
+        else:
+            seconds = [f"{side[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
+            shown.add_row(name, *seconds, f"{side['tokens']:.0f}", f"{side['peak_mib']:.0f}")
+    return shown
+
+
+def show(*parts: Table | str) -> None:
+    console = Console(width=max(140, Console().width))
+    for part in parts:
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of the installed ones of ``names``."""
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, and how busy it is now."""
+    info = Path("/proc/cpuinfo")
+    told: dict[str, str] = {}
+    for line in info.read_text().splitlines() if info.exists() else []:
+        key, _, value = line.partition(":")
+        told.setdefault(key.strip(), value.strip())
+    return {
+        "processor": told.get("model name") or platform.processor(),
+        "bf16": sorted(set(told.get("flags", "").split()) & {"avx512_bf16", "amx_bf16"}),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
+    }

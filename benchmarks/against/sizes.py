@@ -1,0 +1,116 @@
+"""What is compared: three sizes of the same work, and the settings of either side that measured best on two CPU cores."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A random Qwen3 with tied embeddings: Qwen3-0.6B's proportions at a quarter of its width, fewer layers."""
+
+    vocabulary: int
+    layers: int
+    hidden: int = 256
+    intermediate: int = 768
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 128
+    context: int = 4096
+    seed: int = 0
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """Work of one training step.
+
+    Attributes:
+        shape: the random model; none is the embedded policy on its own task.
+        mean_tokens: mean length of a completion, after the cut at ``max_tokens``; of the random models only.
+        prompt_tokens: shortest and longest prompt taken.
+        trl: settings of TRL's trainer, by names of ``GRPOConfig``.
+        ours: overrides of ``train.py``.
+    """
+
+    shape: Shape | None
+    prompts: int
+    max_tokens: int
+    mean_tokens: float = 0.0
+    prompt_tokens: tuple[int, int] = (1, 1 << 30)
+    group: int = 8
+    precision: str = "bf16"
+    trl: dict[str, Any] = field(default_factory=dict)
+    ours: tuple[str, ...] = ()
+
+    @property
+    def rollouts(self) -> int:
+        return self.prompts * self.group
+
+    def scaled(self, prompts: int | None) -> "Size":
+        """The same with another number of prompts a step; TRL's batch is at most that of its rollouts."""
+        if prompts is None:
+            return self
+        given = replace(self, prompts=prompts)
+        batch = min(self.trl["per_device_train_batch_size"], given.rollouts)
+        return replace(given, trl={**self.trl, "per_device_train_batch_size": batch})
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+SIZES = {
+    "small": Size(
+        None,
+        prompts=32,
+        max_tokens=16,
+        precision="fp32",
+        trl={"per_device_train_batch_size": 256},
+        ours=("policy.tokens_per_micro_batch=4096",),
+    ),
+    "medium": Size(
+        Shape(vocabulary=32_000, layers=17),
+        prompts=4,
+        max_tokens=512,
+        mean_tokens=135,
+        prompt_tokens=(24, 128),
+        trl={"per_device_train_batch_size": 8},
+        ours=("policy.tokens_per_micro_batch=4096",),
+    ),
+    "large": Size(
+        Shape(vocabulary=151_936, layers=21),
+        prompts=4,
+        max_tokens=512,
+        mean_tokens=135,
+        prompt_tokens=(24, 128),
+        trl={"per_device_train_batch_size": 8},
+        ours=("policy.tokens_per_micro_batch=4096",),
+    ),
+}
+
+# Tried by --tune, each on top of the size's own settings: name, what is changed.
+TRL_TRIES: dict[str, dict[str, Any]] = {
+    "as chosen": {},
+    "batch 4": {"per_device_train_batch_size": 4},
+    "batch 16": {"per_device_train_batch_size": 16},
+    "batch 32": {"per_device_train_batch_size": 32},
+    "fp32": {"bf16": False},
+    "pure bf16 weights (no fp32 master)": {"model_init_kwargs": {"dtype": "bfloat16"}},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+    "head in fp32": {"cast_lm_head_to_fp32": True},
+    "static cache": {"cache_implementation": "static"},
+    "continuous batching": {"use_transformers_continuous_batching": True},
+    "continuous batching, fp32": {"use_transformers_continuous_batching": True, "bf16": False},
+    "torch.compile": {"torch_compile": True},
+    "liger": {"use_liger_kernel": True},
+    "vLLM": {"use_vllm": True},
+    "vLLM, its oneDNN path taken out": {"use_vllm": True, "onednn": False},
+}
+OUR_TRIES: dict[str, tuple[str, ...]] = {
+    "as chosen": (),
+    "1024 tokens a micro-batch": ("policy.tokens_per_micro_batch=1024",),
+    "2048 tokens a micro-batch": ("policy.tokens_per_micro_batch=2048",),
+    "8192 tokens a micro-batch": ("policy.tokens_per_micro_batch=8192",),
+    "fp32": ("trainer.precision=32-true",),
+    "gradient checkpointing": ("policy.gradient_checkpointing=true",),
+    "transformers' generate": ("rollout=transformers",),
+}
