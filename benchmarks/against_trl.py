@@ -30,7 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from against.report import Side, machine, record, show, summarised, table, tries_table, versions
+from against.report import Side, machine, markdown, record, show, summarised, table, tries_table, versions
 from against.sizes import OUR_TRIES, SIZES, TRL_TRIES, Size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +98,7 @@ def run_ours(job: dict[str, Any], signal: str, extra: tuple[str, ...], place: Pa
         f"trainer.precision={'bf16-mixed' if job['precision'] == 'bf16' else '32-true'}",
         *("trainer.accelerator=cpu", f"trainer.max_epochs={job['warmup'] + job['steps']}", f"seed={job['seed']}", "logger=csv"),
         *(f"callbacks.{name}=null" for name in OFF),
-        "callbacks.record.save_rollouts_every=0",
+        *("callbacks.record.save_rollouts_every=0", "+trainer.enable_checkpointing=false"),
         *("+callbacks.clock._target_=against.clock.Clock", f"+callbacks.clock.path={place / 'result.json'}"),
         f"hydra.run.dir={place}",
     ]
@@ -128,6 +128,7 @@ def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
     made = record(trl, ours, about)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(made, indent=1))
+    given.json.with_suffix(".md").write_text(markdown(made))
     work = ", ".join(f"{key} {value}" for key, value in about["work"].items() if value is not None)
     show(table(made), f"{made['parameters'] / 1e6:.1f} million parameters; {work}; {given.threads} threads")
 

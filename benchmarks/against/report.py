@@ -80,6 +80,22 @@ def _spread(of: Mapping[str, float]) -> str:
     return f"{of['median']:.2f} ({of['min']:.2f} to {of['max']:.2f})"
 
 
+HEAD = """\
+| size, signal | generate, s: TRL / ours | learn, s: TRL / ours | step, s: TRL / ours | ratio of learn | ratio of step | peak memory, MiB: TRL / ours |
+|---|---|---|---|---|---|---|"""
+
+
+def markdown(made: Mapping[str, Any]) -> str:
+    """Head and rows of the table of docs/performance_trl.md, one row per signal."""
+    rows = []
+    for signal, ours in made["ours"].items():
+        seconds = [f"{made['trl'][phase]['median']:.2f} / {ours[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
+        ratio = [f"{made['ratios'][signal][phase]:.2f}" for phase in ("learn", "step")]
+        memory = f"{made['trl']['peak_mib']:.0f} / {ours['peak_mib']:.0f}"
+        rows.append(f"| `{made['size']}`, {signal} | " + " | ".join([*seconds, *ratio, memory]) + " |")
+    return "\n".join([HEAD, *rows]) + "\n"
+
+
 def tries_table(title: str, rows: Mapping[str, Side | str]) -> Table:
     """One line per try: seconds and memory, or why there are none."""
     shown = Table(title=title)
