@@ -102,7 +102,7 @@ def test_ratios_are_of_medians_after_the_warm_up() -> None:
     assert made["ratios"]["all"]["step"] == 1 and len(made["trl"]["rows"]) == 4
     assert report.table(made).row_count == 11
     *_, last = report.markdown(made).splitlines()
-    assert last == "| `small`, all | 1.00 / 1.00 | 6.00 / 6.00 | 8.00 / 8.00 | 1.00 | 1.00 | 900 / 900 |"
+    assert last == "| `small`, all | 1.00 / 1.00 | 6.00 / 6.00 | 8.00 / 8.00 | 900 / 900 | 1.00 | 1.00 |"
 
 
 def test_a_missing_trl_is_one_line(tmp_path: Path) -> None:

@@ -80,9 +80,7 @@ def _spread(of: Mapping[str, float]) -> str:
     return f"{of['median']:.2f} ({of['min']:.2f} to {of['max']:.2f})"
 
 
-HEAD = """\
-| size, signal | generate, s: TRL / ours | learn, s: TRL / ours | step, s: TRL / ours | ratio of learn | ratio of step | peak memory, MiB: TRL / ours |
-|---|---|---|---|---|---|---|"""
+COLUMNS = ("size, signal", *(f"{what}: TRL / ours" for what in ("generate, s", "learn, s", "step, s", "peak memory, MiB")), "learn", "step")
 
 
 def markdown(made: Mapping[str, Any]) -> str:
@@ -90,10 +88,10 @@ def markdown(made: Mapping[str, Any]) -> str:
     rows = []
     for signal, ours in made["ours"].items():
         seconds = [f"{made['trl'][phase]['median']:.2f} / {ours[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
-        ratio = [f"{made['ratios'][signal][phase]:.2f}" for phase in ("learn", "step")]
         memory = f"{made['trl']['peak_mib']:.0f} / {ours['peak_mib']:.0f}"
-        rows.append(f"| `{made['size']}`, {signal} | " + " | ".join([*seconds, *ratio, memory]) + " |")
-    return "\n".join([HEAD, *rows]) + "\n"
+        ratio = [f"{made['ratios'][signal][phase]:.2f}" for phase in ("learn", "step")]
+        rows.append([f"`{made['size']}`, {signal}", *seconds, memory, *ratio])
+    return "".join("| " + " | ".join(row) + " |\n" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows))
 
 
 def tries_table(title: str, rows: Mapping[str, Side | str]) -> Table:

@@ -93,6 +93,8 @@ TRL_TRIES: dict[str, dict[str, Any]] = {
     "batch 4": {"per_device_train_batch_size": 4},
     "batch 16": {"per_device_train_batch_size": 16},
     "batch 32": {"per_device_train_batch_size": 32},
+    "a generation for every 8 rollouts": {"per_device_train_batch_size": 8, "steps_per_generation": 1},
+    "a generation for every 16 rollouts": {"per_device_train_batch_size": 16, "steps_per_generation": 1},
     "fp32": {"bf16": False},
     "pure bf16 weights (no fp32 master)": {"model_init_kwargs": {"dtype": "bfloat16"}},
     "gradient checkpointing": {"gradient_checkpointing": True},

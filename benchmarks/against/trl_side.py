@@ -16,12 +16,14 @@ from against.work import rewards_of, without_signal
 
 
 class StopWatch:
-    """Seconds, lengths and memory of every step; a step is the time from the end of one to the end of the next."""
+    """Seconds, lengths and memory of every step; a step is the time from the end of one to the end of the next. It may generate in
+    several parts, each followed by learning from it."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         self.memory = HighWater()
-        self.current: dict[str, float] = {}
+        self.generated, self.lengths, self.rewards = 0.0, [], []
+        self.learned, self.learn_peak, self.learning = 0.0, 0.0, None
 
     def start(self) -> None:
         self.ready, self.last = self.memory.read(), time.perf_counter()
@@ -31,11 +33,31 @@ class StopWatch:
         self.memory.reset()
         self.learning = time.perf_counter()
 
-    def end(self) -> None:
+    def pause(self) -> None:
+        """It does not, until ``learn`` is called again."""
+        if self.learning is not None:
+            self.learned += time.perf_counter() - self.learning
+            self.learn_peak = max(self.learn_peak, self.memory.read())
+            self.learning = None
+
+    def end(self, group: int) -> None:
+        """The step is over."""
+        self.pause()
         now = time.perf_counter()
-        self.current |= {"step": now - self.last, "learn": now - self.learning, "learn_peak_mib": self.memory.read()}
-        self.rows.append(self.current)
-        self.current, self.last = {}, now
+        self.rows.append(
+            {
+                "step": now - self.last,
+                "generate": self.generated,
+                "learn": self.learned,
+                "tokens": sum(self.lengths),
+                "longest": max(self.lengths),
+                "without_signal": without_signal(self.rewards, group),
+                "learn_peak_mib": self.learn_peak,
+            }
+        )
+        self.last = now
+        self.generated, self.lengths, self.rewards = 0.0, [], []
+        self.learned, self.learn_peak = 0.0, 0.0
 
 
 def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
@@ -58,11 +80,12 @@ def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
         def _generate(self, prompts: list[Any]) -> Any:
             start = time.perf_counter()
             made = super()._generate(prompts)
-            lengths = [len(ids) for ids in made[1]]
-            watch.current |= {"generate": time.perf_counter() - start, "tokens": sum(lengths), "longest": max(lengths)}
+            watch.generated += time.perf_counter() - start
+            watch.lengths += [len(ids) for ids in made[1]]
             return made
 
         def _generate_and_score_completions(self, inputs: list[Any]) -> Any:
+            watch.pause()
             made = super()._generate_and_score_completions(inputs)
             watch.learn()
             return made
@@ -72,7 +95,7 @@ def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
             watch.start()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            watch.end()
+            watch.end(job["group"])
 
     tokenizer = AutoTokenizer.from_pretrained(job["model"], padding_side="left")
     rewards = rewards_of(job["signal"], job["own_task"])
@@ -80,7 +103,7 @@ def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
 
     def reward(prompts: list[str], completions: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
         given = rewards(completions, answer, [ids[-1] != end for ids in completion_ids])
-        watch.current["without_signal"] = without_signal(given, job["group"])
+        watch.rewards += given
         return given
 
     batch = options.pop("per_device_train_batch_size")
