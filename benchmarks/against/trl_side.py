@@ -60,18 +60,55 @@ class StopWatch:
         self.learned, self.learn_peak = 0.0, 0.0
 
 
-def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
-    """The trainer with the job's settings."""
-    options = dict(job["trl"])
-    if not options.get("use_vllm"):
+def choose_engine(use_vllm: bool, onednn: bool) -> None:
+    """Hide vLLM from TRL, or take the oneDNN path out of vLLM, whose prepacked weights TRL's way of loading new ones fails on. To be
+    called before TRL is imported."""
+    if not use_vllm:
         import trl.import_utils
 
         trl.import_utils.is_vllm_available = lambda *_, **__: False
-    elif not options.pop("onednn", True):
+    elif not onednn:
         import vllm._custom_ops
 
         vllm._custom_ops._supports_onednn = False
-    options.pop("onednn", None)
+
+
+def settings_of(job: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Arguments of ``GRPOConfig``."""
+    chosen = {key: value for key, value in job["trl"].items() if key != "onednn"}
+    batch = chosen["per_device_train_batch_size"]
+    return {
+        "output_dir": folder,
+        "use_cpu": True,
+        "bf16": job["precision"] == "bf16",
+        "gradient_checkpointing": False,
+        "gradient_accumulation_steps": job["rollouts"] // batch,
+        "num_generations": job["group"],
+        "max_completion_length": job["max_tokens"],
+        "temperature": 1.0,
+        "num_iterations": 1,
+        "beta": 0.0,
+        "learning_rate": job["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "max_steps": job["warmup"] + job["steps"],
+        "shuffle_dataset": False,
+        "seed": job["seed"],
+        "dataloader_pin_memory": False,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "vllm_importance_sampling_correction": False,  # would score every rollout once more
+        "vllm_max_model_length": job["context"],
+        **chosen,
+    }
+
+
+def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
+    """The trainer with the job's settings and the stop-watch around its methods."""
+    choose_engine(job["trl"].get("use_vllm", False), job["trl"].get("onednn", True))
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -99,47 +136,17 @@ def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(job["model"], padding_side="left")
     rewards = rewards_of(job["signal"], job["own_task"])
-    end = tokenizer.eos_token_id
 
-    def reward(prompts: list[str], completions: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
-        given = rewards(completions, answer, [ids[-1] != end for ids in completion_ids])
+    def reward(completions: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
+        given = rewards(completions, answer, [ids[-1] != tokenizer.eos_token_id for ids in completion_ids])
         watch.rewards += given
         return given
 
-    batch = options.pop("per_device_train_batch_size")
-    settings: dict[str, Any] = {
-        "output_dir": folder,
-        "use_cpu": True,
-        "bf16": job["precision"] == "bf16",
-        "gradient_checkpointing": False,
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": job["rollouts"] // batch,
-        "num_generations": job["group"],
-        "max_completion_length": job["max_tokens"],
-        "temperature": 1.0,
-        "num_iterations": 1,
-        "beta": 0.0,
-        "learning_rate": job["learning_rate"],
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": 1.0,
-        "weight_decay": 0.0,
-        "max_steps": job["warmup"] + job["steps"],
-        "shuffle_dataset": False,
-        "seed": job["seed"],
-        "dataloader_pin_memory": False,
-        "logging_strategy": "no",
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "vllm_importance_sampling_correction": False,
-        "vllm_max_model_length": job["context"],
-    }
-    rows = [json.loads(line) for line in Path(job["ordered"]).read_text().splitlines()]
     return Timed(
         model=job["model"],
         reward_funcs=reward,
-        args=GRPOConfig(**{**settings, **options}),
-        train_dataset=Dataset.from_list(rows),
+        args=GRPOConfig(**settings_of(job, folder)),
+        train_dataset=Dataset.from_list([json.loads(line) for line in Path(job["ordered"]).read_text().splitlines()]),
         processing_class=tokenizer,
         callbacks=[Steps()],
     )
