@@ -64,9 +64,9 @@ def choose_engine(use_vllm: bool, onednn: bool) -> None:
     """Hide vLLM from TRL, or take the oneDNN path out of vLLM, whose prepacked weights TRL's way of loading new ones fails on. To be
     called before TRL is imported."""
     if not use_vllm:
-        import trl.import_utils
+        import trl.import_utils as known
 
-        trl.import_utils.is_vllm_available = lambda *_, **__: False
+        known.is_vllm_available = lambda *_, **__: False
     elif not onednn:
         import vllm._custom_ops
 
