@@ -85,8 +85,9 @@ def test_the_task_gives_the_prompts_and_the_rewards(tokenizer: Any, tmp_path: Pa
 
 
 def side(step: float, learn: float, peak: float) -> dict[str, Any]:
+    same = {"generate": 1.0, "tokens": 100, "longest": 50, "without_signal": 0.25, "learn_peak_mib": peak - 100}
     rows = [
-        {"step": s, "generate": 1.0, "learn": learn, "tokens": 100, "longest": 50, "without_signal": 0.25, "learn_peak_mib": peak - 100}
+        {"step": s, "learn": learn, "processor_step": 2 * s, "processor_learn": learn, **same}
         for s in (99.0, step - 0.5, step, step + 2)  # the first warms up
     ]
     return report.summarised({"rows": rows, "peak_mib": peak, "ready_mib": 200.0, "threads": 2}, warmup=1)
@@ -100,7 +101,7 @@ def test_ratios_are_of_medians_after_the_warm_up() -> None:
     made = json.loads(json.dumps(report.record(trl, {"realistic": ours, "all": trl}, about)))
     assert made["ratio"] == {"step": 4.0, "learn": 8.0, "peak_memory": 1.5}
     assert made["ratios"]["all"]["step"] == 1 and len(made["trl"]["rows"]) == 4
-    assert report.table(made).row_count == 11
+    assert report.table(made).row_count == 13
     *_, last = report.markdown(made).splitlines()
     assert last == "| `small`, all | 1.00 / 1.00 | 6.00 / 6.00 | 8.00 / 8.00 | 900 / 900 | 1.00 | 1.00 |"
 

@@ -21,16 +21,17 @@ class Clock(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.ready = self.memory.read()
-        self.last = time.perf_counter()
+        self.last, self.busy = time.perf_counter(), time.process_time()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.memory.reset()
+        self.worked = time.process_time()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.learn_peak = self.memory.read()
+        self.worked, self.learn_peak = time.process_time() - self.worked, self.memory.read()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        now = time.perf_counter()
+        now, busy = time.perf_counter(), time.process_time()
         phase = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("time/")}
         rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
         lengths = [len(completion.token_ids) for group in rollout.groups for completion in group.completions]
@@ -40,13 +41,15 @@ class Clock(Callback):
                 "step": now - self.last,
                 "generate": phase["time/sync"] + phase["time/generate"],
                 "learn": phase["time/learn"] + phase.get("time/score", 0.0),
+                "processor_step": busy - self.busy,
+                "processor_learn": self.worked,
                 "tokens": sum(lengths),
                 "longest": max(lengths),
                 "without_signal": without_signal(rewards, len(rewards) // len(rollout.groups)),
                 "learn_peak_mib": self.learn_peak,
             }
         )
-        self.last = now
+        self.last, self.busy = now, busy
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.memory.read()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 PHASES = ("generate", "learn", "rest", "step")
+PROCESSOR = {"processor_learn": "learn, s of the processors", "processor_step": "step, s of the processors"}
 RATIOS = ("step", "learn", "peak_memory")
 Side = dict[str, Any]
 
@@ -23,7 +24,7 @@ def summarised(result: Mapping[str, Any], warmup: int) -> Side:
     kept = rows[warmup:]
     side: Side = {
         name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-        for name in PHASES
+        for name in (*PHASES, *PROCESSOR)
         for values in [[row[name] for row in kept]]
     }
     side["tokens"] = statistics.median(row["tokens"] for row in kept)
@@ -36,7 +37,7 @@ def summarised(result: Mapping[str, Any], warmup: int) -> Side:
 
 def ratios(trl: Side, ours: Side) -> dict[str, float]:
     """TRL divided by ours; of tokens per second, ours divided by TRL's."""
-    found = {phase: trl[phase]["median"] / ours[phase]["median"] for phase in ("step", "learn", "generate")}
+    found = {phase: trl[phase]["median"] / ours[phase]["median"] for phase in ("step", "learn", "generate", *PROCESSOR)}
     memory = {"peak_memory": trl["peak_mib"] / ours["peak_mib"], "learn_peak_memory": trl["learn_peak_mib"] / ours["learn_peak_mib"]}
     return {**found, **memory, "tokens_per_s": ours["tokens_per_s"] / trl["tokens_per_s"]}
 
@@ -66,6 +67,8 @@ def table(made: Mapping[str, Any]) -> Table:
 
     for phase in PHASES:
         line(f"{phase}, s", lambda side, p=phase: _spread(side[p]), phase if phase != "rest" else None)
+    for phase, name in PROCESSOR.items():
+        line(name, lambda side, p=phase: _spread(side[p]), phase)
     line("tokens made a step", lambda side: f"{side['tokens']:.0f}")
     line("tokens per s of a step", lambda side: f"{side['tokens_per_s']:.0f}", "tokens_per_s")
     line("longest completion", lambda side: f"{side['longest']:.0f}")
@@ -97,13 +100,13 @@ def markdown(made: Mapping[str, Any]) -> str:
 def tries_table(title: str, rows: Mapping[str, Side | str]) -> Table:
     """One line per try: seconds and memory, or why there are none."""
     shown = Table(title=title)
-    for name in ("", "generate, s", "learn, s", "step, s", "tokens", "peak, MiB"):
+    for name in ("", "generate, s", "learn, s", "step, s", "learn, processor s", "step, processor s", "tokens", "peak, MiB"):
         shown.add_column(name, justify="right" if name else "left")
     for name, side in rows.items():
         if isinstance(side, str):
             shown.add_row(name, f"failed: {side}")
         else:
-            seconds = [f"{side[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
+            seconds = [f"{side[phase]['median']:.2f}" for phase in ("generate", "learn", "step", *PROCESSOR)]
             shown.add_row(name, *seconds, f"{side['tokens']:.0f}", f"{side['peak_mib']:.0f}")
     return shown
 

@@ -23,41 +23,44 @@ class StopWatch:
         self.rows: list[dict[str, float]] = []
         self.memory = HighWater()
         self.generated, self.lengths, self.rewards = 0.0, [], []
-        self.learned, self.learn_peak, self.learning = 0.0, 0.0, None
+        self.learned, self.worked, self.learn_peak, self.learning = 0.0, 0.0, 0.0, None
 
     def start(self) -> None:
-        self.ready, self.last = self.memory.read(), time.perf_counter()
+        self.ready, self.last, self.busy = self.memory.read(), time.perf_counter(), time.process_time()
 
     def learn(self) -> None:
         """From here on the step learns."""
         self.memory.reset()
-        self.learning = time.perf_counter()
+        self.learning = time.perf_counter(), time.process_time()
 
     def pause(self) -> None:
         """It does not, until ``learn`` is called again."""
         if self.learning is not None:
-            self.learned += time.perf_counter() - self.learning
+            self.learned += time.perf_counter() - self.learning[0]
+            self.worked += time.process_time() - self.learning[1]
             self.learn_peak = max(self.learn_peak, self.memory.read())
             self.learning = None
 
     def end(self, group: int) -> None:
         """The step is over."""
         self.pause()
-        now = time.perf_counter()
+        now, busy = time.perf_counter(), time.process_time()
         self.rows.append(
             {
                 "step": now - self.last,
                 "generate": self.generated,
                 "learn": self.learned,
+                "processor_step": busy - self.busy,
+                "processor_learn": self.worked,
                 "tokens": sum(self.lengths),
                 "longest": max(self.lengths),
                 "without_signal": without_signal(self.rewards, group),
                 "learn_peak_mib": self.learn_peak,
             }
         )
-        self.last = now
+        self.last, self.busy = now, busy
         self.generated, self.lengths, self.rewards = 0.0, [], []
-        self.learned, self.learn_peak = 0.0, 0.0
+        self.learned, self.worked, self.learn_peak = 0.0, 0.0, 0.0
 
 
 def choose_engine(use_vllm: bool, onednn: bool) -> None:
