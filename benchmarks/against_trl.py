@@ -17,7 +17,9 @@ G = 8, from an accuracy that is uniform over prompts), and a learner need not co
 every completion a reward of its own, so that neither leaves anything out. Both stand in the table. TRL computes every rollout whatever
 its reward is, so it runs once, with the rewards of the first signal.
 
-What TRL is given is its best setting found here: `--tune` repeats the tries.
+What TRL is given is its best setting found here: `--tune` repeats the tries. Its vLLM mode fails on a CPU at the first weight sync. "TRL,
+vLLM repaired" is TRL in that mode with one thing changed that is no setting of either: vLLM's oneDNN path is taken out before the
+engine is built, after which TRL's way of loading weights works. It stands beside the rest so that samplers can be told from learners.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from against.report import Side, machine, markdown, record, show, summarised, table, tries_table, versions
-from against.sizes import OUR_TRIES, SIZES, TRL_TRIES, Size
+from against.sizes import OUR_TRIES, REPAIRED, SIZES, TRL_TRIES, Size
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBLEMS = ROOT.parent / "shared" / "data" / "math_train.parquet"
@@ -110,10 +112,15 @@ def run_ours(job: dict[str, Any], signal: str, extra: tuple[str, ...], place: Pa
 
 
 def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
-    """TRL, then ours with each signal; the JSON file and the table."""
+    """TRL, TRL with vLLM, then ours with each signal; the JSON file and the table."""
     job = job_of(given, size, folder)
     before = machine()
     trl = run_trl(job, given.signal[0], size.trl, folder / "trl", given.threads)
+    repaired: Side | str
+    try:
+        repaired = run_trl(job, given.signal[0], {**size.trl, **REPAIRED}, folder / "trl-vllm", given.threads)
+    except SideError as error:
+        repaired = str(error)
     ours = {signal: run_ours(job, signal, size.ours, folder / f"ours-{signal}", given.threads) for signal in given.signal}
     about = {
         "size": given.size,
@@ -125,11 +132,13 @@ def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
         "versions": versions(NAMES),
         "machine": {**before, "load_at_end": machine()["load"]},
     }
-    made = record(trl, ours, about)
+    made = record(trl, repaired, ours, about)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(made, indent=1))
     given.json.with_suffix(".md").write_text(markdown(made))
     work = ", ".join(f"{key} {value}" for key, value in about["work"].items() if value is not None)
+    if isinstance(repaired, str):
+        show(f"TRL with vLLM failed: {repaired}")
     show(table(made), f"{made['parameters'] / 1e6:.1f} million parameters; {work}; {given.threads} threads")
 
 
@@ -169,6 +178,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=1, help="steps before them")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
     parser.add_argument("--prompts", type=int, default=None, help="prompts a step, where it is not to be the size's own")
+    parser.add_argument("--max-tokens", type=int, default=None, help="longest completion, where it is not to be the size's own")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default=None, help="of both sides; default: the size's")
     default = str(PROBLEMS) if PROBLEMS.exists() else None
     parser.add_argument("--data", default=default, help="a file with a column `problem`; none: made questions")
@@ -185,7 +195,7 @@ def main() -> None:
         version("trl")
     except PackageNotFoundError:
         sys.exit("error: trl is not installed: pip install -e '.[bench]' in the checkout")
-    size = SIZES[given.size].scaled(given.prompts)
+    size = SIZES[given.size].scaled(given.prompts, given.max_tokens)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -98,12 +98,20 @@ def test_ratios_are_of_medians_after_the_warm_up() -> None:
     assert ours["step"] == {"median": 2.0, "min": 1.5, "max": 4.0} and ours["rest"]["median"] == 0.25
     assert ours["tokens_per_s"] == pytest.approx(300 / 7.5)
     about = {"size": "small", "versions": {"trl": "1.16.0"}}
-    made = json.loads(json.dumps(report.record(trl, {"realistic": ours, "all": trl}, about)))
+    made = json.loads(json.dumps(report.record(trl, side(4.0, 3.0, 1200), {"realistic": ours, "all": trl}, about)))
     assert made["ratio"] == {"step": 4.0, "learn": 8.0, "peak_memory": 1.5}
     assert made["ratios"]["all"]["step"] == 1 and len(made["trl"]["rows"]) == 4
     assert report.table(made).row_count == 13
-    *_, last = report.markdown(made).splitlines()
-    assert last == "| `small`, all | 1.00 / 1.00 | 6.00 / 6.00 | 8.00 / 8.00 | 900 / 900 | 1.00 | 1.00 |"
+    assert made["ratios_repaired"]["realistic"]["step"] == 2 and made["ratios_repaired"]["realistic"]["peak_memory"] == 2
+    *_, row, last = report.markdown(made).splitlines()
+    assert (
+        row
+        == "| `small`, realistic | 1.00 / 1.00 / 1.00 | 6.00 / 3.00 / 0.75 | 8.00 / 4.00 / 2.00 | 900 / 1200 / 600 | 8.00, 4.00 | 4.00, 2.00 |"
+    )
+    assert last.endswith("| 1.00, 0.50 | 1.00, 0.50 |")
+    failed = report.record(trl, "AttributeError", {"all": ours}, about)
+    assert failed["trl_repaired"] == "AttributeError" and report.table(failed).row_count == 13
+    assert report.markdown(failed).splitlines()[2] == "| `small`, all | 1.00 / 1.00 | 6.00 / 0.75 | 8.00 / 2.00 | 900 / 600 | 8.00 | 4.00 |"
 
 
 def test_a_missing_trl_is_one_line(tmp_path: Path) -> None:

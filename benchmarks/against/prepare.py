@@ -88,7 +88,7 @@ def prepared(work: dict[str, Any]) -> dict[str, str]:
     from against.work import Work
     from asym_lightning.datamodule import RolloutDataModule
 
-    size, out = SIZES[work["size"]].scaled(work["prompts"]), Path(work["folder"])
+    size, out = SIZES[work["size"]].scaled(work["prompts"], None), Path(work["folder"])  # another cut leaves the model as it is
     problems: list[Problem]
     if size.shape is None:
         folder = embedded_policy(EmbeddedSettings())

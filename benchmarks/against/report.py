@@ -42,38 +42,42 @@ def ratios(trl: Side, ours: Side) -> dict[str, float]:
     return {**found, **memory, "tokens_per_s": ours["tokens_per_s"] / trl["tokens_per_s"]}
 
 
-def record(trl: Side, ours: Mapping[str, Side], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of the JSON file; ``ratio`` belongs to the first signal of ``ours``."""
+def record(trl: Side, repaired: Side | str, ours: Mapping[str, Side], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of the JSON file; ``ratio`` belongs to the first signal of ``ours``. ``repaired`` is TRL with vLLM, or why it has
+    no numbers."""
     by_signal = {signal: ratios(trl, side) for signal, side in ours.items()}
-    first = next(iter(by_signal.values()))
-    return {"ratio": {name: first[name] for name in RATIOS}, "ratios": by_signal, "trl": trl, "ours": dict(ours), **about}
+    made = {"ratio": {name: next(iter(by_signal.values()))[name] for name in RATIOS}, "ratios": by_signal}
+    if not isinstance(repaired, str):
+        made["ratios_repaired"] = {signal: ratios(repaired, side) for signal, side in ours.items()}
+    return {**made, "trl": trl, "trl_repaired": repaired, "ours": dict(ours), **about}
 
 
 def table(made: Mapping[str, Any]) -> Table:
     """What the terminal shows."""
-    trl, ours = made["trl"], made["ours"]
+    trl, repaired, ours = made["trl"], made["trl_repaired"], made["ours"]
     shown = Table(title=f"TRL {made['versions']['trl']} and asym-lightning, size {made['size']}: median (smallest to largest)")
-    shown.add_column("")
-    shown.add_column("TRL", justify="right")
+    columns = ["", "TRL", "TRL, vLLM repaired"]
     for signal in ours:
-        shown.add_column(f"ours, signal {signal}", justify="right")
-        shown.add_column("TRL / ours", justify="right")
+        columns += [f"ours, {signal}", "TRL / ours", "repaired / ours"]
+    for name in columns:
+        shown.add_column(name, justify="right" if name else "left")
 
     def line(name: str, cell: Any, ratio: str | None = None) -> None:
-        cells = [name, cell(trl)]
+        cells = [name, cell(trl), "failed" if isinstance(repaired, str) else cell(repaired)]
         for signal, side in ours.items():
-            cells += [cell(side), f"{made['ratios'][signal][ratio]:.2f}" if ratio else ""]
+            of = [made[key][signal].get(ratio) if key in made else None for key in ("ratios", "ratios_repaired")]
+            cells += [cell(side), *("" if one is None else f"{one:.2f}" for one in of)]
         shown.add_row(*cells)
 
     for phase in PHASES:
-        line(f"{phase}, s", lambda side, p=phase: _spread(side[p]), phase if phase != "rest" else None)
+        line(f"{phase}, s", lambda side, p=phase: _spread(side[p]), phase)
     for phase, name in PROCESSOR.items():
         line(name, lambda side, p=phase: _spread(side[p]), phase)
     line("tokens made a step", lambda side: f"{side['tokens']:.0f}")
     line("tokens per s of a step", lambda side: f"{side['tokens_per_s']:.0f}", "tokens_per_s")
     line("longest completion", lambda side: f"{side['longest']:.0f}")
     line("groups without a signal", lambda side: f"{side['without_signal']:.0%}")
-    line("peak memory of the process, MiB", lambda side: f"{side['peak_mib']:.0f}", "peak_memory")
+    line("peak memory, MiB", lambda side: f"{side['peak_mib']:.0f}", "peak_memory")
     line("  before the first step", lambda side: f"{side['ready_mib']:.0f}")
     line("  while it learns", lambda side: f"{side['learn_peak_mib']:.0f}", "learn_peak_memory")
     return shown
@@ -83,17 +87,20 @@ def _spread(of: Mapping[str, float]) -> str:
     return f"{of['median']:.2f} ({of['min']:.2f} to {of['max']:.2f})"
 
 
-COLUMNS = ("size, signal", *(f"{what}: TRL / ours" for what in ("generate, s", "learn, s", "step, s", "peak memory, MiB")), "learn", "step")
+PAIRS = ("generate, s", "learn, s", "step, s", "peak memory, MiB")
+COLUMNS = ("size, signal", *(f"{what}: TRL / repaired / ours" for what in PAIRS), "learn: ratios", "step: ratios")
 
 
 def markdown(made: Mapping[str, Any]) -> str:
     """Head and rows of the table of docs/performance_trl.md, one row per signal."""
     rows = []
     for signal, ours in made["ours"].items():
-        seconds = [f"{made['trl'][phase]['median']:.2f} / {ours[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
-        memory = f"{made['trl']['peak_mib']:.0f} / {ours['peak_mib']:.0f}"
-        ratio = [f"{made['ratios'][signal][phase]:.2f}" for phase in ("learn", "step")]
-        rows.append([f"`{made['size']}`, {signal}", *seconds, memory, *ratio])
+        sides = [made["trl"], *([] if isinstance(made["trl_repaired"], str) else [made["trl_repaired"]]), ours]
+        cells = [" / ".join(f"{side[phase]['median']:.2f}" for side in sides) for phase in ("generate", "learn", "step")]
+        cells.append(" / ".join(f"{side['peak_mib']:.0f}" for side in sides))
+        found = [made[key][signal] for key in ("ratios", "ratios_repaired") if key in made]
+        cells += [", ".join(f"{one[phase]:.2f}" for one in found) for phase in ("learn", "step")]
+        rows.append([f"`{made['size']}`, {signal}", *cells])
     return "".join("| " + " | ".join(row) + " |\n" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows))
 
 
@@ -112,7 +119,7 @@ def tries_table(title: str, rows: Mapping[str, Side | str]) -> Table:
 
 
 def show(*parts: Table | str) -> None:
-    console = Console(width=max(140, Console().width))
+    console = Console(width=max(200, Console().width))
     for part in parts:
         console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 

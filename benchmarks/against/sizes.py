@@ -1,6 +1,6 @@
 """What is compared: three sizes of the same work, and the settings of either side that measured best on two CPU cores."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -46,16 +46,11 @@ class Size:
     def rollouts(self) -> int:
         return self.prompts * self.group
 
-    def scaled(self, prompts: int | None) -> "Size":
-        """The same with another number of prompts a step; TRL's batch is at most that of its rollouts."""
-        if prompts is None:
-            return self
-        given = replace(self, prompts=prompts)
+    def scaled(self, prompts: int | None, max_tokens: int | None) -> "Size":
+        """The same with another number of prompts a step or another cut; TRL's batch is at most that of its rollouts."""
+        given = replace(self, prompts=prompts or self.prompts, max_tokens=max_tokens or self.max_tokens)
         batch = min(self.trl["per_device_train_batch_size"], given.rollouts)
         return replace(given, trl={**self.trl, "per_device_train_batch_size": batch})
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 SIZES = {
@@ -87,6 +82,8 @@ SIZES = {
     ),
 }
 
+REPAIRED: dict[str, Any] = {"use_vllm": True, "onednn": False}  # TRL's vLLM mode, which fails on CPUs without the second
+PAGED = {"use_transformers_continuous_batching": True, "transformers_continuous_batching_config": {"max_memory_percent": 0.1}}
 # Tried by --tune, each on top of the size's own settings: name, what is changed.
 TRL_TRIES: dict[str, dict[str, Any]] = {
     "as chosen": {},
@@ -99,10 +96,10 @@ TRL_TRIES: dict[str, dict[str, Any]] = {
     "bf16 weights, no fp32 ones": {"model_init_kwargs": {"dtype": "bfloat16"}},
     "head in fp32": {"cast_lm_head_to_fp32": True},
     "static cache": {"cache_implementation": "static"},
-    "continuous batching": {"use_transformers_continuous_batching": True},
-    "continuous batching, fp32": {"use_transformers_continuous_batching": True, "bf16": False},
+    "continuous batching": PAGED,  # under bf16 it turns the trained weights themselves into bf16
+    "continuous batching, fp32": {**PAGED, "bf16": False},
     "vLLM": {"use_vllm": True},
-    "vLLM, its oneDNN path taken out": {"use_vllm": True, "onednn": False},
+    "vLLM, its oneDNN path taken out": REPAIRED,
     "liger": {"use_liger_kernel": True},
     "torch.compile": {"torch_compile": True},
     "gradient checkpointing": {"gradient_checkpointing": True},

@@ -70,7 +70,9 @@ def choose_engine(use_vllm: bool, onednn: bool) -> None:
         import trl.import_utils as known
 
         known.is_vllm_available = lambda *_, **__: False
-    elif not onednn:
+        return
+    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as on our side
+    if not onednn:
         import vllm._custom_ops
 
         vllm._custom_ops._supports_onednn = False
