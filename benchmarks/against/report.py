@@ -23,7 +23,7 @@ def summarised(result: Mapping[str, Any], warmup: int) -> Side:
     rows = [{**row, "rest": row["step"] - row["generate"] - row["learn"]} for row in result["rows"]]
     kept = rows[warmup:]
     side: Side = {
-        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values), "mean": statistics.mean(values)}
         for name in (*PHASES, *PROCESSOR)
         for values in [[row[name] for row in kept]]
     }

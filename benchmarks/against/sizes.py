@@ -6,18 +6,28 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """A random Qwen3 with tied embeddings: Qwen3-0.6B's proportions at a quarter of its width, fewer layers."""
+    """A random Qwen3 with tied embeddings, in the proportions of the smallest real one: three times the width in the MLP, twice the
+    width in query heads, the width in key heads."""
 
     vocabulary: int
+    hidden: int
     layers: int
-    hidden: int = 256
-    intermediate: int = 768
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 128
+    head_dim: int
     context: int = 4096
     seed: int = 0
-    version: int = 1
+    version: int = 2
+
+    @property
+    def intermediate(self) -> int:
+        return 3 * self.hidden
+
+    @property
+    def heads(self) -> int:
+        return 2 * self.hidden // self.head_dim
+
+    @property
+    def kv_heads(self) -> int:
+        return self.hidden // self.head_dim
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ SIZES = {
         ours=("policy.tokens_per_micro_batch=4096",),
     ),
     "medium": Size(
-        Shape(vocabulary=32_000, layers=17),
+        Shape(vocabulary=32_000, hidden=384, layers=6, head_dim=128),
         prompts=4,
         max_tokens=512,
         mean_tokens=135,
@@ -72,8 +82,8 @@ SIZES = {
         ours=("policy.tokens_per_micro_batch=4096",),
     ),
     "large": Size(
-        Shape(vocabulary=151_936, layers=21),
-        prompts=4,
+        Shape(vocabulary=151_936, hidden=320, layers=7, head_dim=64),
+        prompts=2,
         max_tokens=512,
         mean_tokens=135,
         prompt_tokens=(24, 128),
