@@ -107,9 +107,11 @@ TRL_TRIES: dict[str, dict[str, Any]] = {
     "head in fp32": {"cast_lm_head_to_fp32": True},
     "static cache": {"cache_implementation": "static"},
     "continuous batching": PAGED,  # under bf16 it turns the trained weights themselves into bf16
+    "continuous batching, 8 a batch, a generation each": {**PAGED, "per_device_train_batch_size": 8, "steps_per_generation": 1},
     "continuous batching, fp32": {**PAGED, "bf16": False},
     "vLLM": {"use_vllm": True},
     "vLLM, its oneDNN path taken out": REPAIRED,
+    "the same, 8 a batch, a generation each": {**REPAIRED, "per_device_train_batch_size": 8, "steps_per_generation": 1},
     "liger": {"use_liger_kernel": True},
     "torch.compile": {"torch_compile": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
