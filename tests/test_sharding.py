@@ -47,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     "tied": {"parts": {"modulation": [EntropyBonus(0.1)]}},
     "untied": {"tied": False, "parts": {"correction": Mask(0.5, 1.5, "sequence")}, "checkpointing": True},
     "silent": {"groups": silent, "parts": {"advantage": GroupStandardized(), "modulation": [ReferenceKL(0.5)]}},
+    "idle": {"groups": silent, "parts": {"advantage": GroupStandardized()}},  # its micro-batches without an advantage are dropped
     "cut": {"groups": cut, "tied": False, "parts": {"rules": RolloutRules(mask_truncated=True)}},
 }
 SHARDS: dict[str, dict[str, Any]] = {"": {}, "-offload": {"cpu_offload": True}, "-once": {"reduce_each": "mini_batch"}}
@@ -92,7 +93,7 @@ def updated(
     method = algorithm(**given["parts"])
     settings = OptimizerSettings(1e-3, weight_decay=0.01, max_grad_norm=0.05)  # every step is clipped
     policy = PolicyModule(Qwen3ForCausalLM(config), method, settings, 1.0, float("inf"), given.get("checkpointing", False))
-    data = RolloutDataModule(NoTask(), None, 12, 12 // UPDATES, budget, seed=0, rules=method.rules, max_tokens=8)  # type: ignore[arg-type]
+    data = RolloutDataModule(NoTask(), None, 12, 12 // UPDATES, budget, 0, method.rules, 8, policy.packed)  # type: ignore[arg-type]
     watch = Given(given.get("groups", list)(random_groups(12, 4, VOCABULARY)))
     kept = [ModelCheckpoint(keep, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)] if keep else []
     trainer = Trainer(
