@@ -180,9 +180,13 @@ def test_shards_on_two_nodes_do_what_one_process_does(policy: str, tmp_path: Pat
     assert all(torch.equal(exported[name], got[name]) for name in got)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(policy: str, tmp_path: Path) -> None:
+SHARDS = ("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2", "rollout=transformers")
+
+
+@pytest.mark.parametrize("strategy", [(), SHARDS], ids=["whole", "shards"])
+def test_a_resumed_run_is_the_uninterrupted_one(strategy: tuple[str, ...], policy: str, tmp_path: Path) -> None:
     steered = ("algo=asymgrpo_adaptive", "modulation@algo.modulation=adaptive_entropy", "algo.modulation.adaptive_entropy.target=9")
-    common = (policy, *steered, "policy.prompts_per_mini_batch=4")
+    common = (policy, *steered, *strategy, "policy.prompts_per_mini_batch=4")
     train(tmp_path / "whole", *common, "trainer.max_epochs=4")
     train(tmp_path / "half", *common, "trainer.max_epochs=2")
     train(tmp_path / "rest", *common, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}")
