@@ -294,8 +294,6 @@ def check_numbers(config: DictConfig) -> None:
     settings_of(OptimizerSettings, o, "policy.optimizer")
     if p.lora is not None:
         settings_of(LoRASettings, p.lora, "policy.lora")
-        if "FSDP2" in str(getattr(t.strategy, "_target_", t.strategy)):
-            raise ConfigError("lora=default with trainer=fsdp2: adapters are not merged from shards; use trainer=ddp, or all weights")
     for key, value in {"learning_rate": o.learning_rate, "max_grad_norm": o.max_grad_norm}.items():
         number(f"policy.optimizer.{key}", value, 0, open_low=True)
     for key, value in {"weight_decay": o.weight_decay, "warmup_steps": o.warmup_steps}.items():

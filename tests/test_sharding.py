@@ -16,6 +16,7 @@ from asym_lightning.algorithms import EntropyBonus, GroupStandardized, RolloutRu
 from asym_lightning.algorithms.corrections import Mask
 from asym_lightning.algorithms.reference import ReferenceKL
 from asym_lightning.datamodule import RolloutDataModule
+from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.sharding import FSDP2, clip_gradients
@@ -48,6 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "untied": {"tied": False, "parts": {"correction": Mask(0.5, 1.5, "sequence")}, "checkpointing": True},
     "silent": {"groups": silent, "parts": {"advantage": GroupStandardized(), "modulation": [ReferenceKL(0.5)]}},
     "idle": {"groups": silent, "parts": {"advantage": GroupStandardized()}},  # its micro-batches without an advantage are dropped
+    "lora": {"lora": LoRASettings(4, 8.0), "tied": False, "parts": {"modulation": [ReferenceKL(0.5)]}},
     "cut": {"groups": cut, "tied": False, "parts": {"rules": RolloutRules(mask_truncated=True)}},
 }
 SHARDS: dict[str, dict[str, Any]] = {"": {}, "-offload": {"cpu_offload": True}, "-once": {"reduce_each": "mini_batch"}}
@@ -60,6 +62,10 @@ class Given(Callback):
         self.groups = groups
         self.norms: list[float] = []
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        self.start = {name: tensor.clone() for name, tensor in pl_module.weights()}
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.datamodule.put(self.groups[trainer.global_rank :: trainer.world_size])  # type: ignore[attr-defined]
 
@@ -71,10 +77,11 @@ class Given(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         state = [value for states in trainer.optimizers[0].state.values() for name, value in states.items() if name != "step"]
-        held = [*pl_module.parameters(), *(p.grad for p in pl_module.parameters()), *state]
+        held = [*pl_module.parameters(), *(p.grad for p in pl_module.parameters() if p.grad is not None), *state]
         self.shards = sum(isinstance(tensor, DTensor) for tensor in held)
         self.bytes = sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in held)
         self.weights = {name: tensor.clone() for name, tensor in pl_module.weights()}
+        self.moved = max(float((self.weights[name] - tensor).abs().max()) for name, tensor in self.start.items())
 
 
 def updated(
@@ -92,7 +99,10 @@ def updated(
     config = Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=given.get("tied", True), **shape)  # type: ignore[arg-type]
     method = algorithm(**given["parts"])
     settings = OptimizerSettings(1e-3, weight_decay=0.01, max_grad_norm=0.05)  # every step is clipped
-    policy = PolicyModule(Qwen3ForCausalLM(config), method, settings, 1.0, float("inf"), given.get("checkpointing", False))
+    model = Qwen3ForCausalLM(config)
+    if "lora" in given:
+        add_adapters(model, given["lora"])
+    policy = PolicyModule(model, method, settings, 1.0, float("inf"), given.get("checkpointing", False))
     data = RolloutDataModule(NoTask(), None, 12, 12 // UPDATES, budget, 0, method.rules, 8, policy.packed)  # type: ignore[arg-type]
     watch = Given(given.get("groups", list)(random_groups(12, 4, VOCABULARY)))
     kept = [ModelCheckpoint(keep, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)] if keep else []
@@ -108,7 +118,7 @@ def updated(
         enable_model_summary=False,
     )
     trainer.fit(policy, data, ckpt_path=str(resume) if resume else None, weights_only=True)
-    return {"weights": watch.weights, "norms": watch.norms, "shards": watch.shards, "bytes": watch.bytes}
+    return {"weights": watch.weights, "norms": watch.norms, "shards": watch.shards, "bytes": watch.bytes, "moved": watch.moved}
 
 
 RUNS = [("ddp", 10_000), ("ddp", 40), ("fsdp2", 10_000), ("fsdp2", 40), ("fsdp2-offload", 40), ("fsdp2-once", 40)]
@@ -150,7 +160,7 @@ def assert_equal(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], to
 def test_three_updates_are_the_same_for_one_process_ddp_and_fsdp2(case: str, results: Path) -> None:
     want = updated(case, "auto", 10_000, devices=1)
     assert_equal(updated(case, "auto", 40, devices=1)["weights"], want["weights"])
-    assert want["norms"][0] > 0.05, "gradients must be clipped for this test to say anything of it"
+    assert want["norms"][0] > 0.05 and want["moved"] > 5e-4, "gradients must be clipped and weights move for this test to say anything"
     for name, budget in RUNS:
         got = torch.load(results / f"{case}-{name}-{budget}.pt")
         assert_equal(got["weights"], want["weights"])
