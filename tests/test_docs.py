@@ -34,9 +34,11 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The command lines of a page, split into words; a backslash at the end of a line goes on in the next."""
+    """The command lines of a page, split into words without comments and variables; a backslash at the end of a line goes on in the
+    next."""
     lines = [line for language, _, text in blocks(page) if language == "bash" for line in text.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line) for line in lines]
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[next(i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :] for words in split if words]
 
 
 COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
@@ -140,7 +142,7 @@ def test_training_commands_compose(page: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][:2] != ["python", "train.py"]])
 def test_other_commands_exist(page: str, words: list[str]) -> None:
-    assert words[0] in ("make", "python", "source", "srun"), words
+    assert words[0] in ("make", "pip", "python", "source", "srun"), words
     if words[0] == "make":
         assert re.search(rf"(?m)^{words[1]}:", (ROOT / "Makefile").read_text()), words
     elif words[:2] == ["python", "-m"]:
