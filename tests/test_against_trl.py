@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from against import model, prepare, report, sizes, work
+from against import model, prepare, report, sizes, weights, work
 
 SHAPE = sizes.Shape(vocabulary=600, hidden=64, layers=2, head_dim=32, context=256)
 
@@ -84,13 +84,24 @@ def test_the_task_gives_the_prompts_and_the_rewards(tokenizer: Any, tmp_path: Pa
     assert verdict.reward == work.uniform("completion", "3", "a b")
 
 
+def test_weights_that_moved_are_counted(tokenizer: Any, tmp_path: Path) -> None:
+    made = model.random_model(SHAPE, tokenizer, 0.1)
+    made.save_pretrained(tmp_path)
+    assert weights.moved(tmp_path, made.named_parameters()) == 0
+    with torch.no_grad():
+        made.model.norm.weight += 1e-6  # 64 weights, too little for bf16
+    count = sum(weight.numel() for weight in made.parameters())
+    assert weights.moved(tmp_path, made.named_parameters()) == pytest.approx(64 / count, rel=0.1)  # one that is below 1 may round
+    assert weights.moved(tmp_path, made.bfloat16().named_parameters()) == 0
+
+
 def side(step: float, learn: float, peak: float) -> dict[str, Any]:
     same = {"generate": 1.0, "tokens": 100, "longest": 50, "without_signal": 0.25, "learn_peak_mib": peak - 100}
     rows = [
         {"step": s, "learn": learn, "processor_step": 2 * s, "processor_learn": learn, **same}
         for s in (99.0, step - 0.5, step, step + 2)  # the first warms up
     ]
-    return report.summarised({"rows": rows, "peak_mib": peak, "ready_mib": 200.0, "threads": 2}, warmup=1)
+    return report.summarised({"rows": rows, "peak_mib": peak, "ready_mib": 200.0, "threads": 2, "moved": 1.0}, warmup=1)
 
 
 def test_ratios_are_of_medians_after_the_warm_up() -> None:

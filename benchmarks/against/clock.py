@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from against.memory import HighWater
+from against.weights import moved
 from against.work import without_signal
 from callbacks.vllm_rollout import VLLMRollout
 
@@ -54,4 +55,6 @@ class Clock(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.memory.read()
         result = {"rows": self.rows, "peak_mib": self.memory.peak, "ready_mib": self.ready, "threads": torch.get_num_threads()}
+        model: Any = pl_module.model
+        result["moved"] = moved(model.config.name_or_path, model.named_parameters())
         self.path.write_text(json.dumps(result))

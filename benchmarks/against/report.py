@@ -32,7 +32,7 @@ def summarised(result: Mapping[str, Any], warmup: int) -> Side:
     side["longest"] = statistics.median(row["longest"] for row in kept)
     side["without_signal"] = statistics.mean(row["without_signal"] for row in kept)
     side["learn_peak_mib"] = max(row["learn_peak_mib"] for row in rows)
-    return {**side, "peak_mib": result["peak_mib"], "ready_mib": result["ready_mib"], "threads": result["threads"], "rows": rows}
+    return {**side, **{key: result[key] for key in ("peak_mib", "ready_mib", "threads", "moved")}, "rows": rows}
 
 
 def ratios(trl: Side, ours: Side) -> dict[str, float]:
@@ -67,6 +67,7 @@ LINES: dict[str, Callable[[Side], str]] = {
     "tokens per s of a step": lambda side: f"{side['tokens_per_s']:.0f}",
     "longest completion": lambda side: f"{side['longest']:.0f}",
     "groups without a signal": lambda side: f"{side['without_signal']:.0%}",
+    "weights that moved": lambda side: f"{side['moved']:.1%}",
     "peak memory, MiB": lambda side: f"{side['peak_mib']:.0f}",
     "  before the first step": lambda side: f"{side['ready_mib']:.0f}",
     "  while it learns": lambda side: f"{side['learn_peak_mib']:.0f}",

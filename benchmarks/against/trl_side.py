@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from against.memory import HighWater
+from against.weights import moved
 from against.work import rewards_of, without_signal
 
 
@@ -165,6 +166,7 @@ def main(job: dict[str, Any], result: Path) -> None:
     trainer.train()
     watch.memory.read()
     found = {"rows": watch.rows, "peak_mib": watch.memory.peak, "ready_mib": watch.ready, "threads": torch.get_num_threads()}
+    found["moved"] = moved(job["model"], trainer.model.named_parameters())
     result.write_text(json.dumps({**found, "settings": trainer.args.to_dict()}, default=str))
 
 
