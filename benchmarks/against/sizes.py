@@ -93,7 +93,11 @@ SIZES = {
 }
 
 # Ways of TRL to make completions. The first is what is compared with; the others stand beside it.
-REPAIRED: dict[str, Any] = {"use_vllm": True, "onednn": False}  # its vLLM mode, which fails on CPUs without the second
+REPAIRED: dict[str, Any] = {  # its vLLM mode, which fails on CPUs without the second; several generations of few rollouts cost it more
+    "use_vllm": True,
+    "onednn": False,
+    "steps_per_generation": None,
+}
 PAGED: dict[str, Any] = {
     "use_transformers_continuous_batching": True,  # under bf16 it turns the trained weights themselves into bf16
     "transformers_continuous_batching_config": {"max_memory_percent": 0.1},
@@ -115,7 +119,7 @@ TRL_TRIES: dict[str, dict[str, Any]] = {
     "continuous batching, fp32": {**PAGED, "bf16": False},
     "vLLM": {"use_vllm": True},
     "vLLM, its oneDNN path taken out": REPAIRED,
-    "the same, one generation": {**REPAIRED, "steps_per_generation": None},
+    "the same, a generation each": {**REPAIRED, "steps_per_generation": 1},
     "liger": {"use_liger_kernel": True},
     "torch.compile": {"torch_compile": True},
     "gradient checkpointing": {"gradient_checkpointing": True},
