@@ -267,10 +267,11 @@ def main() -> None:
     for bf16 in (True,) if gpu else (False, True):
         precision = "bf16" if bf16 else "fp32"
         if "learn" in given.parts:
-            bodies = [("0.6B", 151936, 4096, 32768), ("1.7B", 151936, 4096, 16384)] if gpu else []
-            bodies += [("0.5M", 258, 32, 2048), ("15M", 32768, 512, 4096), ("15M", 151936, 512, 2048)] if not gpu else []
-            for size, vocabulary, longest, budget in bodies:
-                shape = {"size": size, "vocabulary": vocabulary, "longest": longest, "budget": budget, "prompt": min(longest, 96)}
+            bodies = [("0.6B", 151936, 4096, 32768, 2), ("1.7B", 151936, 4096, 16384, 2)] if gpu else []
+            bodies += [("0.5M", 258, 32, 2048, 32), ("15M", 32768, 512, 4096, 2), ("15M", 151936, 512, 4096, 1)] if not gpu else []
+            for size, vocabulary, longest, budget, groups in bodies:
+                shape = {"size": size, "vocabulary": vocabulary, "longest": longest, "budget": budget, "groups": groups}
+                shape["prompt"] = min(longest // 4, 96)
                 compare(f"learn, {precision}, {shape}", ("ours", "plain"), rows, **shape, bf16=bf16, checkpointing=gpu, **base)
         if "head" in given.parts:
             for tokens in (2048, 8192):
