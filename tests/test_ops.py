@@ -1,5 +1,7 @@
 """The hot path against a float64 full-logits reference, and packing against plain rows."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -106,3 +108,55 @@ def test_packed_sequences_do_not_see_each_other(family: str) -> None:
             want += [full[len(prompt) - 1 + t, token] for t, token in enumerate(completion.token_ids)]
     torch.testing.assert_close(got, torch.stack(want), rtol=0, atol=2e-6)
     assert packed.rows.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 5, 8])
+@pytest.mark.parametrize("per_chunk", [7 * 4, 1 << 20])
+@pytest.mark.parametrize("entropy_grad", [False, True])
+def test_gradients_are_those_of_finite_differences_for_every_tail(tokens: int, per_chunk: int, entropy_grad: bool) -> None:
+    """One token, a whole chunk, one token over it, two chunks; logits that are kept and logits that are made again."""
+    generator = torch.Generator().manual_seed(tokens)
+    hidden, weight, bias = (
+        torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True) for shape in ((tokens, 3), (7, 3), (7,))
+    )
+    targets = torch.randint(7, (tokens,), generator=generator)
+
+    def outputs(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
+        logp, entropy, _ = token_logprobs(hidden, weight, targets, bias, 0.7, entropy_grad, per_chunk)
+        return (logp, entropy) if entropy_grad else logp
+
+    assert torch.autograd.gradcheck(outputs, (hidden, weight, bias))
+
+
+def test_a_word_that_the_bias_rules_out_leaves_numbers() -> None:
+    hidden, bias = torch.randn(3, 4, requires_grad=True), torch.tensor([0.0, 0.0, -torch.inf])
+    logp, entropy, _ = token_logprobs(hidden, torch.randn(3, 4), torch.tensor([0, 1, 0]), bias, entropy_grad=True)
+    (logp.sum() + entropy.sum()).backward()
+    assert torch.isfinite(torch.cat([logp, entropy])).all() and torch.isfinite(hidden.grad).all()  # type: ignore[arg-type]
+    assert float(entropy.detach().max()) <= 0.6932, "two words are left"
+
+
+def test_only_the_weights_that_learn_get_a_gradient() -> None:
+    hidden, weight = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
+    token_logprobs(hidden, weight, torch.tensor([0, 1, 2]))[0].sum().backward()
+    assert hidden.grad is not None and weight.grad is None
+
+
+@pytest.mark.parametrize("per_chunk", [1 << 20, 50 * 4])
+def test_under_bf16_autocast_products_are_rounded_and_sums_are_not(per_chunk: int) -> None:
+    """Against the float64 log-softmax of the very logits that a bf16 product gives."""
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(10, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True), torch.randint(50, (10,))
+    with torch.autocast("cpu", torch.bfloat16):
+        logp, entropy, _ = token_logprobs(hidden, weight, targets, entropy_grad=True, logits_per_chunk=per_chunk)
+    full = (hidden.bfloat16() @ weight.bfloat16().T).double().log_softmax(-1)
+    assert logp.dtype == entropy.dtype == torch.float32
+    torch.testing.assert_close(logp.double(), full.gather(1, targets[:, None])[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropy.double(), -(full.exp() * full).sum(-1), rtol=1e-5, atol=1e-5)
+    (logp.sum() + entropy.sum()).backward()
+    got = torch.cat([hidden.grad.flatten(), weight.grad.flatten()])  # type: ignore[union-attr]
+    exact = [x.detach().double().requires_grad_() for x in (hidden, weight)]
+    reference = (exact[0] @ exact[1].T).log_softmax(-1)
+    (reference.gather(1, targets[:, None]).sum() - (reference.exp() * reference).sum()).backward()
+    want = torch.cat([x.grad.flatten() for x in exact])  # type: ignore[union-attr]
+    assert (got - want).norm() / want.norm() < 0.02
