@@ -128,7 +128,7 @@ class RolloutDataModule(LightningDataModule):
         if self.rules.mask_truncated:
             learned = learned & ~torch.tensor([[c.truncated for c in row] for row in completions], dtype=torch.bool)
         rewards = rewards + self.rules.penalty(lengths, self.max_tokens)
-        signal = (rewards != rewards[:, :1]).any(1)
+        signal = (rewards != rewards[:, :1]).any(1) if groups else torch.zeros(0, dtype=torch.bool)  # a rank may have none to draw again
         batch = MiniBatch(
             rewards=rewards,
             right=right,

@@ -69,6 +69,11 @@ def test_only_right_rollouts_of_the_second_sampling_are_kept() -> None:
     assert put(RolloutRules(), [group([1, 0])] * 2)[0].resampled is None
 
 
+def test_a_rank_without_prompts_to_sample_again_has_an_empty_part() -> None:
+    [batch] = put(RolloutRules(resample=Resample()), [group([1, 0])] * 2, [[]])
+    assert batch.resampled is not None and (batch.resampled.token_count, batch.resampled.micro_batches) == (0, [])
+
+
 def test_the_prompts_sampled_again_are_the_same_for_any_number_of_ranks() -> None:
     module = RolloutDataModule(Task(), None, 16, 8, 100, 0)  # type: ignore[arg-type]
     chosen = {}
