@@ -30,8 +30,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+    from asym_lightning.loading import load_tokenizer, settings_of
     from asym_lightning.lora import LoRASettings, add_adapters, merged
-    from asym_lightning.preflight import load_tokenizer, settings_of
 
     if not checkpoint.is_file():
         raise ConfigError(f"{checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/")

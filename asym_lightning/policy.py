@@ -93,8 +93,10 @@ class PolicyModule(LightningModule):
         for name, tensor in merged(self.model):
             yield name, whole(tensor, self.device)
 
-    def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None) -> Scores:
-        """Log-probability and entropies of every completion token of a micro-batch, in its order."""
+    def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None, temperature: float | None = None) -> Scores:
+        """Log-probability and entropies of every completion token of a micro-batch, in its order; at the rollouts' temperature unless
+        another is given."""
+        temperature = self.temperature if temperature is None else temperature
         model = self.model if model is None else model
         base = model.get_decoder()
         layout = {"layout": batch.layout} if self.packed else {}
@@ -107,7 +109,7 @@ class PolicyModule(LightningModule):
             nothing = hidden.sum() * 0 + head.weight.sum() * 0
             return Scores(*[chosen.sum(-1) + nothing for _ in range(3)])
         top_p = self.algorithm.nucleus
-        return Scores(*token_logprobs(chosen, head.weight, batch.targets, head.bias, self.temperature, entropy_grad, top_p=top_p))
+        return Scores(*token_logprobs(chosen, head.weight, batch.targets, head.bias, temperature, entropy_grad, top_p=top_p))
 
     def on_train_epoch_start(self) -> None:
         """Score with the reference where there is one; get the old log-probs before the first update: the engine's as sampled, or, where

@@ -8,7 +8,7 @@ import time
 import warnings
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from rich.table import Table
 from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+from asym_lightning.engines import build_engine
+from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
-from asym_lightning.preflight import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
-from asym_lightning.rollout.base import RolloutEngine, Sampling
+from asym_lightning.rollout.base import Sampling
 from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
 
 
@@ -69,38 +70,11 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
 
 
-def build_engine(
-    kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool, dtype: str | None = None
-) -> RolloutEngine:
-    """The rollout engine that the config asks for, in the trainer's precision unless ``dtype`` is given; where vllm is not
-    installed, transformers' with one line that says so."""
-    if dtype is None:
-        dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
-    r = config.rollout
-    if kind == "vllm" and find_spec("vllm") is None:
-        print(
-            "vllm is not installed here: completions come from transformers' generate (rollout=transformers), which is slower", flush=True
-        )
-        kind = "transformers"
-    if kind == "transformers":
-        from asym_lightning.rollout.transformers import TransformersEngine
-
-        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-        return TransformersEngine(path, dtype, r.max_num_seqs, device, config.policy.trust_remote_code)
-    from asym_lightning.rollout.vllm import VLLMEngine
-
-    return VLLMEngine(
-        path,
-        dtype,
-        max_model_len,
-        max_num_seqs=r.max_num_seqs,
-        kv_cache_gb=r.kv_cache_gb,
-        gpu_memory_utilization=r.gpu_memory_utilization,
-        enforce_eager=r.enforce_eager,
-        trust_remote_code=config.policy.trust_remote_code,
-        distributed=distributed,
-        seed=config.seed,
-    )
+def gap_limit(config: DictConfig) -> float:
+    """How far engine and trainer may be apart under the same weights (nats)."""
+    exact = str(config.trainer.precision).startswith("32")
+    given = config.policy.logprob_gap_limit
+    return float(given) if given is not None else 1e-4 if exact else 1.0
 
 
 class Run:
@@ -159,8 +133,7 @@ class Run:
         )
         if p.lora is not None:
             add_adapters(model, settings_of(LoRASettings, p.lora, "policy.lora"))
-        exact = str(self.config.trainer.precision).startswith("32")
-        limit = p.logprob_gap_limit if p.logprob_gap_limit is not None else 1e-4 if exact else 1.0
+        limit = inf if self.config.rollout.staleness else gap_limit(self.config)  # older weights: the probe is compared in their place
         settings = settings_of(OptimizerSettings, p.optimizer, "policy.optimizer")
         temperature, seed = self.config.rollout.temperature, self.config.seed
         options = p.gradient_checkpointing, seed, p.compile, p.old_logprobs
@@ -171,7 +144,14 @@ class Run:
         sampling = Sampling(r.group_size, r.max_tokens, r.temperature, stop_ids(self.config, tokenizer))
         engine = partial(build_engine, r.engine, self.path, self.config, self.longest + r.max_tokens)
         given: dict[str, dict[str, Any]] = {
-            "rollout": {"engine": engine, "sampling": sampling, "verifier": self.data.task.verifier, "seed": self.config.seed},
+            "rollout": {
+                "engine": engine,
+                "sampling": sampling,
+                "verifier": self.data.task.verifier,
+                "seed": self.config.seed,
+                "staleness": r.staleness,
+                "probe_limit": gap_limit(self.config),
+            },
             "evaluation": {"sets": lambda: self.sets},
             "board": {"hyperparameters": self._hyperparameters()},
         }

@@ -67,12 +67,14 @@ class Prompt:
 @dataclass(frozen=True)
 class Completion:
     """One sampled completion. ``token_ids`` include the end token where one was sampled; ``logprobs`` are the engine's
-    log-probabilities of those tokens at the sampling temperature (nats), one per token."""
+    log-probabilities of those tokens at the sampling temperature (nats), one per token; ``version`` is the number of iterations of
+    learning behind the weights that it was sampled from."""
 
     token_ids: list[int]
     logprobs: list[float]
     text: str
     truncated: bool
+    version: int = 0
 
 
 @dataclass(frozen=True)

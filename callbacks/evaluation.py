@@ -65,7 +65,7 @@ class HeldoutEvaluation(Callback):
         if not self.problems or not self.sets:
             return {}
         rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
-        rollout.sync(policy)
+        rollout.sync(policy, done)
         result: dict[str, float] = {}
         for one in self.sets:
             found = self._sampled(trainer, rollout, one, samples_of(self.samples, one.name), self.temperature)

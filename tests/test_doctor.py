@@ -145,9 +145,9 @@ class Stale(TransformersEngine):
 
     synced = False
 
-    def sync(self, weights: Any) -> None:
+    def sync(self, weights: Any, version: int) -> None:
         if not self.synced:
-            super().sync(weights)
+            super().sync(weights, version)
         self.synced = True
 
 

@@ -11,13 +11,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from asym_lightning.cli import config_dir
 from asym_lightning.embedded import byte_tokenizer
+from asym_lightning.engines import build_engine
 from asym_lightning.ops.packing import pack
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine
-from asym_lightning.run import build_engine
 from asym_lightning.types import Completion
 from tests.helpers import algorithm
 
@@ -73,17 +73,17 @@ def shake(policy: PolicyModule) -> None:
 
 def test_changed_weights_reach_the_engine_and_stale_ones_show(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
     policy, engine, _ = pair
-    engine.sync(policy.weights())
+    engine.sync(policy.weights(), 0)
     assert gap(policy, engine) < 1e-4
     shake(policy)
     assert gap(policy, engine) > 1e-2, "a stale engine must show in the log-probs"
-    engine.sync(policy.weights())
+    engine.sync(policy.weights(), 0)
     assert gap(policy, engine) < 1e-4
 
 
 def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
     policy, engine, folder = pair
-    engine.sync(policy.weights())
+    engine.sync(policy.weights(), 0)
     first, again = (engine.generate(PROMPTS, SAMPLING, SEEDS) for _ in range(2))
     assert first == again
     other = engine.generate(PROMPTS, SAMPLING, [seed + 1000 for seed in SEEDS])
@@ -92,14 +92,14 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
     for samples in first:
         assert all((s.token_ids[-1] == 257) != s.truncated for s in samples)
     portable = TransformersEngine(str(folder), "float32", 32)
-    portable.sync(policy.weights())
+    portable.sync(policy.weights(), 0)
     assert gap(policy, portable) < 1e-4
     assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
 
 
 def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
     policy, engine, _ = pair
-    engine.sync(policy.weights())
+    engine.sync(policy.weights(), 0)
     prompts = torch.randint(256, (300, 60), generator=torch.Generator().manual_seed(0)).tolist()
     seeds = [sampling_seed(2, "test", i) for i in range(300)]
     sampling = Sampling(n=1, max_tokens=4, temperature=1.0, stop_ids=(257,))

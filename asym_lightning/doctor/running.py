@@ -64,14 +64,14 @@ def sync_gaps(policy: Any, engine: Any) -> dict[str, float]:
     """The gap after a sync, after the policy's weights have changed (``stale``), and after syncing again (``again``)."""
     import torch
 
-    engine.sync(policy.weights())
+    engine.sync(policy.weights(), 0)
     first = gap(policy, engine, 1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
     stale = gap(policy, engine, 2)
-    engine.sync(policy.weights())
+    engine.sync(policy.weights(), 0)
     return {"first": first, "stale": stale, "again": gap(policy, engine, 3)}
 
 

@@ -17,7 +17,7 @@ from asym_lightning.evaluation.protocol import answer, check_sampling, samples_o
 from asym_lightning.evaluation.report import result, show
 from asym_lightning.evaluation.store import Store, check_same, remember
 from asym_lightning.export import export
-from asym_lightning.preflight import build_benchmarks, context_length, load_tokenizer, stop_ids
+from asym_lightning.loading import build_benchmarks, context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.tasks.base import ProblemSet
@@ -122,7 +122,7 @@ class Evaluation:
         return float(first["metrics"][f"avg@{first['samples']}"]["mean"])
 
     def _engine(self) -> Any:
-        from asym_lightning.run import build_engine
+        from asym_lightning.engines import build_engine
 
         dtype = self.config.rollout.dtype
         if dtype == "auto":

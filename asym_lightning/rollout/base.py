@@ -20,22 +20,39 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of one completion, the log-probability of each at the sampling temperature (nats), and whether the token
-    limit ended it."""
+    """Token ids of one completion, the log-probability of each at the sampling temperature (nats), whether the token limit ended it,
+    and the version of the weights that it was sampled from."""
 
     token_ids: list[int]
     logprobs: list[float]
     truncated: bool
+    version: int
 
 
 class RolloutEngine(Protocol):
-    """What makes completions. ``sync`` replaces all weights; ``generate`` returns n samples per prompt, in order."""
+    """What makes completions. ``sync`` replaces all weights; ``generate`` returns n samples per prompt, in order, each with the version
+    of the weights that it comes from: the number of iterations of learning behind them."""
 
-    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None: ...
+    def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None: ...
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]: ...
 
     def close(self) -> None: ...
+
+
+class AsynchronousEngine(RolloutEngine, Protocol):
+    """An engine outside this process, that can work while the policy learns.
+
+    ``publish`` puts weights where the engine can get them; all ranks call it in step, on the main thread. ``load`` has the engine take
+    published weights; it, ``generate`` and ``prompt_logprobs`` may be called from another thread and exchange nothing with other ranks.
+    ``prompt_logprobs`` gives the log-prob (nats, at temperature 1) of each token of each prompt but its first.
+    """
+
+    def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None: ...
+
+    def load(self, version: int) -> None: ...
+
+    def prompt_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]: ...
 
 
 def sampling_seed(*parts: int | str) -> int:

@@ -14,7 +14,7 @@ def sample(
     """Generate and decode ``sampling.n`` completions for each prompt."""
     drawn = engine.generate([p.token_ids for p in prompts], sampling, seeds)
     texts = iter(tokenizer.batch_decode([s.token_ids for samples in drawn for s in samples], skip_special_tokens=True))
-    return [[Completion(s.token_ids, s.logprobs, next(texts), s.truncated) for s in samples] for samples in drawn]
+    return [[Completion(s.token_ids, s.logprobs, next(texts), s.truncated, s.version) for s in samples] for samples in drawn]
 
 
 def verify(verifier: Verifier, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Completion]]) -> list[RolloutGroup]:
@@ -34,6 +34,7 @@ def rows(groups: Sequence[RolloutGroup]) -> list[dict[str, Any]]:
             "completion": completion.text,
             "tokens": len(completion.token_ids),
             "truncated": completion.truncated,
+            "version": completion.version,
             "reward": verdict.reward,
             "kind": str(verdict.kind),
             "answer": verdict.answer,

@@ -23,15 +23,16 @@ class TransformersEngine:
 
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
         self.model: Any = model.to(device).eval()
-        self.max_num_seqs = max_num_seqs
+        self.max_num_seqs, self.version = max_num_seqs, 0
 
-    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+    def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         own = self.model.state_dict()
         seen = set()
         with torch.no_grad():
             for name, tensor in weights:
                 own[name].copy_(tensor)
                 seen.add(name)
+        self.version = version
         missing = {own[n].data_ptr() for n in own} - {own[n].data_ptr() for n in seen}
         if missing:
             raise RuntimeError(f"{len(missing)} tensors of the engine's model were not in the synced weights")
@@ -76,7 +77,7 @@ class TransformersEngine:
         ended = stops.any(1)
         lengths = torch.where(ended, stops.int().argmax(1) + 1, tokens.shape[1]).tolist()
         samples = [
-            Sample(row[:n], lp[:n], truncated=not end)
+            Sample(row[:n], lp[:n], not end, self.version)
             for row, lp, n, end in zip(tokens.tolist(), logp.tolist(), lengths, ended.tolist(), strict=True)
         ]
         return [samples[i : i + sampling.n] for i in range(0, len(samples), sampling.n)]

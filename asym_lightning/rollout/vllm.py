@@ -84,6 +84,7 @@ class VLLMEngine:
             options["gpu_memory_utilization"] = gpu_memory_utilization
         else:  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
+        self.version = 0
         with _launcher_environment() if distributed else nullcontext():
             self.llm = LLM(
                 model=path,
@@ -99,10 +100,11 @@ class VLLMEngine:
                 **options,
             )
 
-    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+    def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         self.llm.apply_model(_retie)
         self.llm.reset_prefix_cache()
+        self.version = version
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
         from vllm import SamplingParams
@@ -121,7 +123,7 @@ class VLLMEngine:
         ]
         inputs: Any = [{"prompt_token_ids": list(ids)} for ids in prompts]
         return [
-            [_sample(output) for output in sorted(request.outputs, key=lambda o: o.index)]
+            [_sample(output, self.version) for output in sorted(request.outputs, key=lambda o: o.index)]
             for request in self.llm.generate(inputs, params, use_tqdm=False)
         ]
 
@@ -129,7 +131,7 @@ class VLLMEngine:
         del self.llm
 
 
-def _sample(output: Any) -> Sample:
+def _sample(output: Any, version: int) -> Sample:
     ids = list(output.token_ids)
     logprobs = [entry[token].logprob for token, entry in zip(ids, output.logprobs, strict=True)]
-    return Sample(ids, logprobs, truncated=output.finish_reason == "length")
+    return Sample(ids, logprobs, output.finish_reason == "length", version)

@@ -1,0 +1,152 @@
+"""From config to objects: parts, tokenizer, data. Whatever is refused says which key and what would be right."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
+from asym_lightning.tasks.base import Task
+from asym_lightning.tasks.order import Difficulty
+from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
+from asym_lightning.types import ConfigError
+
+
+def build(config: DictConfig, key: str, **extra: Any) -> Any:
+    """Instantiate ``config[key]``; whatever its parts refuse becomes one ConfigError that names the key.
+
+    Raises:
+        ConfigError: a value is refused or a key unknown to the part it is given to.
+    """
+    from hydra.errors import InstantiationException
+
+    try:
+        return instantiate(config[key], **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
+        where = re.search(r"full_key: (\S+)", str(error))
+        place = where.group(1) if where else key
+        if unknown:
+            raise ConfigError(f"{place}.{unknown.group(1)}: there is no such key") from None
+        raise ConfigError(f"{place}: {cause or str(error).splitlines()[0]}") from None
+
+
+def settings_of(kind: type[Any], given: DictConfig, key: str) -> Any:
+    """``kind`` made from a part of the config. Raises ``ConfigError`` for a key it does not know, or a value it refuses."""
+    options: Any = OmegaConf.to_container(given, resolve=True)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def load_tokenizer(config: DictConfig) -> Any:
+    """The policy's tokenizer.
+
+    Raises:
+        ConfigError: the folder or hub id holds no tokenizer.
+    """
+    path = config.policy.path
+    if path is None:
+        return byte_tokenizer()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"policy.path={path} has no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
+    if not tokenizer.encode("1+1", add_special_tokens=False):  # transformers makes an empty one where a folder has no files of it
+        raise ConfigError(f"policy.path={path} has no tokenizer: put its tokenizer.json there")
+    return tokenizer
+
+
+def context_length(config: DictConfig) -> int:
+    """Longest sequence the policy was built for, in tokens.
+
+    Raises:
+        ConfigError: the folder or hub id is not a transformers model.
+    """
+    path = config.policy.path
+    if path is None:
+        return EmbeddedSettings().context
+    from transformers import AutoConfig
+
+    if "/" in str(path) and not Path(path).exists() and (str(path).startswith((".", "/", "~")) or str(path).count("/") > 1):
+        raise ConfigError(f"policy.path={path}: there is no such folder")
+    try:
+        model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"policy.path={path} is not a transformers model: {str(error).splitlines()[0]}") from None
+    folder = Path(path)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ConfigError(f"policy.path={path} has a config.json but no weights (*.safetensors)")
+    return getattr(model, "max_position_embeddings", 1 << 30)
+
+
+def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
+    """Ids of the tokens that end a completion: the tokenizer's end token and those of the model's generation config.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = {tokenizer.eos_token_id}
+    path = config.policy.path
+    if path is not None:
+        from transformers import AutoConfig, GenerationConfig
+
+        try:
+            generation = GenerationConfig.from_pretrained(path)
+        except OSError:  # a folder need not have one
+            model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+            generation = GenerationConfig.from_model_config(model)
+        ends = generation.eos_token_id
+        found |= set(ends) if isinstance(ends, list) else {ends}
+    if found == {None}:
+        raise ConfigError(f"policy.path={path}: neither the tokenizer nor the model names an end token")
+    return tuple(sorted(found - {None}))
+
+
+def build_benchmarks(config: DictConfig) -> dict[str, Task]:
+    """The tasks under ``benchmarks``, by name.
+
+    Raises:
+        ConfigError: one of them is refused; its keys are named as they stand there.
+    """
+    tasks: dict[str, Task] = {}
+    for name in config.benchmarks:
+        try:
+            tasks[str(name)] = build(config.benchmarks, str(name))
+        except ConfigError as error:
+            raise ConfigError(re.sub(r"\btask\.(?=\w+)", f"benchmarks.{name}.", str(error))) from error
+    if "heldout" in tasks:
+        raise ConfigError("benchmarks.heldout: this is the name of the task's own held-out problems; choose another one")
+    return tasks
+
+
+def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
+    """The task and the benchmarks as training sees them.
+
+    Raises:
+        ConfigError: a completion alone does not fit the context, or no prompt does beside it.
+    """
+    room = context - config.rollout.max_tokens
+    if room < 1:
+        raise ConfigError(
+            f"rollout.max_tokens={config.rollout.max_tokens}: the policy's context of {context} tokens leaves no place for a prompt"
+        )
+    return prepare(build(config, "task"), build_benchmarks(config), data_settings(config), tokenizer, room)
+
+
+def data_settings(config: DictConfig) -> DataSettings:
+    """The keys under ``data``. Raises ConfigError for a value that cannot work."""
+    given: Any = OmegaConf.to_container(config.data, resolve=True)
+    keys = given["difficulty"] or {}
+    if not isinstance(keys, dict) or (unknown := [key for key in keys if key not in Difficulty.__annotations__]):
+        wrong = f"={keys}" if not isinstance(keys, dict) else f".{unknown[0]}: there is no such key"
+        raise ConfigError(f"data.difficulty{wrong}; its keys are {', '.join(Difficulty.__annotations__)}")
+    return DataSettings(**{**given, "difficulty": Difficulty(**keys)})
