@@ -19,11 +19,14 @@ from asym_lightning.lora import adapted, merged, without_adapters
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.ops.attention import register_attention, use_packed_attention
 from asym_lightning.ops.logprob import token_logprobs
+from asym_lightning.ops.packing import thinned
 from asym_lightning.ops.ranks import gather_rows, over_ranks
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
 from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
 from asym_lightning.types import MiniBatch, PackedBatch
+
+IDLE_EVERY = 8  # of the rollouts that nothing is learned from one in so many is scored for the diagnostics
 
 
 class EngineMismatchError(RuntimeError):
@@ -191,9 +194,9 @@ class PolicyModule(LightningModule):
         return self.algorithm.advantages(whole[:, :size], whole[:, size:].long())[start : start + groups]
 
     def _idle(self, batch: MiniBatch, advantages: Float[Tensor, "rollouts"]) -> list[bool]:
-        """For each micro-batch whether no gradient comes from it on any rank: all its advantages are 0, and no part acts there. Such
-        ones are scored only, for what reads every token, and dropped where nothing does. The last one always has a gradient, which
-        may be 0: with it the ranks reduce theirs."""
+        """For each micro-batch whether no gradient comes from it on any rank: all its advantages are 0, and no part acts there. Of such
+        ones some rollouts are scored, for the diagnostics that read every token, all for parts that do, and none where nothing does.
+        The last one always has a gradient, which may be 0: with it the ranks reduce theirs."""
         if not all(m.idle_at_zero for m in self.algorithm.modulation):
             return [False] * len(batch.micro_batches)
         acting = torch.zeros(len(advantages) + 1, dtype=torch.bool, device=advantages.device)
@@ -202,7 +205,14 @@ class PolicyModule(LightningModule):
         idle = (over_ranks(torch.stack(flags).long(), "max") == 0).tolist() if flags else []
         idle[-1:] = [False]
         watched = any(p.observes for p in self.algorithm.steered) or any(m.needs_batch for m in self.algorithm.modulation)
-        if watched or any(getattr(callback, "reads_every_token", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+        if watched:
+            return idle
+        if any(getattr(callback, "reads_every_token", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            share: bool = self.trainer.datamodule.share_prompts  # type: ignore[attr-defined]
+            batch.micro_batches = [
+                thinned(micro, batch.groups, IDLE_EVERY, share) if drop else micro
+                for micro, drop in zip(batch.micro_batches, idle, strict=True)
+            ]
             return idle
         batch.micro_batches = [micro for micro, drop in zip(batch.micro_batches, idle, strict=True) if not drop]
         return [False] * len(batch.micro_batches)

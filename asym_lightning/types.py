@@ -99,7 +99,7 @@ class PackedBatch:
     (index of the hidden state that predicts the token), ``targets`` (the token) and ``rows`` (the rollout within the mini-batch it
     belongs to). ``engine_logp`` is what the rollout engine reported. ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer
     step for the diagnostics: what it saw before its update, without gradient, advantages as the modulations left them;
-    ``learned`` is False where it took no backward pass.
+    ``learned`` is False where it took no backward pass; then a part of its rollouts may stand for all, each for ``stands_for``.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -115,10 +115,11 @@ class PackedBatch:
     entropy: Float[Tensor, "n"] | None = None
     advantages: Float[Tensor, "n"] | None = None
     learned: bool = True
+    stands_for: float = 1.0
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return PackedBatch(**moved, layout=self.layout and self.layout.to(device))
+        return PackedBatch(**moved, layout=self.layout and self.layout.to(device), learned=self.learned, stands_for=self.stands_for)
 
 
 @dataclass
@@ -138,6 +139,10 @@ class MiniBatch:
     rollout_count: int = 0
     groups: list[RolloutGroup] = field(default_factory=list)
     resampled: "MiniBatch | None" = None
+
+    def standing(self) -> Float[Tensor, "n"]:
+        """For how many tokens each of :meth:`tokens` stands in a mean over the mini-batch."""
+        return torch.cat([torch.full(micro.rows.shape, micro.stands_for, device=micro.rows.device) for micro in self.micro_batches])
 
     def tokens(self, name: str) -> Tensor:
         """The field ``name`` of all its micro-batches, one behind the other."""

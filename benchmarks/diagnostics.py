@@ -2,7 +2,8 @@
 
 Measured is the whole iteration, from the start of its rollouts to its metrics: seconds on the clock, and of the processor, which say
 more where the machine does other work. What is computed from the rollouts alone (`measure_groups`) happens in every iteration; its
-time is taken off those without diagnostics.
+time is taken off those without diagnostics. `scoring` is what goes through the model for diagnostics alone: some of the rollouts that
+nothing is learned from, and the ledger's groups after an update.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
@@ -33,17 +35,22 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = made(folder, [f"trainer.max_epochs={given.blocks * given.block}", *given.overrides])
-        measured: dict[str, list[float]] = {"clock": [], "processor": [], "groups": []}
+        measured: dict[str, list[float]] = {"clock": [], "processor": [], "groups": [], "scoring": []}
         rollout.measure_groups = timed(rollout.measure_groups, measured["groups"])
         on = [i // given.block % 2 == 0 for i in range(given.blocks * given.block)]
         for name in DIAGNOSTICS:
             for hook in ("on_train_batch_end", "on_train_epoch_end"):
                 setattr(run.callbacks[name], hook, gated(getattr(run.callbacks[name], hook), on))
+        run.policy._idle = reading(run.policy._idle, [run.callbacks[name] for name in DIAGNOSTICS], on, run.policy)  # type: ignore[method-assign]
+        run.policy.score = without_gradient(run.policy.score, measured["scoring"])  # type: ignore[method-assign]
         watch(run.callbacks["record"], measured)
         run.fit()
     inner = range(given.block, len(on))  # the first block warms up
     groups = statistics.mean(measured["groups"][i] for i in inner)
     print(f"measure_groups: {groups * 1e3:.2f} ms an iteration")
+    iterations = statistics.mean(value for value, state in zip(measured["processor"], on, strict=True) if state)
+    scoring = sum(measured["scoring"]) / sum(on)
+    print(f"scoring: {scoring * 1e3:.2f} ms of processor time an iteration, {100 * scoring / iterations:.1f}% of it")
     for what in ("clock", "processor"):
         for name, average in (("mean", statistics.mean), ("median", statistics.median)):
             with_all, bare = (average(measured[what][i] for i in inner if on[i] is state) for state in (True, False))
@@ -83,6 +90,30 @@ def gated(hook: Callable[..., None], on: list[bool]) -> Callable[..., None]:
     def call(trainer: Trainer, *rest: Any) -> None:
         if on[trainer.current_epoch]:
             hook(trainer, *rest)
+
+    return call
+
+
+def without_gradient(score: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    """Note the processor time of passes without a gradient."""
+
+    def call(*given: Any) -> Any:
+        start = time.process_time()
+        scores = score(*given)
+        if not torch.is_grad_enabled():
+            seconds.append(time.process_time() - start)
+        return scores
+
+    return call
+
+
+def reading(idle: Callable[..., Any], readers: list[Any], on: list[bool], policy: Any) -> Callable[..., Any]:
+    """Rollouts that nothing is learned from are scored for diagnostics that are on, and only then."""
+
+    def call(*given: Any) -> Any:
+        for reader in readers:
+            reader.reads_every_token = on[policy.current_epoch] and getattr(type(reader), "reads_every_token", False)
+        return idle(*given)
 
     return call
 

@@ -16,31 +16,35 @@ CHANNELS = ("measured_positive", "measured_negative", "predicted_positive", "pre
 
 
 class EntropyLedger(Callback):
-    """Scores a few groups again after each update and writes down, in nats per token,
+    """Scores a few groups again after every ``every``-th update and writes down, in nats per token,
 
-    - per iteration, summed over its updates: ``ledger/measured_{positive,negative}``, the change of entropy on tokens of right and of
-      wrong rollouts, ``ledger/predicted_{positive,negative}``, what the first-order theory says that they contributed
+    - per iteration, summed over those of its updates: ``ledger/measured_{positive,negative}``, the change of entropy on tokens of right
+      and of wrong rollouts, ``ledger/predicted_{positive,negative}``, what the first-order theory says that they contributed
       (asym_lightning/metrics/ledger.py), and ``ledger/step_size``, its eta (mean over updates);
-    - since the start: the same four as ``ledger/total_*``; ``ledger/ratio``, all that was predicted over all that was measured; and
-      ``ledger/explained`` = 1 - sum (measured - predicted)^2 / sum measured^2 over the updates, 1 where every prediction was right.
+    - since the start: the same four as ``ledger/total_*``, each update standing for ``every``; ``ledger/ratio``, all that was
+      predicted over all that was measured; and ``ledger/explained`` = 1 - sum (measured - predicted)^2 / sum measured^2 over the
+      updates, 1 where every prediction was right.
 
     ``logprob_gain/{positive,negative}``: mean over right and over wrong rollouts of the log-prob per token (nats) after the update minus
     before it, mean over updates; below 0 on right ones it is lazy likelihood displacement (arXiv 2505.18830).
 
     Args:
         share: of the groups of a mini-batch, at least one per rank.
+        every: updates from one that is looked at to the next; the first one is.
     """
 
     reads_every_token = True  # those of rollouts too that nothing is learned from
 
-    def __init__(self, share: float = 0.125):
-        self.share = share
+    def __init__(self, share: float = 0.125, every: int = 1):
+        self.share, self.every = share, every
         self._updates: list[Tensor] = []
         self._totals = dict.fromkeys((*CHANNELS, "squares", "errors"), 0.0)
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
         assert isinstance(pl_module, PolicyModule)
+        if (pl_module.global_step - 1) % self.every:
+            return
         groups, size = batch.right.shape
         inside = self._sampled_tokens(batch, pl_module.seed * 1_000_003 + pl_module.global_step)
         rows = batch.tokens("rows")[inside]
@@ -57,11 +61,12 @@ class EntropyLedger(Callback):
         sums = torch.zeros(groups, dtype=advantages.dtype, device=rows.device).index_add(0, of_group, advantages)
         baseline = (sums / of_group.bincount(minlength=groups).clamp(min=1))[of_group]
         positive = batch.right.flatten()[rows]
-        self._updates.append(ledger_sums((logp, entropy), (after.logp, after.entropy), advantages, baseline, positive))
-        gain = (after.logp - logp).double() / batch.lengths[rows]  # summed over a rollout's tokens: its mean
-        right = batch.right.flatten()[members]
-        pl_module.meter.mean("logprob_gain/positive", gain[positive].sum(), right.sum())
-        pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), (~right).sum())
+        standing = batch.standing()[inside].double()
+        self._updates.append(ledger_sums((logp, entropy), (after.logp, after.entropy), advantages, baseline, positive, standing))
+        per_token = standing / batch.lengths[rows]  # summed over a rollout's tokens: what it stands for
+        gain = per_token * (after.logp - logp).double()
+        pl_module.meter.mean("logprob_gain/positive", gain[positive].sum(), per_token[positive].sum())
+        pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), per_token[~positive].sum())
 
     def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
         """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed."""
@@ -73,12 +78,14 @@ class EntropyLedger(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
+        if not self._updates:
+            return
         entries = [entry(sums) for sums in over_ranks(torch.stack(self._updates), "sum")]
         self._updates = []
         totals = self._totals
         shown = {name: sum(getattr(made, name) for made in entries) for name in CHANNELS}
         for name, value in list(shown.items()):
-            totals[name] += value
+            totals[name] += self.every * value
             shown[f"total_{name}"] = totals[name]
         totals["squares"] += sum(made.measured**2 for made in entries)
         totals["errors"] += sum((made.measured - made.predicted) ** 2 for made in entries)

@@ -38,15 +38,25 @@ def test_entropy_by_outcome_and_by_accuracy() -> None:
     )
 
 
+def test_rollouts_that_stand_for_others_count_for_them() -> None:
+    batch = mini_batch([[1, 0], [1, 1]], [[0, 1], [2]], [[1, 2], [3]])
+    batch.micro_batches[1].stands_for = 4.0
+    meter = Meter()
+    measure_entropy(batch, meter)
+    want = {"entropy/policy": 15 / 6, "entropy/positive": 13 / 5, "entropy/negative": 2, "entropy/p_0.50": 1.5, "entropy/p_0.75": 3}
+    assert compute(meter) == pytest.approx(want)
+
+
 def test_bins_hold_their_lower_edge_and_the_last_one_all_right() -> None:
     assert accuracy_bin(torch.tensor([0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 7 / 8, 1])).tolist() == [0, 0, 1, 1, 2, 3, 3, 3]
 
 
 def test_at_most_the_share_lies_above_the_quantile() -> None:
     values = torch.tensor([5.0, 1, 4, 2, 3, 10, 9, 8, 7, 6])
-    assert upper_quantile(values, 0.2) == 8 and upper_quantile(values, 0.25) == 8
-    assert upper_quantile(torch.tensor([2.0]), 0.2) == 2
-    assert upper_quantile(torch.full((7,), 3.0), 0.2) == 3
+    assert upper_quantile(values, torch.ones(10), 0.2) == 8 and upper_quantile(values, torch.ones(10), 0.25) == 8
+    assert upper_quantile(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0, 4.0]), 0.2) == 3, "3 stands for four"
+    assert upper_quantile(torch.tensor([2.0]), torch.ones(1), 0.2) == 2
+    assert upper_quantile(torch.full((7,), 3.0), torch.ones(7), 0.2) == 3
 
 
 def test_an_entry_by_hand() -> None:

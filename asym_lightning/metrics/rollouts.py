@@ -59,13 +59,18 @@ def _measure_diversity(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     in the completions of a prompt, the share that are different ones (prompts without such a pair left out)."""
     distinct = [len({v.answer for v in group.verdicts if v.kind is Kind.CORRECT}) for group in groups]
     meter.mean("diversity/distinct_correct", sum(distinct), len(groups))
-    shares = []
-    for group in groups:
-        ids = [np.array(c.token_ids, dtype=np.int64) for c in group.completions]
-        pairs = np.concatenate([(x[:-1] << 32) + x[1:] for x in ids])
-        if len(pairs):
-            shares.append(len(np.unique(pairs)) / len(pairs))
-    meter.mean("diversity/distinct_2", sum(shares), len(shares))
+    ids = np.fromiter((t for g in groups for c in g.completions for t in c.token_ids), dtype=np.int64)
+    lengths = np.array([len(c.token_ids) for g in groups for c in g.completions], dtype=np.int64)
+    of = np.repeat(np.arange(len(lengths)), lengths)  # the rollout of each token
+    inside = of[1:] == of[:-1]
+    size = len(lengths) // max(1, len(groups))
+    pairs = np.stack([of[1:][inside] // size, ids[:-1][inside], ids[1:][inside]]) if size else np.zeros((3, 0), dtype=np.int64)
+    order = np.lexsort(pairs)
+    new = np.diff(pairs[:, order], axis=1, prepend=-1).any(0)  # the first of equal pairs in a group
+    counts = np.bincount(pairs[0], minlength=len(groups))
+    different = np.bincount(pairs[0, order][new], minlength=len(groups))
+    some = counts > 0
+    meter.mean("diversity/distinct_2", (different[some] / counts[some]).sum(), some.sum())
 
 
 def measure_dynamic_sampling(drawn: Sequence[RolloutGroup], want: int, batches: int, meter: Meter) -> None:
@@ -103,13 +108,12 @@ def measure_resampled(groups: Sequence[RolloutGroup], meter: Meter) -> None:
 def _measure_covariance(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     """``covariance/p_{lower edge}``: mean over the mixed groups of an accuracy bin of Cov(length-normalised log-prob, +1 or -1)
     over the rollouts of a group, 2p(1-p)(mean of the right - mean of the wrong); AsymGRPO (arXiv 2604.04894)."""
-    found: dict[float, list[float]] = {edge: [] for edge in BIN_EDGES}
-    for group in groups:
-        right = np.array([v.kind is Kind.CORRECT for v in group.verdicts])
-        if right.all() or not right.any():
-            continue
-        logp = np.array([np.mean(c.logprobs) for c in group.completions])
-        p = right.mean()
-        found[BIN_EDGES[_bin(p)]].append(2 * p * (1 - p) * (logp[right].mean() - logp[~right].mean()))
-    for edge, values in found.items():
-        meter.mean(f"covariance/p_{edge:.2f}", sum(values), len(values))
+    right = np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups])
+    logp = np.array([[sum(c.logprobs) / len(c.logprobs) if c.logprobs else np.nan for c in group.completions] for group in groups])
+    p = right.mean(1) if len(groups) else np.zeros(0)
+    mixed = (p > 0) & (p < 1)
+    right, logp, p = right[mixed], logp[mixed], p[mixed]
+    difference = np.where(right, logp, 0).sum(1) / right.sum(1) - np.where(right, 0, logp).sum(1) / (~right).sum(1) if len(p) else p
+    values, bins = 2 * p * (1 - p) * difference, np.array([_bin(x) for x in p], dtype=int)
+    for i, edge in enumerate(BIN_EDGES):
+        meter.mean(f"covariance/p_{edge:.2f}", values[bins == i].sum(), (bins == i).sum())

@@ -128,6 +128,18 @@ def pack_units(parts: Sequence[Unit], budget: int, share_prompts: bool = False, 
     return made + [pack([]) for _ in range(count - len(made))]
 
 
+def thinned(micro: PackedBatch, groups: Sequence[RolloutGroup], every: int, share_prompts: bool = False) -> PackedBatch:
+    """Every ``every``-th rollout of a micro-batch of ``groups``, standing for all of them; what is known of its tokens is kept."""
+    present = list(dict.fromkeys(micro.rows.tolist()))
+    chosen = present[::every]
+    of = [(row, groups[row // len(groups[0].completions)]) for row in chosen]
+    made = pack([(row, group.prompt.token_ids, group.completions[row % len(group.completions)]) for row, group in of], share_prompts)
+    kept = torch.isin(micro.rows, torch.tensor(chosen, dtype=micro.rows.dtype, device=micro.rows.device))
+    made.old_logp, made.reference_logp = (None if x is None else x[kept.to(x.device)] for x in (micro.old_logp, micro.reference_logp))
+    made.stands_for = len(present) / max(1, len(chosen))
+    return made.to(micro.input_ids.device)
+
+
 def micro_batches(groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool], share_prompts: bool = False) -> list[PackedBatch]:
     """Pack rollouts under ``budget`` tokens a micro-batch."""
     return pack_units(units(groups, budget, learned, share_prompts), budget, share_prompts)
