@@ -1,9 +1,6 @@
 """Small pieces that several tests share."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,17 +39,3 @@ def tokens(**given: torch.Tensor) -> Tokens:
     n, zeros = len(like), torch.zeros_like(like).detach()
     base = dict.fromkeys(("logp", "old_logp", "entropy", "advantages"), zeros)
     return Tokens(**{**base, "rows": torch.zeros(n, dtype=torch.long), "weights": torch.full_like(zeros, 1 / n), **given})
-
-
-def on_ranks(world: int, function: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """What ``function(rank, world, *arguments)``, of a module, returns on each of ``world`` processes that can talk to each other."""
-    folder.mkdir()
-    torch.multiprocessing.spawn(_rank, (world, function, str(folder), arguments), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
-
-
-def _rank(rank: int, world: int, function: Callable[..., Any], folder: str, arguments: tuple[Any, ...]) -> None:
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=world)
-    torch.save(function(rank, world, *arguments), f"{folder}/{rank}.pt")
-    torch.distributed.barrier()  # left alone, gloo's threads now and then abort the exit of a spawned process
-    torch.distributed.destroy_process_group()

@@ -2,26 +2,89 @@
 
 import logging
 import os
+import pickle
 import socket
+import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 
-def on_two_ranks(work: Callable[[Path], None], folder: Path) -> None:
-    """Call ``work(folder)`` in two new processes that find each other; an error in either is raised here."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_rank, args=(port, work, folder), nprocs=2)
+        return free.getsockname()[1]
 
 
-def _rank(rank: int, port: int, work: Callable[[Path], None], folder: Path) -> None:
+def on_two_ranks(work: Callable[[Path], None], folder: Path) -> None:
+    """Call ``work(folder)`` in two new processes that find each other; an error in either is raised here."""
+    torch.multiprocessing.spawn(_rank, args=(free_port(), work, folder), nprocs=2)
+
+
+def _join(rank: int, port: int) -> None:
+    """What torchrun tells a process."""
     given = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in given.items()} | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"})
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_num_threads(1)
+
+
+def _rank(rank: int, port: int, work: Callable[[Path], None], folder: Path) -> None:
+    _join(rank, port)
     work(folder)
     torch.distributed.barrier()  # left alone, gloo's threads now and then abort the exit of a spawned process
     torch.distributed.destroy_process_group()
+
+
+class Pair:
+    """Two ranks that start once and do one piece of work after the other; a failure ends them."""
+
+    def __init__(self) -> None:
+        context = torch.multiprocessing.get_context("spawn")
+        self._inboxes: list[Any] = [context.Queue() for _ in range(2)]
+        self._outbox: Any = context.Queue()
+        port = free_port()
+        given = [(rank, port, inbox, self._outbox) for rank, inbox in enumerate(self._inboxes)]
+        self._processes: list[Any] = [context.Process(target=_serve, args=one, daemon=True) for one in given]
+        for process in self._processes:
+            process.start()
+
+    def __call__(self, work: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
+        """What ``work(*given, **named)``, of a module, returns on each rank."""
+        for inbox in self._inboxes:
+            inbox.put(pickle.dumps((work, given, named)))
+        results: dict[int, Any] = {}
+        while len(results) < 2:
+            rank, error, result = pickle.loads(self._outbox.get(timeout=300))
+            if error:
+                pair.cache_clear()
+                for process in self._processes:
+                    process.terminate()
+                raise RuntimeError(f"rank {rank}: {error}")
+            results[rank] = result
+        return [results[rank] for rank in range(2)]
+
+
+def as_rank(work: Callable[..., Any], *given: Any) -> Any:
+    """``work(rank, world, *given)`` of the rank that calls it."""
+    return work(torch.distributed.get_rank(), torch.distributed.get_world_size(), *given)
+
+
+@cache
+def pair() -> Pair:
+    """The two ranks of this test process."""
+    return Pair()
+
+
+def _serve(rank: int, port: int, inbox: Any, outbox: Any) -> None:
+    _join(rank, port)
+    torch.distributed.init_process_group("gloo")
+    while True:
+        work, given, named = pickle.loads(inbox.get())
+        try:
+            outbox.put(pickle.dumps((rank, "", work(*given, **named))))
+        except Exception:
+            outbox.put(pickle.dumps((rank, traceback.format_exc(), None)))

@@ -13,7 +13,7 @@ from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.rollouts import measure_difficulty
 from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import Completion, ConfigError, Kind, Problem, Prompt, RolloutGroup, Verdict
-from tests.helpers import on_ranks
+from tests.ranks import as_rank, pair
 from tests.runs import random_policy, run
 
 EDGES = Difficulty(0.1, 0.9, groups=1)  # groups of which none or all are right are out of range
@@ -212,8 +212,8 @@ def share(rank: int, world: int) -> tuple[list[list[int]], dict[str, object]]:
     return found, module.state_dict()
 
 
-def test_two_ranks_agree_and_do_what_one_does(tmp_path: Path) -> None:
-    one, two = on_ranks(2, share, tmp_path / "ranks")
+def test_two_ranks_agree_and_do_what_one_does() -> None:
+    one, two = pair()(as_rank, share)
     assert one == two
     alone, state = share(0, 1)
     assert [sorted(iteration) for iteration in one[0]] == [sorted(iteration) for iteration in alone] and one[1] == state

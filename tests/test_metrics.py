@@ -2,7 +2,6 @@
 
 import random
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
-from tests.helpers import on_ranks
+from tests.ranks import as_rank, pair
 
 
 def group(*verdicts: Verdict) -> RolloutGroup:
@@ -111,15 +110,15 @@ def evaluated(rank: int, world: int, samples: int, shares: list[list[int]]) -> d
         return metric.compute()
 
 
-def test_two_ranks_with_uneven_shares_say_what_one_says(tmp_path: Path) -> None:
+def test_two_ranks_with_uneven_shares_say_what_one_says() -> None:
     samples = 7
     alone = evaluated(0, 1, samples, [list(range(11))])
     assert set(alone) >= {"avg@7", "pass@1", "pass@2", "pass@4", "pass@7", "maj@7", "distinct_correct", "length/mean", "length/truncated"}
     assert (
         0 < alone["maj@7"] < 1 and 0 < alone["pass@1"] < alone["pass@2"] < alone["pass@7"] and all(alone[f"verify/{kind}"] for kind in Kind)
     )
-    for number, shares in enumerate(([[3, 0, 10, 7, 1, 9, 2, 4], [8, 6, 5]], [[], list(range(10, -1, -1))])):
-        assert on_ranks(2, evaluated, tmp_path / str(number), samples, shares) == [alone, alone], "to the last digit"
+    for shares in ([[3, 0, 10, 7, 1, 9, 2, 4], [8, 6, 5]], [[], list(range(10, -1, -1))]):
+        assert pair()(as_rank, evaluated, samples, shares) == [alone, alone], "to the last digit"
 
 
 def test_bootstrap_of_a_coin_and_of_a_constant() -> None:
@@ -171,7 +170,7 @@ def parts_of_a_rank(rank: int, world: int) -> dict[str, float]:
     return meter.compute(over_ranks, torch.device("cpu"))
 
 
-def test_the_parts_of_a_reward_are_logged_apart_though_a_rank_may_have_none(tmp_path: Path) -> None:
+def test_the_parts_of_a_reward_are_logged_apart_though_a_rank_may_have_none() -> None:
     alone = parts_of_a_rank(0, 1)
     assert (alone["reward/part_correctness"], alone["reward/part_format"]) == (0.5, 0.75)
-    assert on_ranks(2, parts_of_a_rank, tmp_path / "ranks") == [alone, alone]
+    assert pair()(as_rank, parts_of_a_rank) == [alone, alone]

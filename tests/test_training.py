@@ -36,6 +36,7 @@ from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, RolloutGroup, Verdict
 from callbacks.ledger import EntropyLedger
 from tests.helpers import algorithm, random_groups, tokens
+from tests.ranks import pair
 
 VOCABULARY = 40
 
@@ -56,11 +57,6 @@ class GivenRollouts(Callback):
             grads = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
             torch.save(grads, self.folder / f"{self.steps}.pt")
         self.steps += 1
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if torch.distributed.is_initialized():  # left alone, gloo's threads now and then abort the exit of a spawned process
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
 
 
 class NoTask:
@@ -84,7 +80,10 @@ def gradients(
     **parts: Any,
 ) -> list[dict[str, torch.Tensor]]:
     """Train one iteration on eight fixed groups of four; the gradients of each step before clipping."""
-    folder.mkdir()
+    if devices > 1 and not torch.distributed.is_initialized():
+        settings: dict[str, Any] = {"callbacks": callbacks, "precision": precision, "share_prompts": share_prompts, "groups": groups}
+        return pair()(gradients, folder, budget, devices, mini_batches, limit, old_logprobs=old_logprobs, **settings, **parts)[0]
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=True, **shape))  # type: ignore[arg-type]
@@ -95,7 +94,7 @@ def gradients(
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+        strategy="ddp" if devices > 1 else "auto",
         max_epochs=1,
         precision=precision,
         callbacks=[*callbacks, GivenRollouts(groups, folder)],
@@ -105,7 +104,7 @@ def gradients(
         enable_model_summary=False,
     )
     trainer.fit(policy, data)
-    return [torch.load(folder / f"{i}.pt") for i in range(mini_batches)]
+    return [] if trainer.global_rank else [torch.load(folder / f"{i}.pt") for i in range(mini_batches)]
 
 
 def assert_same(got: list[dict[str, torch.Tensor]], want: list[dict[str, torch.Tensor]]) -> None:
