@@ -29,6 +29,7 @@ from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.engines import build_engine
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.lora import LoRASettings, add_adapters
+from asym_lightning.memory import keep_freed_memory
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
@@ -46,6 +47,7 @@ def train(config: DictConfig) -> float:
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     quiet()
     torch.set_float32_matmul_precision("highest")
+    keep_freed_memory()
     folder = Path(HydraConfig.get().runtime.output_dir)
     rank = getattr(rank_zero_only, "rank", 0)
     if rank == 0:

@@ -3,8 +3,7 @@
     learn     forward and backward pass of one mini-batch over lengths and vocabularies
     head      log-prob and entropy over 151,936 words, with the gradients of both, and the memory of that: 8,192 tokens, and 2,048 where
               full logits of 8,192 do not fit (about 30 GB)
-    linear    time per token from 1k to 32k packed tokens of sequences of one length, on a CPU also with memory kept by the process
-              (MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ of glibc), since pages of large tensors are else made anew each time
+    linear    time per token from 1k to 32k packed tokens of sequences of one length
     prompts   what sharing prompts saves
 
 Every number is made in a process of its own, so that peak memory is its own: what the process held at most while it computed minus
@@ -14,7 +13,6 @@ GPU they are the process's own processor time, which other work on the machine d
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -114,18 +112,17 @@ def plain(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
     micros = []
     for part in (rows[i : i + per_micro] for i in range(0, len(rows), per_micro)):
         width = max(len(ids) for ids, _, _ in part)
-        most = max(n for _, n, _ in part)
         ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _, _ in part])
         seen = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _, _ in part])
         scored = torch.tensor([[0] * (len(ids) - n) + [1] * n + [0] * (width - len(ids)) for ids, n, _ in part])
         sign = torch.tensor([sign for _, _, sign in part])
-        micros.append([x.to(given.device) for x in (ids, seen, scored, sign)] + [most])
+        micros.append([x.to(given.device) for x in (ids, seen, scored, sign)])
     computed = sum(m[0].numel() for m in micros)
     useful = count + sum(len(g.prompt.token_ids) - len(g.completions) for g in groups)
 
     def step() -> float:
         model.zero_grad(set_to_none=True)
-        for ids, seen, scored, sign, _ in micros:
+        for ids, seen, scored, sign in micros:
             with torch.autocast(given.device, torch.bfloat16, enabled=given.bf16):
                 logits = model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1]
             full = logits.float().log_softmax(-1)
@@ -198,7 +195,10 @@ class Peak:
 
 
 def child(given: argparse.Namespace) -> None:
-    """Measure one case; one JSON line."""
+    """Measure one case; one JSON line. Freed memory is kept, as a run does."""
+    from asym_lightning.memory import keep_freed_memory
+
+    keep_freed_memory()
     make = {"ours": ours, "plain": plain, "full": head, "chunked": head}[given.what]
     step, tokens = make(given)
 
@@ -217,15 +217,12 @@ def child(given: argparse.Namespace) -> None:
     print(json.dumps({"seconds": seconds, "tokens": tokens, "peak_bytes": peak.bytes, "waste": waste}))
 
 
-KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
-
-
-def measure(what: str, environment: dict[str, str] | None = None, **settings: Any) -> dict[str, Any]:
+def measure(what: str, **settings: Any) -> dict[str, Any]:
     """Run a case in a process of its own; {"error": ...} where that one fails (out of memory)."""
     command = [sys.executable, __file__, "--what", what]
     for name, value in settings.items():
         command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)]) if value is not False else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})})
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200]}
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -299,10 +296,9 @@ def main() -> None:
                 "groups": tokens // 1024,
                 "fixed": True,
             }
-            for how, environment in [("", None)] if gpu else [("", None), (", memory kept", KEPT)]:
-                got = measure("ours", environment, **shape, budget=tokens, apart=True, **base)
-                rows.append({"case": f"linear {tokens}{how}", "ours": got})
-                print(f"linear, {tokens} packed tokens{how}: {1e6 * got['seconds'] / tokens:.2f} us per token", flush=True)
+            got = measure("ours", **shape, budget=tokens, apart=True, **base)
+            rows.append({"case": f"linear {tokens}", "ours": got})
+            print(f"linear, {tokens} packed tokens: {1e6 * got['seconds'] / tokens:.2f} us per token", flush=True)
     if "prompts" in given.parts:
         for prompt, longest in ((64, 512), (512, 512), (1024, 256)):
             shape = {"size": "15M", "vocabulary": 1024, "prompt": prompt, "longest": longest, "group_size": 8, "budget": 16384, **base}

@@ -1,16 +1,38 @@
-"""Methods on two processes in one start: both walk through the same list. `train.py -m` starts processes for each run, so that one
-may fail; where none does, this spares the time."""
+"""Several runs in one start and with one engine: all ranks walk through the same list. `train.py -m` makes an engine, and with several
+devices processes, for each run, so that one may fail; where none does, this spares the time."""
+
+from functools import cache
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
+import asym_lightning.run
 from asym_lightning.cli import config_dir
-from asym_lightning.run import train
+from asym_lightning.engines import build_engine
+
+
+@cache
+def engine(kind: str, path: str, max_model_len: int, distributed: bool, config: str) -> Any:
+    """An engine that is kept."""
+    made: Any = build_engine(kind, path, CONFIGS[config], max_model_len, distributed)
+    made.close = lambda: None
+    return made
+
+
+CONFIGS: dict[str, DictConfig] = {}
+
+
+def kept(kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool) -> Any:
+    settings = f"{config.rollout} {config.trainer.precision} {config.seed}"
+    CONFIGS[settings] = config
+    return engine(kind, path, max_model_len, distributed, settings)
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
 def main(config: DictConfig) -> None:
-    train(config)
+    asym_lightning.run.build_engine = kept
+    asym_lightning.run.train(config)
 
 
 if __name__ == "__main__":

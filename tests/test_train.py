@@ -20,12 +20,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
+from asym_lightning.export import export
+from asym_lightning.rollout.vllm import VLLMEngine
 from callbacks.board import CHARTS
 from tests.conftest import ROOT
 from tests.test_engine import FAMILIES
 
 SMALL = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=8")
 EIGHT = ("rollout.group_size=8", "policy.prompts_per_mini_batch=4")
+LOCKSTEP = ("-m", "tests.lockstep")  # as program: the runs of `-m` share a process and an engine
 SAME = ["reward/mean", "entropy/policy", "entropy/positive", "length/mean", "solved/mixed", "loss/policy", "optimizer/grad_norm"]
 ALSO_SAME = ("entropy/", "accuracy/", "train/", "diversity/", "length/", "covariance/", "ledger/", "verify/", "logprob_gain/")
 
@@ -73,7 +76,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_every_method_trains_three_iterations(policy: str, tmp_path: Path) -> None:
     names = sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
-    train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", *EIGHT)
+    everything = ("callbacks.ledger.every=1", "callbacks.ledger.share=1")
+    train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", *everything, *EIGHT, program=LOCKSTEP)
     folders = {summary(path.parent)["algorithm"]: path.parent for path in tmp_path.glob("*/summary.json")}
     assert sorted(folders) == names
     for name, folder in folders.items():
@@ -95,10 +99,8 @@ def test_methods_that_look_beyond_a_rank_do_the_same_on_two_processes(policy: st
     names = ["asymgrpo_adaptive", "aepo", "clip_cov", "dapo", "grpo_kl", "reinforce_pp", "siren", "top_entropy"]
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        lockstep = ("-m", "tests.lockstep")
-        train(
-            folder, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", f"trainer.devices={devices}", *EIGHT, program=lockstep
-        )
+        settings = (f"algo={','.join(names)}", policy, "trainer.max_epochs=3", f"trainer.devices={devices}", *EIGHT)
+        train(folder, "-m", *settings, program=LOCKSTEP)
     one, two = ({summary(p.parent)["algorithm"]: p.parent for p in (tmp_path / d).glob("*/summary.json")} for d in "12")
     assert sorted(one) == sorted(two) == sorted(names)
     for name in names:
@@ -123,11 +125,12 @@ def test_the_method_of_the_readme_runs_from_a_folder_of_its_own(policy: str, tmp
     mine = tmp_path / "mine"
     mine.mkdir()
     readme_example(mine)
-    command = [sys.executable, "train.py", "--config-dir", str(mine), policy, *SMALL, *EIGHT, "trainer.max_epochs=2", "trainer.devices=2"]
-    subprocess.run([*command, "algo=leave_one_out", f"hydra.run.dir={tmp_path / 'own'}"], cwd=ROOT, check=True, timeout=200)
-    subprocess.run([*command, "algo=rloo", f"hydra.run.dir={tmp_path / 'rloo'}"], cwd=ROOT, check=True, timeout=200)
-    assert summary(tmp_path / "own")["algorithm"] == "leave_one_out"
-    pd.testing.assert_frame_equal(metrics(tmp_path / "own")[SAME], metrics(tmp_path / "rloo")[SAME], rtol=1e-4, atol=1e-6)
+    own, rloo = tmp_path / "own", tmp_path / "rloo"
+    settings = (policy, *EIGHT, "trainer.max_epochs=2")
+    train(own, f"--config-dir={mine}", "algo=leave_one_out", "trainer.devices=2", *settings)
+    train(rloo, "algo=rloo", *settings)
+    assert summary(own)["algorithm"] == "leave_one_out" and summary(own)["config"]["trainer"]["devices"] == 2
+    pd.testing.assert_frame_equal(metrics(own)[SAME], metrics(rloo)[SAME], rtol=1e-3, atol=1e-6)
 
 
 def test_dynamic_sampling_learns_from_groups_with_a_signal(policy: str, tmp_path: Path) -> None:
@@ -187,15 +190,15 @@ SHARDS = ("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=32-true
 def test_a_resumed_run_is_the_uninterrupted_one(strategy: tuple[str, ...], policy: str, tmp_path: Path) -> None:
     steered = ("algo=asymgrpo_adaptive", "modulation@algo.modulation=adaptive_entropy", "algo.modulation.adaptive_entropy.target=9")
     common = (policy, *steered, *strategy, "policy.prompts_per_mini_batch=4")
-    train(tmp_path / "whole", *common, "trainer.max_epochs=4")
-    train(tmp_path / "half", *common, "trainer.max_epochs=2")
-    train(tmp_path / "rest", *common, "trainer.max_epochs=4", f"ckpt_path={tmp_path / 'half' / 'checkpoints' / 'last.ckpt'}")
-    whole = metrics(tmp_path / "whole")
-    both = pd.concat([metrics(tmp_path / "half"), metrics(tmp_path / "rest")])
+    train(tmp_path, "-m", *common, "trainer.max_epochs=4,2", "hydra.sweep.subdir=\\${trainer.max_epochs}", program=LOCKSTEP)
+    half = tmp_path / "2"
+    train(tmp_path / "rest", *common, "trainer.max_epochs=4", f"ckpt_path={half / 'checkpoints' / 'last.ckpt'}")
+    whole = metrics(tmp_path / "4")
+    both = pd.concat([metrics(half), metrics(tmp_path / "rest")])
     columns = [*SAME, *(name for name in whole if name.startswith(("steer/", "ledger/", "entropy/high")))]
     assert len(columns) == len(SAME) + 5 + 12 and whole["steer/entropy_coef"].is_monotonic_increasing
     pd.testing.assert_frame_equal(whole[columns], both[columns])
-    want, got = weights(tmp_path / "whole"), weights(tmp_path / "rest")
+    want, got = weights(tmp_path / "4"), weights(tmp_path / "rest")
     assert all(torch.equal(want[name], got[name]) for name in want)
 
 
@@ -243,20 +246,18 @@ def test_each_family_goes_from_folder_to_export(tmp_path: Path) -> None:
     paths = ",".join(str(tmp_path / name) for name in FAMILIES)
     # every answer of a random model is wrong, and REINFORCE learns from wrong answers
     off_policy = ("policy.prompts_per_mini_batch=4", "algo=reinforce", "policy.optimizer.learning_rate=1e-3")
-    train(tmp_path / "runs", "-m", "policy=hf", f"policy.path={paths}", *off_policy, "trainer.max_epochs=2")
+    train(tmp_path / "runs", "-m", "policy=hf", f"policy.path={paths}", *off_policy, "trainer.max_epochs=2", program=LOCKSTEP)
     assert len(list((tmp_path / "runs").glob("*/summary.json"))) == len(FAMILIES)
     for run in (tmp_path / "runs").glob("*/summary.json"):
         got, folder = summary(run.parent), run.parent
         assert got["status"] == "done" and got["logprob_gap_max"] < 1e-4
         exported = tmp_path / "exported" / Path(got["config"]["policy"]["path"]).name
-        command = [sys.executable, "-m", "asym_lightning.export", str(folder / "checkpoints" / "last.ckpt"), str(exported)]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=100)
+        export(folder / "checkpoints" / "last.ckpt", exported)
         before = AutoModelForCausalLM.from_pretrained(got["config"]["policy"]["path"]).state_dict()
         after, same = AutoModelForCausalLM.from_pretrained(exported).state_dict(), weights(folder)
         assert all(torch.equal(after[name], same[name]) for name in same)
         assert any(not torch.equal(after[name], before[name]) for name in before)
-    exports = ",".join(str(path) for path in (tmp_path / "exported").iterdir())
-    train(tmp_path / "again", "-m", "policy=hf", f"policy.path={exports}", "trainer.max_epochs=1")  # vLLM loads what was exported
+        VLLMEngine(str(exported), "float32", 64, 4).close()  # vLLM loads what was exported
 
 
 def test_real_problems_account_for_every_completion(policy: str, tmp_path: Path) -> None:
