@@ -234,9 +234,9 @@ class VLLMRollout(Callback):
         self.engine.sync(policy.weights(), version)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self.ahead is not None:
-            self.ahead.close()
         if self.engine is not None and self.verifier is not None:
-            self.engine.close()
+            self.engine.close()  # first: what is being made ends with it
+            if self.ahead is not None:
+                self.ahead.close()
             self.verifier.close()
             self.engine = self.verifier = None
