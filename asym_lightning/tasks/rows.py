@@ -61,21 +61,22 @@ def _hub_rows(path: str, subset: str | None, split: str) -> Iterable[Mapping[str
     import datasets
     from huggingface_hub import constants
 
-    if not Path(path).is_dir() and not datasets.config.HF_HUB_OFFLINE and not _hub_answers():
+    silence = "" if Path(path).is_dir() or datasets.config.HF_HUB_OFFLINE else _hub_silence()
+    if silence:
         datasets.config.HF_HUB_OFFLINE = True  # what is in the cache, without half a minute of retries for each file
     try:
         return datasets.load_dataset(path, subset, split=split)
     except ConnectionError:
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer{silence}"
         raise ConnectionError(f"{why}, and the cache of data sets has no copy; give a local {', '.join(SUFFIXES)} file") from None
 
 
-def _hub_answers() -> bool:
-    """Whether the hub can be reached at all, asked once and not for long."""
+def _hub_silence() -> str:
+    """Empty where the hub can be reached, else why not, in brackets; asked once and not for long."""
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # of the HTTP library, which differs between versions of huggingface_hub
-        return False
-    return True
+    except Exception as error:  # of the HTTP library, which differs between versions of huggingface_hub
+        return f" ({type(error).__name__})"
+    return ""
