@@ -123,9 +123,7 @@ def test_a_hub_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | nowhere, timeout=300, check=False)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1, done.stderr
-    assert lines[0].startswith(
-        "error: task.path=owner/none cannot be read: ConnectionError: http://127.0.0.1:9 does not answer, and the cache"
-    )
+    assert lines[0].startswith("error: task.path=owner/none cannot be read: ConnectionError: http://127.0.0.1:9 does not answer (Connect")
 
 
 # ---- mixtures ----
