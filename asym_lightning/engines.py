@@ -1,10 +1,13 @@
 """Which rollout engine a config asks for."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
+from asym_lightning.loading import settings_of
+from asym_lightning.ops.ranks import place_among_ranks
 from asym_lightning.rollout.base import RolloutEngine
 
 
@@ -16,7 +19,8 @@ def build_engine(
     if dtype is None:
         dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
     r = config.rollout
-    if kind == "vllm" and find_spec("vllm") is None:
+    served = r.get("placement") == "servers"
+    if kind == "vllm" and not served and find_spec("vllm") is None:
         print(
             "vllm is not installed here: completions come from transformers' generate (rollout=transformers), which is slower", flush=True
         )
@@ -26,6 +30,8 @@ def build_engine(
 
         device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return TransformersEngine(path, dtype, r.max_num_seqs, device, config.policy.trust_remote_code)
+    if served:
+        return _servers(path, dtype, config, max_model_len)
     from asym_lightning.rollout.vllm import VLLMEngine
 
     return VLLMEngine(
@@ -39,4 +45,28 @@ def build_engine(
         trust_remote_code=config.policy.trust_remote_code,
         distributed=distributed,
         seed=config.seed,
+    )
+
+
+def _servers(path: str, dtype: str, config: DictConfig, max_model_len: int) -> RolloutEngine:
+    from hydra.core.hydra_config import HydraConfig
+
+    from asym_lightning.rollout.server_settings import ServerSettings
+    from asym_lightning.rollout.servers import ServerEngine
+
+    r = config.rollout
+    options = ["--seed", str(config.seed), *(["--enforce-eager"] if r.enforce_eager else [])]
+    options += ["--trust-remote-code"] if config.policy.trust_remote_code else []
+    options += ["--gpu-memory-utilization", str(r.gpu_memory_utilization)] if torch.cuda.is_available() else []
+    return ServerEngine(
+        path,
+        dtype,
+        max_model_len,
+        r.max_num_seqs,
+        settings_of(ServerSettings, r.servers, "rollout.servers"),
+        Path(HydraConfig.get().runtime.output_dir) / "servers",
+        options,
+        r.kv_cache_gb,
+        *place_among_ranks(),
+        config.trainer.num_nodes,
     )

@@ -16,6 +16,7 @@ from asym_lightning.loading import build, context_length, data_settings, load_to
 from asym_lightning.lora import LoRASettings
 from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.types import ConfigError
 
 NEEDED: dict[str, tuple[tuple[str, ...], str]] = {  # by the start of a _target_: modules, and the extra that brings them
@@ -50,6 +51,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_algorithm, ("algo", "rollout", "policy")),
         (check_staleness, ("algo", "rollout", "data")),
         (check_trainer, ("trainer",)),
+        (check_servers, ("rollout", "trainer")),
         (check_monitors, ("callbacks",)),
         (check_data, ("task", "policy", "rollout", "data", "benchmarks", "callbacks")),
     ]
@@ -159,6 +161,18 @@ def check_trainer(config: DictConfig) -> None:
             f"trainer.strategy.param_dtype={strategy.param_dtype} with trainer.precision={precision}: the engine would compute in fp32, "
             "the trainer in bf16; take trainer.precision=bf16-mixed"
         )
+
+
+def check_servers(config: DictConfig) -> None:
+    """Servers that sample are there or can be started, and fit the ranks."""
+    r, t = config.rollout, config.trainer
+    one_of("rollout.placement", r.placement, ("colocated", "servers"))
+    if r.placement == "servers":
+        if r.engine != "vllm" or "servers" not in r:
+            raise ConfigError(f"rollout.placement=servers with rollout.engine={r.engine}: take rollout=servers")
+        settings = settings_of(ServerSettings, r.servers, "rollout.servers")
+        gpus = 0 if t.accelerator == "cpu" or not torch.cuda.is_available() else torch.cuda.device_count()
+        settings.check(world_size(config), t.num_nodes, gpus)
 
 
 def check_monitors(config: DictConfig) -> None:

@@ -11,6 +11,11 @@ def distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
+def place_among_ranks() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed() else (0, 1)
+
+
 def _device() -> torch.device:
     """Where the backend wants its tensors."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
@@ -23,6 +28,14 @@ def over_ranks(values: Tensor, how: str) -> Tensor:
     values = values.to(_device(), copy=True)
     torch.distributed.all_reduce(values, torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX)
     return values.cpu()
+
+
+def from_first(value: str) -> str:
+    """The text that rank 0 has."""
+    given = [value]
+    if distributed():
+        torch.distributed.broadcast_object_list(given, device=_device())
+    return given[0]
 
 
 def all_names(names: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ ENVIRONMENT = {
 }
 
 
-def _retie(model: torch.nn.Module) -> None:
+def retie(model: torch.nn.Module) -> None:
     """Give a tied output head the embedding's new weights: a CPU build keeps a prepacked copy that a reload leaves stale."""
     head, inner = getattr(model, "lm_head", None), getattr(model, "model", None)
     config: Any = getattr(model, "config", None)
@@ -102,7 +102,7 @@ class VLLMEngine:
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-        self.llm.apply_model(_retie)
+        self.llm.apply_model(retie)
         self.llm.reset_prefix_cache()
         self.version = version
 

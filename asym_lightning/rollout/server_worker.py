@@ -1,0 +1,77 @@
+"""What a vLLM server loads from here, by `python -m asym_lightning.serve`: how it takes weights, and who may ask it anything."""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from asym_lightning.rollout.vllm import retie
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Scope]]
+_Send = Callable[[_Scope], Awaitable[None]]
+
+
+def tensors_in(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of everything in a folder of safetensors files, one at a time."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                yield name, file.get_tensor(name)
+
+
+class WeightsFromFolder:
+    """Methods that vLLM's worker gets beside its own; the run calls them through the route /collective_rpc."""
+
+    weights_label = ""
+    vllm_config: Any
+    model_runner: Any
+
+    def take_weights(self, folder: str) -> dict[str, str]:
+        """Replace all weights by those in ``folder``, the name of which becomes their label. What went wrong is in ``error``: an
+        exception here would end the server."""
+        try:
+            if not Path(folder).is_dir():
+                raise FileNotFoundError("there is no such folder on this machine")
+            self.reload_weights(weights_iterator=tensors_in(Path(folder)))  # type: ignore[attr-defined]
+            retie(self.model_runner.get_model())
+            self.weights_label = Path(folder).name
+        except Exception as error:
+            return {"label": self.weights_label, "error": f"{type(error).__name__}: {error}"}
+        return {"label": self.weights_label}
+
+    def describe(self) -> dict[str, Any]:
+        """What decides whether this server's samples are what the run expects."""
+        model = self.vllm_config.model_config
+        return {
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "max_model_len": model.max_model_len,
+            "logprobs_mode": model.logprobs_mode,
+        }
+
+
+class RequireKey:
+    """ASGI middleware: where VLLM_API_KEY is set, every route but /health needs it. vLLM itself guards only /v1 and a few others, not
+    those that replace weights."""
+
+    def __init__(self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]]):
+        self.app = app
+        key = os.environ.get("VLLM_API_KEY")
+        self._expected = hashlib.sha256(f"Bearer {key}".encode()).digest() if key else None
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._expected is None or scope["path"] == "/health":
+            return await self.app(scope, receive, send)
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        if hmac.compare_digest(hashlib.sha256(given).digest(), self._expected):
+            return await self.app(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"the API key is missing or another one"})
+        return None

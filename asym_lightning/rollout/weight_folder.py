@@ -1,0 +1,122 @@
+"""New weights on their way to servers: folders of safetensors files that appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from asym_lightning.ops.ranks import over_ranks
+
+BUCKET_BYTES = 256 * 2**20
+
+
+class Scratch:
+    """A folder of this process, in the machine's memory where that is a file system. What a killed process left is removed by the next
+    one: it no longer holds its lock."""
+
+    def __init__(self) -> None:
+        memory = Path("/dev/shm")
+        base = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+        root = base / f"asym-lightning-{os.getuid()}"
+        root.mkdir(mode=0o700, exist_ok=True)
+        if root.stat().st_uid != os.getuid() or root.stat().st_mode & 0o077:
+            raise PermissionError(f"{root} is open to others: remove it")
+        with FileLock(root / "lock"):
+            for old in (path for path in root.iterdir() if path.is_dir()):
+                lock = FileLock(old / "lock")
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    continue
+                shutil.rmtree(old, ignore_errors=True)
+                lock.release(force=True)
+            self.path = Path(tempfile.mkdtemp(dir=root))
+            self._lock = FileLock(self.path / "lock")
+            self._lock.acquire()
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release(force=True)
+
+
+def write(weights: Iterable[tuple[str, Tensor]], folder: Path, dtype: torch.dtype, bucket_bytes: int = BUCKET_BYTES) -> None:
+    """Write floating-point tensors as ``dtype``, others as they are, to a new ``folder``. At most one bucket and the tensor that fills
+    it are held."""
+    beside = folder.with_name(f"{folder.name}.tmp")
+    beside.mkdir(parents=True)
+    bucket: dict[str, Tensor] = {}
+    size = files = 0
+
+    def flush() -> None:
+        nonlocal size, files
+        save_file(bucket, beside / f"{files:05}.safetensors")
+        bucket.clear()
+        size, files = 0, files + 1
+
+    for name, tensor in weights:
+        bucket[name] = tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        size += bucket[name].nbytes
+        if size >= bucket_bytes:
+            flush()
+    if bucket:
+        flush()
+    os.replace(beside, folder)
+
+
+class Outbox:
+    """Published weights of a run, the same on all ranks: rank 0 writes them, and removes those that every rank's servers have taken.
+
+    Args:
+        folder: seen by all ranks and servers.
+        rank: of this process.
+        dtype: what the servers compute in.
+    """
+
+    def __init__(self, folder: Path, rank: int, dtype: torch.dtype):
+        self.folder, self.dtype, self._writes = folder, dtype, rank == 0
+        self.taken = 0  # number of the last ones that this rank's servers took
+        self._labels: list[tuple[int, str]] = [(0, "")]  # version and folder name, by number
+        self._removed = 0
+
+    def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Write weights under the next number; all ranks in step.
+
+        Raises:
+            RuntimeError: the folder cannot be written to.
+        """
+        taken_by_all = -int(over_ranks(torch.tensor(-self.taken), "max"))
+        number = len(self._labels)
+        label = f"{self.folder.name}-{number}-v{version}"
+        failure = ""
+        tensors = iter(weights)
+        if self._writes:
+            for _, old in self._labels[self._removed + 1 : taken_by_all + 1]:
+                shutil.rmtree(self.folder / old, ignore_errors=True)
+            try:
+                write(tensors, self.folder / label, self.dtype)
+            except (OSError, SafetensorError) as error:
+                failure = str(error)
+        self._removed = taken_by_all
+        for _ in tensors:  # all ranks gather shards in step
+            pass
+        if int(over_ranks(torch.tensor(bool(failure)).long(), "max")):
+            raise RuntimeError(
+                f"weights for the servers cannot be written to {self.folder} (rollout.servers.folder): {failure or 'see rank 0'}"
+            )
+        self._labels.append((version, label))
+
+    def find(self, version: int) -> tuple[int, Path]:
+        """Number and folder of what was published last as ``version``."""
+        number = max(i for i, (known, label) in enumerate(self._labels) if known == version and label)
+        return number, self.folder / self._labels[number][1]
+
+    def close(self) -> None:
+        if self._writes:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,317 @@
+"""Rollouts by real vLLM server processes: two that a run starts, and one that is given by URL."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+
+from asym_lightning.cli import config_dir, entry
+from asym_lightning.embedded import byte_tokenizer
+from asym_lightning.optimizer import OptimizerSettings
+from asym_lightning.policy import PolicyModule
+from asym_lightning.preflight import check_servers
+from asym_lightning.rollout.server_client import EngineServerError
+from asym_lightning.rollout.server_settings import ServerSettings
+from asym_lightning.rollout.servers import ServerEngine
+from asym_lightning.rollout.vllm import VLLMEngine
+from asym_lightning.rollout.weight_folder import Outbox, Scratch, write
+from asym_lightning.serve import main as serve
+from asym_lightning.types import ConfigError
+from tests.conftest import ROOT
+from tests.helpers import algorithm
+from tests.test_engine import FAMILIES, PROMPTS, SAMPLING, SEEDS, gap, shake
+
+KEY, KEY_VARIABLE = "a-secret-of-this-test", "ASYM_LIGHTNING_TEST_KEY"
+CONTEXT = 128
+OWNER = """
+import sys
+from pathlib import Path
+from asym_lightning.rollout.server_process import ServerProcess
+model, port, key, context, log = sys.argv[1:]
+options = ["--port", port, "--max-model-len", context, "--dtype=float32", "--enforce-eager"]
+print(ServerProcess([model, *options], {"VLLM_API_KEY": key, "VLLM_CPU_KVCACHE_SPACE": "1"}, Path(log)).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass
+class Served:
+    """A policy, the folder it came from, and its engine."""
+
+    policy: PolicyModule
+    folder: Path
+    engine: ServerEngine
+
+
+def policy_in(folder: Path, family: str) -> PolicyModule:
+    torch.manual_seed(0)
+    model = FAMILIES[family]()
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@dataclass
+class Outside:
+    """A server that another process started, with an API key."""
+
+    owner: subprocess.Popen[str]
+    url: str
+    pid: int
+    folder: Path
+    log: Path
+
+    def settings(self, **more: Any) -> ServerSettings:
+        return ServerSettings(urls=[self.url], api_key_env=KEY_VARIABLE, **more)
+
+    def engine(self, dtype: str = "float32") -> ServerEngine:
+        return ServerEngine("", dtype, 64, 256, self.settings(), self.log.parent)
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    folder, port = tmp_path_factory.mktemp("outside"), free_port()
+    policy_in(folder / "model", "qwen3-tied")
+    os.environ[KEY_VARIABLE] = KEY
+    command = [sys.executable, "-c", OWNER, str(folder / "model"), str(port), KEY, str(CONTEXT), str(folder / "log")]
+    owner = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    yield Outside(owner, f"http://127.0.0.1:{port}", int(owner.stdout.readline()), folder / "model", folder / "log")
+    owner.kill()
+    owner.wait()
+    del os.environ[KEY_VARIABLE]
+
+
+@pytest.fixture(scope="module")
+def own(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Two servers that are started here, while the one outside starts too."""
+    folder = tmp_path_factory.mktemp("own")
+    policy = policy_in(folder / "model", "llama-untied")
+    settings = ServerSettings(count=2, request_timeout_s=60)
+    engine = ServerEngine(str(folder / "model"), "float32", 64, 256, settings, folder / "servers", ["--enforce-eager"])
+    yield Served(policy, folder, engine)
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def given(own: Served, outside: Outside) -> Iterator[Served]:
+    """The server outside, by its URL."""
+    engine = outside.engine()
+    yield Served(policy_in(outside.folder, "qwen3-tied"), outside.folder, engine)
+    engine.close()
+
+
+@pytest.mark.parametrize("which", ["own", "given"])  # untied and tied output head
+def test_changed_weights_reach_the_servers_and_stale_ones_show(which: str, request: pytest.FixtureRequest) -> None:
+    served: Served = request.getfixturevalue(which)
+    policy, engine = served.policy, served.engine
+    shake(policy)
+    with pytest.raises(EngineServerError, match="no weights were synced"):
+        engine.generate(PROMPTS, SAMPLING, SEEDS)
+    engine.sync(policy.weights(), 3)
+    assert gap(policy, engine) < 1e-4
+    shake(policy)
+    assert gap(policy, engine) > 1e-2, "stale weights must show in the log-probs"
+    engine.publish(policy.weights(), 4)
+    assert gap(policy, engine) > 1e-2, "what is published is not loaded yet"
+    assert {s.version for samples in engine.generate(PROMPTS, SAMPLING, SEEDS) for s in samples} == {3}
+    engine.load(4)
+    assert gap(policy, engine) < 1e-4
+    assert {s.version for samples in engine.generate(PROMPTS, SAMPLING, SEEDS) for s in samples} == {4} == {engine.version}
+
+
+def test_a_server_samples_what_the_engine_in_process_does(given: Served) -> None:
+    policy, engine = given.policy, given.engine
+    inside = VLLMEngine(str(given.folder), "float32", 64, 256)
+    inside.sync(policy.weights(), 5)
+    engine.sync(policy.weights(), 5)
+    prompts = [*PROMPTS, *torch.randint(256, (40, 40), generator=torch.Generator().manual_seed(0)).tolist()]
+    seeds = [*SEEDS, *range(40)]
+    one, other = inside.generate(prompts, SAMPLING, seeds), engine.generate(prompts, SAMPLING, seeds)
+    inside.close()
+    assert [[(s.token_ids, s.truncated, s.version) for s in row] for row in one] == [
+        [(s.token_ids, s.truncated, s.version) for s in row] for row in other
+    ]
+    flat = [[lp for row in rows for s in row for lp in s.logprobs] for rows in (one, other)]
+    torch.testing.assert_close(torch.tensor(flat[0]), torch.tensor(flat[1]), atol=1e-5, rtol=0)
+
+
+def test_logprobs_of_prompts_are_the_policys(given: Served) -> None:
+    given.engine.sync(given.policy.weights(), 6)
+    ids = torch.tensor([PROMPTS[1]])
+    with torch.no_grad():
+        expected = given.policy.model.eval()(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    found = given.engine.prompt_logprobs([PROMPTS[1], [7]])
+    torch.testing.assert_close(torch.tensor(found[0]), expected, atol=1e-5, rtol=0)
+    assert found[1] == []
+
+
+def test_weights_of_another_run_stop_this_one(given: Served, outside: Outside) -> None:
+    given.engine.sync(given.policy.weights(), 7)
+    other = outside.engine()
+    other.sync(given.policy.weights(), 7)
+    with pytest.raises(EngineServerError, match="or another run uses it too"):
+        given.engine.generate(PROMPTS, SAMPLING, SEEDS)
+    other.publish(given.policy.weights(), 8)
+    other.close()
+    with pytest.raises(EngineServerError, match=r"did not take the weights in .*: FileNotFoundError: there is no such folder"):
+        other.load(8)
+    with pytest.raises(EngineServerError, match="does not fit this run: dtype=float32, the trainer asks for bfloat16"):
+        outside.engine("bfloat16")
+
+
+def test_every_route_needs_the_key_and_nothing_shows_it(given: Served, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    def status(path: str, key: str | None = None) -> int:
+        connection = http.client.HTTPConnection(outside.url.removeprefix("http://"), timeout=30)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        connection.request("GET" if path == "/health" else "POST", path, "{}", headers)
+        return connection.getresponse().status
+
+    assert status("/health") == 200
+    assert [status(path) for path in ("/collective_rpc", "/pause", "/v1/completions", "/inference/v1/generate")] == [401] * 4
+    assert status("/collective_rpc", "another key") == 401 and status("/resume", KEY) == 200
+    monkeypatch.delenv(KEY_VARIABLE)
+    with pytest.raises(EngineServerError, match="refuses /collective_rpc with status 401"):
+        outside.engine()
+    shown = [" ".join(process.cmdline()) for process in [psutil.Process(outside.pid), *psutil.Process(outside.pid).children(True)]]
+    assert shown and not any(KEY in text for text in [*shown, outside.log.read_text()])
+
+
+def test_a_run_trains_with_a_server(given: Served, outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=4", "trainer.max_epochs=3")
+    servers = (f"rollout.servers.urls=[{outside.url}]", f"rollout.servers.api_key_env={KEY_VARIABLE}")
+    policy = (f"policy.path={outside.folder}", "policy.optimizer.warmup_steps=0")
+    monkeypatch.setattr(sys, "argv", ["train.py", "rollout=servers", *small, *servers, *policy, f"hydra.run.dir={tmp_path}"])
+    entry("train", "asym_lightning.run:train")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "done" and summary["iterations"] == 3 and 0 < summary["logprob_gap_max"] < 1e-4
+    assert "eval/heldout/avg@8" in summary["evaluation"]["after"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def test_a_killed_server_is_named_and_its_prompts_go_to_the_other(own: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    policy, engine = own.policy, own.engine
+    engine.sync(policy.weights(), 9)
+    expected = engine.generate(PROMPTS, SAMPLING, SEEDS)
+    first, second = (server.process for server in engine.servers)
+    assert first is not None and second is not None
+    os.kill(first.pid, signal.SIGSTOP)  # what it is given now stays with it
+    with ThreadPoolExecutor(1) as thread:
+        sampled = thread.submit(engine.generate, PROMPTS, SAMPLING, SEEDS)
+        os.killpg(first.pid, signal.SIGKILL)
+        assert sampled.result(60) == expected
+    said = capsys.readouterr().out
+    assert said.count("ended with exit code -9; its prompts are given to the others") == 1 and f"process {first.pid}" in said
+    engine.sync(policy.weights(), 10)
+    assert gap(policy, engine) < 1e-4
+    os.killpg(second.pid, signal.SIGKILL)
+    with pytest.raises(EngineServerError, match=rf"no server is left to sample from: .*process {first.pid}.*exit code -9") as error:
+        engine.generate(PROMPTS, SAMPLING, SEEDS)
+    assert f"{second.log} ends with:" in str(error.value)
+
+
+def test_after_kill_9_of_the_run_no_process_is_left(given: Served, outside: Outside) -> None:
+    server = psutil.Process(outside.pid)
+    family = [server, *server.children(recursive=True)]
+    assert len(family) > 1, "the engine is a process of its own"
+    os.kill(outside.owner.pid, signal.SIGKILL)
+    outside.owner.wait()
+    left = psutil.wait_procs(family, timeout=20)[1]
+    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_that_dies_at_start_shows_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(EngineServerError, match=r"ended with exit code 2; .*0\.log ends with:\n(.*\n)*.*invalid int value: 'long'"):
+        ServerEngine("nowhere", "float32", 64, 256, ServerSettings(), tmp_path, ["--max-model-len=long"])
+
+
+def test_a_server_that_others_could_reach_needs_a_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        serve(["nowhere", "--host", "0.0.0.0", "--max-model-len", "64"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --host 0.0.0.0 can be reached from elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rollout.servers.count=3", "trainer.devices=2"], "count: 3 servers for 2 ranks"),
+        (["rollout.servers.count=0"], "count=0: must be a whole number >= 1"),
+        (["rollout.servers.urls=[http://127.0.0.1:1]", "trainer.devices=2"], "urls: 1 servers for 2 ranks"),
+        (["rollout.servers.urls=[http://127.0.0.1:1]", "rollout.servers.count=1"], "give one of the two"),
+        (["rollout.servers.urls=[127.0.0.1:8000]"], "127.0.0.1:8000 is no address of a server"),
+        (["rollout.servers.urls=http://127.0.0.1:8000"], "must be a list"),
+        (["rollout.servers.urls=[http://a:1,http://a:1]"], "named twice"),
+        (["rollout.servers.urls=[http://node2:8000]", "rollout.servers.api_key_env=NO_SUCH"], "variable NO_SUCH"),
+        (["trainer.num_nodes=2"], "rollout.servers.folder is not given"),
+        (["rollout.servers.retries=-1"], "retries=-1"),
+        (["rollout.servers.request_timeout_s=0"], "request_timeout_s=0"),
+        (["rollout.engine=transformers"], "take rollout=servers"),
+        (["rollout.placement=somewhere"], "must be one of colocated, servers"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(overrides: list[str], message: str) -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", ["rollout=servers", "trainer.accelerator=cpu", *overrides])
+    with pytest.raises(ConfigError) as error:
+        check_servers(config)
+    assert message in str(error.value)
+
+
+def test_each_rank_has_servers_of_its_own() -> None:
+    assert [ServerSettings(count=4).own(rank, 2) for rank in range(2)] == [[0, 2], [1, 3]]
+    assert ServerSettings().own(1, 2) == [1]
+    assert ServerSettings(urls=["http://a:1", "http://b:1"]).own(0, 1) == [0, 1]
+
+
+def test_weights_are_written_in_buckets_and_old_ones_removed(tmp_path: Path) -> None:
+    weights = {f"w{i}": torch.full((4, 8), float(i)) for i in range(5)} | {"ids": torch.arange(3)}
+    write(weights.items(), tmp_path / "one", torch.bfloat16, bucket_bytes=2 * 4 * 8 * 2)
+    files = sorted((tmp_path / "one").iterdir())
+    assert [len(load_file(path)) for path in files] == [2, 2, 2]
+    found = {name: tensor for path in files for name, tensor in load_file(path).items()}
+    assert found["w3"].dtype == torch.bfloat16 and torch.equal(found["w3"].float(), weights["w3"]) and found["ids"].tolist() == [0, 1, 2]
+    outbox = Outbox(tmp_path / "run", 0, torch.float32)
+    for version in (0, 0, 1):
+        outbox.publish(iter(weights.items()), version)
+    assert [outbox.find(version)[0] for version in (0, 1)] == [2, 3] and len(list(outbox.folder.iterdir())) == 3
+    outbox.taken = 2
+    outbox.publish(weights.items(), 2)
+    assert sorted(path.name for path in outbox.folder.iterdir()) == [outbox.find(version)[1].name for version in (1, 2)]
+    with pytest.raises(RuntimeError, match=r"cannot be written to .* \(rollout\.servers\.folder\)"):
+        Outbox(Path("/proc/nothing"), 0, torch.float32).publish(weights.items(), 0)
+
+
+def test_what_a_killed_run_left_in_memory_is_removed_by_the_next() -> None:
+    mine = Scratch()
+    script = (
+        "import os\nfrom asym_lightning.rollout.weight_folder import Scratch\nprint(Scratch().path, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    left = Path(done.stdout.strip())
+    assert done.returncode == -signal.SIGKILL and left.is_dir()
+    Scratch().close()
+    assert not left.exists() and mine.path.is_dir()
+    mine.close()
+    assert not mine.path.exists()
