@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # the routes by which weights are replaced
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers and ranks may share a host
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # its processes begin with this module, and die with their parent
 }
 OPTIONS = [
     *("--worker-extension-cls", "asym_lightning.rollout.server_worker.WeightsFromFolder"),
@@ -55,10 +56,8 @@ def main(arguments: Sequence[str]) -> None:
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
 
 
-if __name__ in ("__main__", "__mp_main__"):  # the second: in every process that the server starts by spawning
-    if __name__ == "__mp_main__" or OWNER in os.environ:
-        die_with_parent()
-    os.register_at_fork(after_in_child=die_with_parent)
+if __name__ == "__mp_main__" or (__name__ == "__main__" and OWNER in os.environ):  # the first: what the server spawned
+    die_with_parent()
 
 if __name__ == "__main__":
     if os.environ.get(OWNER, str(os.getppid())) != str(os.getppid()):
