@@ -50,6 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     place = ["--host", given.host] if given.uds is None else ["--uds", given.uds]
     device: list[str] = []
     if not torch.cuda.is_available():  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the worker within the engine's process, one process less
         device = ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(4096, given.max_model_len))]
     options = [*place, "--max-model-len", str(given.max_model_len), *device, *OPTIONS, *further]
     sys.argv = ["api_server", "--model", given.model, *options]

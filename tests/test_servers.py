@@ -1,4 +1,4 @@
-"""Rollouts by real vLLM server processes: two that a run starts, and one that is given by URL."""
+"""Rollouts by real vLLM server processes: one that a run starts, and one that is given by URL."""
 
 import http.client
 import json
@@ -17,15 +17,18 @@ import psutil
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning import Trainer
 from safetensors.torch import load_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from asym_lightning.cli import config_dir, entry
 from asym_lightning.embedded import byte_tokenizer
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.preflight import check_servers
+from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout.base import Sample
-from asym_lightning.rollout.server_client import EngineServerError
+from asym_lightning.rollout.server_client import EngineServerError, Server
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.servers import ServerEngine
 from asym_lightning.rollout.vllm import VLLMEngine
@@ -34,7 +37,7 @@ from asym_lightning.serve import main as serve
 from asym_lightning.types import ConfigError
 from tests.conftest import ROOT
 from tests.helpers import algorithm
-from tests.test_engine import FAMILIES, PROMPTS, SAMPLING, SEEDS, gap, shake
+from tests.test_engine import PROMPTS, SAMPLING, SEEDS, SHAPE, gap, shake
 
 KEY, KEY_VARIABLE = "a-secret-of-this-test", "ASYM_LIGHTNING_TEST_KEY"
 CONTEXT = 128
@@ -58,9 +61,9 @@ class Served:
     engine: ServerEngine
 
 
-def policy_in(folder: Path, family: str) -> PolicyModule:
+def policy_in(folder: Path, tied: bool) -> PolicyModule:
     torch.manual_seed(0)
-    model = FAMILIES[family]()
+    model = Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=tied))
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
@@ -92,7 +95,7 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     folder, port = tmp_path_factory.mktemp("outside"), free_port()
-    policy_in(folder / "model", "qwen3-tied")
+    policy_in(folder / "model", tied=True)
     os.environ[KEY_VARIABLE] = KEY
     command = [sys.executable, "-c", OWNER, str(folder / "model"), str(port), KEY, str(CONTEXT), str(folder / "log")]
     owner = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -105,10 +108,10 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
 
 @pytest.fixture(scope="module")
 def own(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Two servers that are started here, while the one outside starts too."""
+    """A server that is started here, while the one outside starts too."""
     folder = tmp_path_factory.mktemp("own")
-    policy = policy_in(folder / "model", "llama-untied")
-    settings = ServerSettings(count=2, request_timeout_s=60)
+    policy = policy_in(folder / "model", tied=False)
+    settings = ServerSettings(api_key_env=KEY_VARIABLE, request_timeout_s=60)
     engine = ServerEngine(str(folder / "model"), "float32", 64, 256, settings, folder / "servers", ["--enforce-eager"])
     yield Served(policy, folder, engine)
     engine.close()
@@ -118,7 +121,7 @@ def own(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def given(own: Served, outside: Outside) -> Iterator[Served]:
     """The server outside, by its URL."""
     engine = outside.engine()
-    yield Served(policy_in(outside.folder, "qwen3-tied"), outside.folder, engine)
+    yield Served(policy_in(outside.folder, tied=True), outside.folder, engine)
     engine.close()
 
 
@@ -163,12 +166,10 @@ def test_a_server_samples_what_the_engine_in_process_does(given: Served) -> None
 
 def test_logprobs_of_prompts_are_the_policys(given: Served) -> None:
     given.engine.sync(given.policy.weights(), 6)
-    ids = torch.tensor([PROMPTS[1]])
-    with torch.no_grad():
-        expected = given.policy.model.eval()(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-    found = given.engine.prompt_logprobs([PROMPTS[1], [7]])
-    torch.testing.assert_close(torch.tensor(found[0]), expected, atol=1e-5, rtol=0)
-    assert found[1] == []
+    prompts = [PROMPTS[1], [7], PROMPTS[0]]
+    given.policy.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    for found, expected in zip(given.engine.prompt_logprobs(prompts), prompt_logprobs(given.policy, prompts), strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_weights_of_another_run_stop_this_one(given: Served, outside: Outside) -> None:
@@ -214,35 +215,37 @@ def test_a_run_trains_with_a_server(given: Served, outside: Outside, tmp_path: P
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
-def test_a_killed_server_is_named_and_its_prompts_go_to_the_other(own: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_servers_are_named_and_their_prompts_go_to_the_others(
+    own: Served, given: Served, outside: Outside, capsys: pytest.CaptureFixture[str]
+) -> None:
     policy, engine = own.policy, own.engine
+    engine.servers.append(Server(outside.url))
+    with torch.no_grad():  # now both servers compute the same: the other one ties its head, and takes no weights for it
+        policy.model.lm_head.weight.copy_(policy.model.model.embed_tokens.weight)
     engine.sync(policy.weights(), 9)
     expected = ids(engine.generate(PROMPTS, SAMPLING, SEEDS))
-    first, second = (server.process for server in engine.servers)
-    assert first is not None and second is not None
-    os.kill(first.pid, signal.SIGSTOP)  # what it is given now stays with it
+    process = engine.servers[0].process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)  # what it is given now stays with it
     with ThreadPoolExecutor(1) as thread:
         sampled = thread.submit(engine.generate, PROMPTS, SAMPLING, SEEDS)
-        os.killpg(first.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
         assert ids(sampled.result(60)) == expected
     said = capsys.readouterr().out
-    assert said.count("ended with exit code -9; its prompts are given to the others") == 1 and f"process {first.pid}" in said
+    assert said.count("ended with exit code -9; its prompts are given to the others") == 1 and f"process {process.pid}" in said
     engine.sync(policy.weights(), 10)
     assert gap(policy, engine) < 1e-4
-    os.killpg(second.pid, signal.SIGKILL)
-    with pytest.raises(EngineServerError, match=rf"no server is left to sample from: .*process {first.pid}.*exit code -9") as error:
-        engine.generate(PROMPTS, SAMPLING, SEEDS)
-    assert f"{second.log} ends with:" in str(error.value)
 
-
-def test_after_kill_9_of_the_run_no_process_is_left(given: Served, outside: Outside) -> None:
     server = psutil.Process(outside.pid)
     family = [server, *server.children(recursive=True)]
     assert len(family) > 1, "the engine is a process of its own"
-    os.kill(outside.owner.pid, signal.SIGKILL)
+    os.kill(outside.owner.pid, signal.SIGKILL)  # the run that started it
     outside.owner.wait()
     left = psutil.wait_procs(family, timeout=20)[1]
-    assert not [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    with pytest.raises(EngineServerError, match=r"no server is left to sample from: .*exit code -9; http://.* does not answer") as error:
+        engine.generate(PROMPTS, SAMPLING, SEEDS)
+    assert f"{process.log} ends with:" in str(error.value)
 
 
 def test_a_server_that_dies_at_start_shows_its_last_lines(tmp_path: Path) -> None:
