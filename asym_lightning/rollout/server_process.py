@@ -1,6 +1,7 @@
 """Starting and stopping the vLLM servers of a run."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from asym_lightning.rollout.address import OWNER
 _OF_THE_RUN = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 _NOT_PASSED_ON = (*_OF_THE_RUN, "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_LEVEL", "VLLM_API_KEY")
 _LAST_LINES, _STOP_S = 15, 10
+_ERROR = re.compile(r"(?:^|\] )([A-Za-z_.]+(?:Error|Exception): .*)")
+_CHATTER = ("nanobind", "See https://nanobind", " - leaked", " - ... skipped", "  warnings.warn(")  # at the exit of a process
 
 
 class ServerProcess:
@@ -49,8 +52,10 @@ class ServerProcess:
         return None
 
     def last_lines(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-_LAST_LINES:])
+        """The end of its log; before it the first errors, which may stand far above."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if not line.startswith(_CHATTER)]
+        errors = dict.fromkeys(found.group(1) for line in lines[:-_LAST_LINES] if (found := _ERROR.search(line)))
+        return "\n".join([*list(errors)[:3], *lines[-_LAST_LINES:]])
 
     def stop(self) -> None:
         """End the server and everything it started."""
