@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ from asym_lightning.serve import main as serve
 from asym_lightning.types import ConfigError
 from tests.conftest import ROOT
 from tests.helpers import algorithm
+from tests.ranks import as_rank, free_port, pair
 from tests.test_engine import PROMPTS, SAMPLING, SEEDS, SHAPE, gap, shake
 
 KEY, KEY_VARIABLE = "a-secret-of-this-test", "ASYM_LIGHTNING_TEST_KEY"
@@ -67,12 +67,6 @@ def policy_in(folder: Path, tied: bool) -> PolicyModule:
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass
@@ -309,6 +303,37 @@ def test_weights_are_written_in_buckets_and_old_ones_removed(tmp_path: Path) -> 
     assert sorted(path.name for path in outbox.folder.iterdir()) == [outbox.find(version)[1].name for version in (1, 2)]
     with pytest.raises(RuntimeError, match=r"cannot be written to .* \(rollout\.servers\.folder\)"):
         Outbox(Path("/proc/nothing"), 0, torch.float32).publish(weights.items(), 0)
+
+
+def hand_over(rank: int, _: int, folder: Path) -> tuple[list[str], int, str]:
+    """What a rank's servers find of three published versions, when only the first rank's have taken the first two; the tensors that a
+    rank gathered; and what each says of a folder that rank 0 cannot write to."""
+    gathered = 0
+
+    def weights() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal gathered
+        for i in range(3):
+            gathered += 1
+            yield f"w{i}", torch.full((2,), float(rank))
+
+    outbox = Outbox(folder / "shared", rank, torch.float32)
+    for version in range(3):
+        outbox.publish(weights(), version)
+        outbox.taken = 2 if rank == 0 else 1
+    outbox.publish(weights(), 3)
+    found = sorted(path.name for path in outbox.folder.iterdir())
+    assert all(tensor.eq(0).all() for path in outbox.folder.rglob("*.safetensors") for tensor in load_file(path).values())
+    outbox.folder = Path("/proc/nothing") if rank == 0 else outbox.folder
+    with pytest.raises(RuntimeError) as error:
+        outbox.publish(weights(), 4)
+    return found, gathered, str(error.value)
+
+
+def test_ranks_publish_in_step_and_keep_what_one_of_them_still_needs(tmp_path: Path) -> None:
+    (found, gathered, error), other = pair()(as_rank, hand_over, tmp_path)
+    assert found == other[0] == [f"shared-{version + 1}-v{version}" for version in (1, 2, 3)]
+    assert gathered == other[1] == 5 * 3, "every rank takes part in all gathering, even where writing fails"
+    assert "No such file" in error and "see rank 0" in other[2]
 
 
 def test_what_a_killed_run_left_in_memory_is_removed_by_the_next() -> None:
