@@ -1,6 +1,8 @@
 """Rollouts by vLLM servers, processes of their own (rollout=servers)."""
 
 import asyncio
+import os
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -60,6 +62,7 @@ class ServerEngine:
         shared = Path(settings.folder or self._scratch.path).resolve() / f"weights-{self._scratch.path.name}"
         self._outbox = Outbox(Path(from_first(str(shared))), rank, getattr(torch, dtype))
         self.servers: list[Server] = []
+        self._end = weakref.finalize(self, _end, os.getpid(), self.servers, self._outbox, self._scratch)
         try:
             for n, number in enumerate(settings.own(rank, world)):
                 if settings.urls:
@@ -154,8 +157,14 @@ class ServerEngine:
         return Sample(choice["token_ids"], logprobs, choice["finish_reason"] == "length", self.version)
 
     def close(self) -> None:
-        for server in self.servers:
+        self._end()
+
+
+def _end(owner: int, servers: list[Server], outbox: Outbox, scratch: Scratch) -> None:
+    """End what an engine started. Called once, when it is closed, dropped, or the process that made it exits; not by forks of that."""
+    if os.getpid() == owner:
+        for server in servers:
             if server.process:
                 server.process.stop()
-        self._outbox.close()
-        self._scratch.close()
+        outbox.close()
+        scratch.close()
