@@ -17,6 +17,7 @@ from asym_lightning.cli import config_dir
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.preflight import build, check_algorithm, check_monitors, check_numbers, settings_of
+from asym_lightning.types import ConfigError
 from memory import GB, SHAPES, Setting, Shape, parts
 
 POLICIES = {  # by policy.path: the class of its config.json, the name of its shape, its context
@@ -41,9 +42,17 @@ class Assumed:
 
 
 def composed(experiment: str, gpus: int) -> DictConfig:
-    """The experiment on this many GPUs, checked as far as that goes without them."""
+    """The experiment on this many GPUs, checked as far as that goes without them.
+
+    Raises:
+        ConfigError: there is no such file, or its policy's shape is not known here.
+    """
+    if not (config_dir() / "experiment" / f"{experiment}.yaml").is_file():
+        raise ConfigError(f"{experiment}: there is no file conf/experiment/{experiment}.yaml")
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}", f"trainer.devices={gpus}"])
+    if config.policy.path not in POLICIES:
+        raise ConfigError(f"{experiment}: the shape of policy.path={config.policy.path} is not known here; {', '.join(POLICIES)} are")
     for check in (check_numbers, check_algorithm, check_monitors):
         check(config)
     return config
@@ -158,7 +167,10 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(Assumed(), name))
     given = vars(parser.parse_args())
     assumed = Assumed(**{name: given[name] for name in options})
-    print(table(given["experiments"], assumed))
+    try:
+        print(table(given["experiments"], assumed))
+    except ConfigError as error:
+        parser.exit(2, f"error: {error}\n")
     print("\nassumed: " + ", ".join(f"{name} {value:g}" for name, value in vars(assumed).items()))
 
 

@@ -74,6 +74,16 @@ def test_the_tables_of_the_documentation_are_current() -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "said"), [("paper_qwen3", "there is no file"), ("paper_evaluation", "policy.path=None is not known")])
+def test_an_experiment_that_cannot_be_counted_is_told(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dry_run.py", name])
+    with pytest.raises(SystemExit) as stop:
+        dry_run.main()
+    assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
 def test_seconds_of_generating_by_hand() -> None:
     """A byte of keys and values per token and GB of bandwidth: 10 completions, 5 at once for want of cache."""
     config = composed("rollout.max_tokens=300", "rollout.max_num_seqs=8")
