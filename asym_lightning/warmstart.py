@@ -53,7 +53,7 @@ class ChainSettings(EmbeddedSettings):
 
 
 def number_tokenizer() -> Any:
-    """A tokenizer with one token for each number from 0 to 99 and each sign, 108 ``?`` for whatever else, 109 pads, 110 ends.
+    """A tokenizer with one token for each number from 0 to 99 and each sign, 108 ``?`` for whatever else, 109 ends, 110 pads.
 
     Spaces are dropped; where two numbers follow each other, one is written between them, so that a text is read as its tokens are.
     """

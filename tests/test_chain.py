@@ -146,7 +146,7 @@ def test_demonstrations_are_valid_chains_on_training_problems(task: ChainCountdo
 
 def test_every_number_is_one_token_and_a_text_is_read_as_its_tokens_are(task: ChainCountdown) -> None:
     tokenizer = AutoTokenizer.from_pretrained(CHAIN)
-    assert len(tokenizer) == 111 and tokenizer.pad_token_id == 109 and tokenizer.eos_token_id == 110
+    assert len(tokenizer) == 111 and tokenizer.eos_token_id == 109 and tokenizer.pad_token_id == 110
     assert [len(tokenizer.encode(text)) for text in ("12,9,4,1>60:", "9-4=5,12*5=60", "99", "100")] == [10, 11, 1, 1]
     assert task.encode(task.train[0], tokenizer) == number_tokenizer().encode(task.train[0].text)
     for text in ("12,9,4,1>60:", "9-4=5,12*5=60"):
