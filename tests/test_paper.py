@@ -1,6 +1,7 @@
 """The paper's experiments: what is published stands in the files, the models have the known sizes, and the files run as they are on the
 embedded policy."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -72,6 +73,19 @@ def test_the_tables_of_the_documentation_are_current() -> None:
     assert dry_run.table(list(EXPERIMENTS), dry_run.Assumed()) in (ROOT / "docs" / "paper.md").read_text(), (
         "run `python benchmarks/dry_run.py`"
     )
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_memory_and_time_in_the_file_are_those_of_the_dry_run(name: str) -> None:
+    text = (config_dir() / "experiment" / f"{name}.yaml").read_text()
+    said = re.findall(r"(\d+) GB on each of (\d)(?: GPUs)?, (\d+) hours", text)
+    assert [gpus for _, gpus, _ in said] == ["4", "8"]
+    for gb, gpus, hours in said:
+        config = dry_run.composed(name, int(gpus))
+        policy, shape = dry_run.meta_policy(config)
+        use = dry_run.memory(config, policy, shape, int(gpus), dry_run.Assumed())
+        took = dry_run.seconds(config, policy, shape, use["cache"], int(gpus), dry_run.Assumed())
+        assert (int(gb), int(hours)) == (round(use["all"]), round(took["hours"]))
 
 
 @pytest.mark.parametrize(("name", "said"), [("paper_qwen3", "there is no file"), ("paper_evaluation", "policy.path=None is not known")])
