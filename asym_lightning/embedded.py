@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -95,8 +96,19 @@ class WarmStart(LightningModule):
         super().__init__()
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
 
+    def demonstrations(self) -> Iterator[tuple[str, str]]:
+        """Endless ``(prompt, completion)`` texts."""
+        return PairsCountdown().demonstrations(random.Random(self.settings.seed), self.settings.noise)
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> Any:
+        """The learning rate from step to step."""
+        s = self.settings
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, s.learning_rate, total_steps=s.steps + 1, pct_start=min(0.5, 50 / s.steps), div_factor=50, final_div_factor=0.6
+        )
+
     def train_dataloader(self) -> DataLoader:
-        demonstrations = PairsCountdown().demonstrations(random.Random(self.settings.seed), self.settings.noise)
+        demonstrations = self.demonstrations()
 
         def batches() -> Any:
             for _ in range(self.settings.steps):
@@ -118,10 +130,7 @@ class WarmStart(LightningModule):
     def configure_optimizers(self) -> Any:
         s = self.settings
         optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, s.learning_rate, total_steps=s.steps + 1, pct_start=min(0.5, 50 / s.steps), div_factor=50, final_div_factor=0.6
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"}}
 
 
 class _Stream(torch.utils.data.IterableDataset):
@@ -136,7 +145,6 @@ class _Progress(Callback):
     """A bar over the steps, with the loss."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        print("the embedded policy is made once by a supervised warm start and kept in the cache", flush=True)
         self.bar = Bar("warm start", pl_module.settings.steps, 200)  # type: ignore[arg-type, union-attr]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -148,6 +156,28 @@ class _Progress(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.bar.close()
+
+
+def fit(module: WarmStart) -> float:
+    """Run a warm start on the CPU, in one process; the loss of its last step."""
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        gradient_clip_val=1.0,
+        callbacks=[_Progress()],
+    )
+    trainer.fit(module)
+    return float(trainer.callback_metrics["loss"])
+
+
+def write_card(card: dict[str, Any], folder: Path) -> None:
+    """Write ``card`` beside the weights in ``folder``, whose hash is added."""
+    (folder / "card.json").write_text(json.dumps({**card, "sha256": _checksum(folder)}, indent=1) + "\n")
 
 
 def _checksum(folder: Path) -> str:
@@ -178,30 +208,15 @@ def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None) -> Pa
     with FileLock(root / f"{folder.name}.lock"):
         if is_whole(folder):
             return folder
+        print("the embedded policy is made once by a supervised warm start and kept in the cache", flush=True)
         with torch.random.fork_rng(devices=[]):
             tokenizer = byte_tokenizer()
             module = WarmStart(settings, build_model(settings, tokenizer), tokenizer)
-            trainer = Trainer(
-                max_epochs=1,
-                accelerator="cpu",
-                devices=1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=False,
-                gradient_clip_val=1.0,
-                callbacks=[_Progress()],
-            )
-            trainer.fit(module)
+            loss = fit(module)
         scratch = Path(tempfile.mkdtemp(dir=root))
         module.model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
-        card = {
-            "settings": asdict(settings),
-            "loss": float(trainer.callback_metrics["loss"]),
-            "sha256": _checksum(scratch),
-        }
-        (scratch / "card.json").write_text(json.dumps(card, indent=1))
+        write_card({"settings": asdict(settings), "loss": loss}, scratch)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
         os.chmod(folder, 0o755)

@@ -21,6 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from asym_lightning.assets import shipped
 from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, read_summary, set_aside, settings, why_incomplete
 from asym_lightning.types import ConfigError
 
@@ -40,6 +41,7 @@ def run_name(algorithm: str, seed: int, swept: str) -> str:
 
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("shipped", shipped, replace=True)
 
 
 def quoted(text: object) -> str:
