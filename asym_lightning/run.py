@@ -27,6 +27,7 @@ from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.engines import build_engine
+from asym_lightning.launcher import watch_start
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.memory import keep_freed_memory
@@ -125,6 +126,7 @@ class Run:
             default_root_dir=str(folder),
         )
         self.loggers = loggers
+        watch_start(self.trainer, self.note)
 
     def _policy(self, algorithm: Algorithm) -> PolicyModule:
         from transformers import AutoModelForCausalLM
@@ -155,6 +157,7 @@ class Run:
                 "probe_limit": gap_limit(self.config),
             },
             "evaluation": {"sets": lambda: self.sets},
+            "watchdog": {"note": self.note},
             "board": {"hyperparameters": self._hyperparameters()},
         }
         made = {name: c for name, c in self.config.callbacks.items() if c is not None}
@@ -190,6 +193,10 @@ class Run:
         if status == "interrupted":
             raise KeyboardInterrupt
         return objective(summary, self.config) if self.trainer.is_global_zero else 0.0
+
+    def note(self, error: str) -> None:
+        """Write down what the run ended of, where this process ends before :meth:`fit` does."""
+        write_summary(self.folder, self.summary("failed") | {"error": error})
 
     def summary(self, status: str) -> dict[str, Any]:
         """The contents of summary.json."""

@@ -21,6 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from asym_lightning.parent import VARIABLE
 from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, read_summary, set_aside, settings, why_incomplete
 from asym_lightning.types import ConfigError
 
@@ -222,7 +223,7 @@ def _run_apart(config: DictConfig, folder: Path, single: list[str]) -> float | N
     search = [override for override in given.hydra if override.startswith("hydra.searchpath")]
     command = [*single, *search, *given.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
     # in a job of Slurm too it is Lightning that starts the ranks
-    environment = os.environ | ({"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_ID" in os.environ else {})
+    environment = os.environ | {VARIABLE: str(os.getpid())} | ({"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_ID" in os.environ else {})
     process = subprocess.Popen(command, env=environment, start_new_session=True)  # the terminal's Ctrl-C comes through here, once
     while True:
         try:

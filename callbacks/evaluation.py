@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.evaluation.protocol import answer, samples_of
 from asym_lightning.metrics.evaluation import EvaluationMetric
+from asym_lightning.phases import mark
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.tasks.base import ProblemSet
@@ -64,6 +65,7 @@ class HeldoutEvaluation(Callback):
         self._evaluated = done
         if not self.problems or not self.sets:
             return {}
+        mark("evaluation")
         rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
         rollout.sync(policy, done)
         result: dict[str, float] = {}

@@ -14,6 +14,7 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.rollouts import measure_difficulty, measure_dynamic_sampling, measure_groups, measure_resampled
 from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.phases import mark
 from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout import groups
@@ -49,6 +50,7 @@ class Made:
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the seconds of a block to those of a phase."""
+        mark(phase)
         start = time.perf_counter()
         yield
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
@@ -140,6 +142,7 @@ class VLLMRollout(Callback):
             probe = [prompt.token_ids for _, prompt in draws[0].numbered[:PROBES]]
             self.ahead.give(iteration, partial(self._make, draws, Made(now), probe, prompt_logprobs(policy, probe)))
         given = time.perf_counter()
+        mark("wait")
         made = self.ahead.take(now)
         made.seconds["sync"] = given - start
         policy.meter.mean("time/load", made.seconds.pop("load"), 1)

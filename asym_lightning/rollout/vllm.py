@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asym_lightning.phases import mark
 from asym_lightning.rollout.base import Sample, Sampling
 
 ENVIRONMENT = {
@@ -99,6 +100,8 @@ class VLLMEngine:
                 use_tqdm_on_load=False,
                 **options,
             )
+        step = self.llm.llm_engine.step
+        self.llm.llm_engine.step = lambda: (mark(), step())[1]  # type: ignore[method-assign]
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asym_lightning.phases import mark
 from asym_lightning.types import ConfigError, Kind, Verdict
 
 _SCRIPT = Path(__file__).with_name("worker.py")
@@ -273,6 +274,7 @@ class _Batch:
                     reply = worker.receive(self._timeout_s)
                     verdict, alive = self._judge(worker, jobs[0], reply)
                     if verdict is not None:
+                        mark()
                         self._verdicts[jobs.pop(0).id] = verdict
                     if not alive:
                         break

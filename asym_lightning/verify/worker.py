@@ -44,9 +44,10 @@ def main() -> None:
         replies.flush()
 
     try:
+        from asym_lightning.parent import die_with_parent
         from asym_lightning.verify import jail
 
-        jail.die_with_parent()
+        die_with_parent()
         module, _, name = settings["scorer"].partition(":")
         score = getattr(importlib.import_module(module), name)(**settings["options"])
         obstacle = jail.close(settings["memory_bytes"])
