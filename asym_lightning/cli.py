@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asym_lightning.parent import die_with_launcher
 from asym_lightning.sweeps import Sweep, end_local_jobs, run_in_sweep
+from asym_lightning.watch.parent import die_with_launcher
 
 
 def config_dir() -> Path:

@@ -22,10 +22,10 @@ from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.packing import thinned
 from asym_lightning.ops.ranks import gather_rows, over_ranks
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
-from asym_lightning.phases import mark
 from asym_lightning.planning import plans
 from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
 from asym_lightning.types import MiniBatch, PackedBatch
+from asym_lightning.watch.phases import mark
 
 IDLE_EVERY = 8  # of the rollouts that nothing is learned from one in so many is scored for the diagnostics
 

@@ -27,7 +27,6 @@ from asym_lightning.algorithms import Algorithm
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.engines import build_engine
-from asym_lightning.launcher import watch_start
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.memory import keep_freed_memory
@@ -35,6 +34,7 @@ from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
+from asym_lightning.watch.launcher import watch_start
 
 
 def train(config: DictConfig) -> float:

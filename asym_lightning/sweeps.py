@@ -21,9 +21,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from asym_lightning.parent import VARIABLE
 from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, read_summary, set_aside, settings, why_incomplete
 from asym_lightning.types import ConfigError
+from asym_lightning.watch.parent import VARIABLE
 
 LISTED = ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "hydra_plugins.missing_runs.MissingRuns")
 IN_FRONT = ("algo", "seed")  # a folder's name says these first and without their keys

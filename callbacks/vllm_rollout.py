@@ -14,7 +14,6 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.rollouts import measure_difficulty, measure_dynamic_sampling, measure_groups, measure_resampled
 from asym_lightning.ops.ranks import over_ranks
-from asym_lightning.phases import mark
 from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout import groups
@@ -23,6 +22,7 @@ from asym_lightning.rollout.base import AsynchronousEngine, RolloutEngine, Sampl
 from asym_lightning.types import Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
 from asym_lightning.verify.failures import Failures
+from asym_lightning.watch.phases import mark
 
 PROBES = 4  # prompts on whose log-probs engine and trainer have to agree
 

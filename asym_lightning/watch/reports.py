@@ -46,12 +46,22 @@ class Report:
 
 @dataclass(frozen=True)
 class Cause:
-    """What a run ends of: the first rank that failed (``text``: the exception), died (``text``: how), stands still or was interrupted;
-    -1 is the launcher."""
+    """What a run ends of.
+
+    Args:
+        rank: the first one with this trouble; -1 is the launcher.
+        kind: ``failed`` (``text``: its exception), ``died`` (``text``: how, where that is known), ``stalled``, ``silent`` (``stalled``, and
+            it does not even report) or ``interrupted``.
+    """
 
     rank: int
     kind: str
     text: str = ""
+
+    @property
+    def speaker(self) -> int:
+        """The rank that tells it: the first one, unless it cannot."""
+        return 1 if self.rank == 0 and self.kind in ("died", "silent") else 0
 
 
 def standstill(reports: Sequence[Report], limit_s: float) -> Cause | None:
@@ -67,7 +77,7 @@ def standstill(reports: Sequence[Report], limit_s: float) -> Cause | None:
     suspects = silent or [report for report in there if not report.waiting] or there
     culprit = min(suspects, key=lambda report: (report.position, -report.idle_s))
     if silent:
-        return Cause(culprit.rank, "stalled", f"it has not been heard of for {culprit.silent_s:.0f} s, its host or its process is stuck")
+        return Cause(culprit.rank, "silent", f"it has not been heard of for {culprit.silent_s:.0f} s, its host or its process is stuck")
     lazy = f"no rank has made progress for {limit_s:g} s (callbacks.watchdog.limit_s)" if len(reports) > 1 else ""
     return Cause(culprit.rank, "stalled", lazy or f"no progress for {limit_s:g} s (callbacks.watchdog.limit_s)")
 
@@ -83,7 +93,7 @@ def message(cause: Cause, reports: Sequence[Report]) -> str:
         said = f"rank {cause.rank} failed ({phase}): {cause.text}"
     elif cause.kind == "died":
         said = f"rank {cause.rank} has died ({phase}{f'; {cause.text}' if cause.text else ''})"
-    elif cause.kind == "stalled":
+    elif cause.kind in ("stalled", "silent"):
         said = f"rank {cause.rank} stands still (phase {culprit.place}): {cause.text}"
     else:
         said = f"rank {cause.rank} was {cause.kind} ({phase})"

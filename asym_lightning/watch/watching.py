@@ -8,25 +8,21 @@ import faulthandler
 import itertools
 import json
 import os
-import platform
 import signal
 import sys
-import sysconfig
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import psutil
 import torch
 
-from asym_lightning.phases import begin, here
-from asym_lightning.reports import Cause, Report, message, standstill
+from asym_lightning.watch.phases import begin, here
+from asym_lightning.watch.processes import ended, machine, whereabouts
+from asym_lightning.watch.reports import Cause, Report, message, standstill
 
 PERIOD_S, SHORTEST_S = 0.5, 0.1  # between two looks; when a phase begins there is one at once, but not more often than this
 START_S = 3600.0  # the limit until the first iteration is over: engines start, layers are compiled
@@ -34,9 +30,6 @@ STORE_S = 60.0  # a call of the store may take
 EVIDENCE_S = 3.0  # from an error in a call that waits for others until it is known whether one of them failed before
 GRACE_S = 10.0  # for a rank that failed to say why by itself
 LEAVE_S = 120.0  # for everything between an exception and the end of the process
-WAITING = ("torch/distributed/", "torch/autograd/graph.py", "asym_lightning/ops/ranks.py", "lightning/fabric/utilities/distributed.py")
-_LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), "<")
-_OURS = ("/asym_lightning/", "/callbacks/")
 _runs = itertools.count()
 begun = threading.Event()  # set for good when this process's first watch has begun
 
@@ -49,41 +42,6 @@ def store(world: int) -> Any:
     client = torch.distributed.TCPStore(address, port, timeout=timedelta(seconds=STORE_S), wait_for_workers=False)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return torch.distributed.PrefixStore(f"watch/{attempt}/{next(_runs)}", client)
-
-
-def machine() -> str:
-    """The same for processes that see each other by their ids: those of one system, but for containers."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return platform.node()
-
-
-def ended(pid: int) -> str | None:
-    """How a process of this machine ended, as far as this one may know; None while it runs."""
-    try:
-        child = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if child is None:
-            return None
-        status = child.si_status
-        return f"it ended with status {status}" if child.si_code == os.CLD_EXITED else f"killed by {signal.Signals(status).name}"
-    except (AttributeError, OSError, ValueError):  # no child of this process, or not on this system
-        pass
-    try:
-        return "" if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
-    """The innermost line of the project or the user, and whether a call that waits for other ranks is at the end of it."""
-    waiting = frame is not None and any(part in frame.f_code.co_filename.replace(os.sep, "/") for part in WAITING)
-    while frame is not None:
-        file = frame.f_code.co_filename.replace(os.sep, "/")
-        if not file.startswith(_LIBRARIES) or any(part in file for part in _OURS):
-            return f"{'/'.join(file.split('/')[-2:])}:{frame.f_lineno} in {frame.f_code.co_name}", waiting
-        frame = frame.f_back
-    return "", waiting
 
 
 class Watch:
@@ -143,7 +101,7 @@ class Watch:
         if of_others and cause.rank != self.rank and cause.text != own.text:
             self._end(cause)
         if cause == own and not interrupted:
-            self.note(message(own, self._reports()))
+            self._tell(own)
 
     def _run(self) -> None:
         try:
@@ -272,22 +230,26 @@ class Watch:
         if not self._ending.acquire(blocking=False):
             time.sleep(LEAVE_S)  # the other thread ends this process
         faulthandler.dump_traceback_later(LEAVE_S, exit=True, file=2)
-        text = message(cause, self._reports())
         if cause.rank == self.rank:
             stack = "".join(traceback.format_stack(sys._current_frames().get(here.thread)))
             print(f"rank {self.rank}, the thread that trains:\n{stack}", file=sys.stderr, end="", flush=True)
-        speaker = self.rank == (0 if cause.rank != 0 or self.world == 1 else 1)
-        if speaker and (cause.kind, cause.rank) != ("interrupted", 0):  # there the first rank notes more than this
-            print(f"error: {text}", file=sys.stderr, flush=True)
-            try:
-                self.note(text)
-            except Exception:
-                traceback.print_exc()
+        if cause.speaker == self.rank:
+            self._tell(cause)
         sys.stdout.flush()
         sys.stderr.flush()
-        if speaker or self.rank == 0:
+        if self.rank in (0, cause.speaker):
             self._last_of_this_machine(cause.rank)
         os._exit(130 if cause.kind == "interrupted" else 1)
+
+    def _tell(self, cause: Cause) -> None:
+        """Print it where it is to be seen first, and write it down where it may be known first."""
+        text = message(cause, self._reports())
+        if cause.speaker == self.rank:
+            print(f"error: {text}", file=sys.stderr, flush=True)
+        try:
+            self.note(text)
+        except Exception:
+            traceback.print_exc()
 
     def _last_of_this_machine(self, culprit: int) -> None:
         """Let the others end before this process, with which they may have to end, and have their say; kill one that cannot."""
