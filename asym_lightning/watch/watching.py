@@ -58,8 +58,9 @@ class Watch:
         self.state, self.warm = "running", False
         self._store = connection
         self._own = Report(rank, pid=os.getpid(), machine=machine())
+        self._neighbours: dict[int, int] = {}  # other ranks of this machine, and their processes
         self._seen: dict[int, tuple[Report, float]] = {}  # the last report of others, and when it came
-        self._marks, self._since, self._armed = -1, time.monotonic(), 0.0
+        self._marks, self._since, self._armed = -1, time.monotonic(), float("-inf")
         self._leave_by = float("inf")
         self._stop, self._ending, self._publishing = threading.Event(), threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -199,10 +200,10 @@ class Watch:
     def _without_store(self) -> Cause | None:
         """The store is in the process of the first rank, or in torchrun's on its machine."""
         first = self._seen[0][0]
-        if self.rank == 0 or self.state != "running" or first.state == "done":
-            return Cause(-1, "died") if self.rank == 0 and self.state == "running" else None
-        alive = first.machine == self._own.machine and ended(first.pid) is None
-        return Cause(-1, "died") if alive else Cause(0, "died")
+        if first.state == "done":
+            return None
+        alive = self.rank == 0 or (first.machine == self._own.machine and ended(first.pid) is None)
+        return Cause(-1 if alive else 0, "died")
 
     def _evidence(self, wait_s: float) -> Cause | None:
         """What the run ends of, as far as it shows within ``wait_s``."""
