@@ -14,7 +14,8 @@ from lightning import Trainer
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from asym_lightning.watch import parent, watching
+from asym_lightning.watch import watching
+from asym_lightning.watch.parent import taking_along
 
 PERIOD_S = 0.2
 LEAVE_S = 30.0  # for the other ranks to end when the first one has
@@ -36,9 +37,8 @@ class Launcher(_SubprocessScriptLauncher):
         """Start the processes, unless torchrun or Slurm has, and call ``function`` in this one."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
-            os.environ[parent.VARIABLE] = str(os.getpid())
-            self._call_children_scripts()
-            del os.environ[parent.VARIABLE]
+            with taking_along():
+                self._call_children_scripts()
             threading.Thread(target=self._observe, name="launcher", daemon=True).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         result = function(*args, **kwargs)

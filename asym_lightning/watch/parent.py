@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIABLE = "ASYM_LIGHTNING_PARENT"  # given to a process that is to end with the one that starts it: whose id it holds
 _PR_SET_PDEATHSIG = 1
@@ -19,6 +21,16 @@ def die_with_parent(parent: int | None = None) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
+
+
+@contextmanager
+def taking_along() -> Iterator[None]:
+    """Processes of this package that are started within end with this one."""
+    os.environ[VARIABLE] = str(os.getpid())
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
 
 
 def die_with_launcher() -> None:
