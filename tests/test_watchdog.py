@@ -49,7 +49,7 @@ STATUS = {"fail": 1, "die": -signal.SIGKILL, "stall": 1, "freeze": -signal.SIGKI
 )
 def test_one_rank_in_trouble_ends_the_run_and_is_named(trouble: str, rank: int, strategy: str, tmp_path: Path) -> None:
     ended = outcome(tmp_path, f"{trouble}-{rank}", strategy)
-    waits = rf"rank {1 - rank} (waited|was) in learn, iteration 1(, at \S+ in \w+)?\n"
+    waits = rf"rank {1 - rank} (waited|was) in learn, iteration 1(, at \S+ in \w+( \(\S+ in \w+\))?)?\n"
     said = re.search(SAYS[trouble].format(rank) + waits, ended[1 if (trouble, rank) == ("die", 0) else 0][1])
     assert said and ended[1 - rank][0] == 1, ended
     assert f"error: {(tmp_path / 'note').read_text()}\n" == said[0]

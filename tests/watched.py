@@ -44,6 +44,7 @@ class Trouble(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.current_epoch == 1 and trainer.global_rank == self.rank:
+            time.sleep(0.6)  # until all ranks have told where they are
             self.what()
 
 
@@ -66,7 +67,6 @@ def fail() -> None:
 
 
 def die() -> None:
-    time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

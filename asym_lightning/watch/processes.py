@@ -9,7 +9,13 @@ from types import FrameType
 
 import psutil
 
-WAITING = ("torch/distributed/", "torch/autograd/graph.py", "asym_lightning/ops/ranks.py", "lightning/fabric/utilities/distributed.py")
+WAITING = (
+    "torch/distributed/",
+    "torch/nn/parallel/",
+    "torch/autograd/graph.py",
+    "asym_lightning/ops/ranks.py",
+    "lightning/fabric/utilities/distributed.py",
+)
 _LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), "<")
 _OURS = ("/asym_lightning/", "/callbacks/")
 
@@ -39,11 +45,24 @@ def ended(pid: int) -> str | None:
 
 
 def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
-    """The innermost line of the project or the user, and whether a call that waits for other ranks is at the end of it."""
-    waiting = frame is not None and any(part in frame.f_code.co_filename.replace(os.sep, "/") for part in WAITING)
-    while frame is not None:
-        file = frame.f_code.co_filename.replace(os.sep, "/")
-        if not file.startswith(_LIBRARIES) or any(part in file for part in _OURS):
-            return f"{'/'.join(file.split('/')[-2:])}:{frame.f_lineno} in {frame.f_code.co_name}", waiting
-        frame = frame.f_back
-    return "", waiting
+    """Where a thread is: the innermost line of the project or the user, and what library it is in; and whether that is, or may be, a
+    call that waits for other ranks."""
+    if frame is None:
+        return "", False
+    inner, own = frame, frame
+    while own.f_back is not None and not _own(own):
+        own = own.f_back
+    waiting = any(part in _file(inner) for part in WAITING)
+    return _line(own) + (f" ({_line(inner)})" if own is not inner else ""), waiting
+
+
+def _file(frame: FrameType) -> str:
+    return frame.f_code.co_filename.replace(os.sep, "/")
+
+
+def _own(frame: FrameType) -> bool:
+    return not _file(frame).startswith(_LIBRARIES) or any(part in _file(frame) for part in _OURS)
+
+
+def _line(frame: FrameType) -> str:
+    return f"{'/'.join(_file(frame).split('/')[-2:])}:{frame.f_lineno} in {frame.f_code.co_name}"

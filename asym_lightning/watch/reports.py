@@ -103,7 +103,7 @@ def message(cause: Cause, reports: Sequence[Report]) -> str:
 def _others(reports: Sequence[Report]) -> list[str]:
     places: dict[str, list[int]] = {}
     for report in reports:
-        if report.state == "running":
+        if report.state != "done":
             places.setdefault(f"{'waited' if report.waiting or report.idle_s >= 1 else 'was'} in {report.place}", []).append(report.rank)
     lines = [f"rank{'s' if len(ranks) > 1 else ''} {_listed(ranks)} {place}" for place, ranks in places.items()]
     return lines[:LISTED] + ([f"and {len(lines) - LISTED} more places"] if len(lines) > LISTED else [])

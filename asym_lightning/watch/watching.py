@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,7 @@ START_S = 3600.0  # the limit until the first iteration is over: engines start, 
 STORE_S = 60.0  # a call of the store may take
 EVIDENCE_S = 3.0  # from an error in a call that waits for others until it is known whether one of them failed before
 GRACE_S = 10.0  # for a rank that failed to say why by itself
+LAST_S = 5.0  # for the other processes of this machine to end
 LEAVE_S = 120.0  # for everything between an exception and the end of the process
 _runs = itertools.count()
 begun = threading.Event()  # set for good when this process's first watch has begun
@@ -62,6 +64,7 @@ class Watch:
         self._seen: dict[int, tuple[Report, float]] = {}  # the last report of others, and when it came
         self._marks, self._since, self._armed = -1, time.monotonic(), float("-inf")
         self._leave_by = float("inf")
+        self._cause: Cause | None = None
         self._stop, self._ending, self._publishing = threading.Event(), threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -95,6 +98,8 @@ class Watch:
             return
         self._leave_by = time.monotonic() + LEAVE_S
         self.state = "failing"
+        with suppress(RuntimeError):
+            self._publish()
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         own = Cause(self.rank, "interrupted" if interrupted else "failed", f"{type(error).__name__}: {error}")
         of_others = type(error) is RuntimeError or isinstance(error, torch.distributed.DistError)
@@ -103,6 +108,8 @@ class Watch:
             self._end(cause)
         if cause == own and not interrupted:
             self._tell(own)
+        if self.rank == 0:
+            time.sleep(2 * PERIOD_S)  # with this process the store may go: the others look into it first
 
     def _run(self) -> None:
         try:
@@ -145,7 +152,9 @@ class Watch:
             if here.marks != self._marks:
                 self._marks, self._since = here.marks, now
             idle = now - self._since
-            where, waiting = whereabouts(sys._current_frames().get(here.thread)) if idle >= PERIOD_S else ("", False)
+            where, waiting = self._own.where, self._own.waiting
+            if self.state == "running":  # else the training thread is on its way out, or here
+                where, waiting = whereabouts(sys._current_frames().get(here.thread)) if idle >= PERIOD_S else ("", False)
             doing = {
                 "phase": here.phase,
                 "iteration": here.iteration,
@@ -168,19 +177,24 @@ class Watch:
 
     def _reports(self) -> list[Report]:
         try:
+            self._publish()
             return self._read(range(self.world))
         except RuntimeError:
             return [self._own, *(report for rank, (report, _) in self._seen.items() if rank != self.rank)]
 
     def _known(self) -> Cause | None:
-        return Cause(**json.loads(self._store.get("cause"))) if self._store.check(["cause"]) else None
+        """What the run ends of, once it is written down."""
+        if self._cause is None and self._store.check(["cause"]):
+            self._cause = Cause(**json.loads(self._store.get("cause")))
+        return self._cause
 
     def _declare(self, cause: Cause) -> Cause:
         """Write down what the run ends of, unless that has been done; what stands there."""
         try:
-            return Cause(**json.loads(self._store.compare_set("cause", "", json.dumps(asdict(cause)))))
+            self._cause = Cause(**json.loads(self._store.compare_set("cause", "", json.dumps(asdict(cause)))))
         except RuntimeError:
-            return cause
+            self._cause = cause
+        return self._cause
 
     def _deaths(self) -> Cause | None:
         for rank, pid in self._neighbours.items():
@@ -254,7 +268,7 @@ class Watch:
 
     def _last_of_this_machine(self, culprit: int) -> None:
         """Let the others end before this process, with which they may have to end, and have their say; kill one that cannot."""
-        until = time.monotonic() + GRACE_S
+        until = time.monotonic() + LAST_S
         while time.monotonic() < until and any(ended(pid) is None for pid in self._neighbours.values()):
             time.sleep(0.05)
         if culprit in self._neighbours and ended(self._neighbours[culprit]) is None:
