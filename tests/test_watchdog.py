@@ -7,26 +7,30 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
 import pytest
+from lightning import Trainer
 
+from asym_lightning.cli import entry
 from asym_lightning.runfolder import read_summary
 from asym_lightning.types import ConfigError
+from asym_lightning.watch.launcher import watch_start
 from asym_lightning.watch.parent import VARIABLE
 from asym_lightning.watch.reports import Cause, Report, message, standstill
 from callbacks.watchdog import Watchdog
 from tests.conftest import ROOT
 from tests.runs import SMALL, random_policy
-from tests.watched import FAR_S, LIMIT_S, outcome
+from tests.watched import FAR_S, LIMIT_S, forked, outcome
 
 SAYS = {
     "fail": r"error: rank {} failed \(phase learn, iteration 1\): ValueError: boom; ",
     "die": r"error: rank {} has died \(phase learn, iteration 1\); ",
     "stall": rf"error: rank {{}} stands still \(phase learn, iteration 1, at tests/watched\.py:\d+ in stall\): "
     rf"no rank has made progress for {LIMIT_S:g} s \(callbacks\.watchdog\.limit_s\); ",
-    "freeze": r"error: rank {} stands still \(phase learn, iteration 1\S*\): .*; ",
+    "freeze": r"error: rank {} stands still \(phase learn, iteration 1[^)]*\): .*; ",
 }
 LEAVES = {"fail": "ValueError: boom", "die": "", "stall": "in stall\n    time.sleep(0.1)", "freeze": ""}
 STATUS = {"fail": 1, "die": -signal.SIGKILL, "stall": 1, "freeze": -signal.SIGKILL}
@@ -72,8 +76,8 @@ def test_an_interrupt_of_one_rank_ends_the_others(tmp_path: Path) -> None:
 
 
 def test_a_rank_may_be_slow_at_the_start_while_it_makes_progress_and_at_the_end(tmp_path: Path) -> None:
-    assert outcome(tmp_path, "slow") == [(0, ""), (0, "")]
-    assert not (tmp_path / "note").exists()
+    ended = outcome(tmp_path, "slow")
+    assert [status for status, _ in ended] == [0, 0] and not (tmp_path / "note").exists(), ended
 
 
 def test_the_rank_that_others_wait_for_is_the_one_that_stands_still() -> None:
@@ -124,77 +128,96 @@ def test_a_limit_of_nothing_is_refused() -> None:
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """A folder with a callback that lets the second rank of a run die in the second iteration, or wait there for ever."""
-    folder = tmp_path / "mine"
-    (folder / "callbacks").mkdir(parents=True)
-    (folder / "trouble.py").write_text(
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "trouble.py").write_text(
         textwrap.dedent("""
         import os, signal, time
         from lightning import Callback
 
         class Trouble(Callback):
-            def __init__(self, kind):
-                self.kind = kind
+            def __init__(self, seconds):
+                self.seconds = seconds
 
             def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
                 if trainer.current_epoch == 1 and trainer.global_rank == 1:
-                    print("trouble", os.getpid(), flush=True)
-                    time.sleep(1 if self.kind == "dies" else 1000)
+                    print("trouble", flush=True)
+                    time.sleep(self.seconds)
                     os.kill(os.getpid(), signal.SIGKILL)
         """)
     )
-    for kind in ("dies", "waits"):
-        body = f"defaults: [default]\ntrouble:\n  _target_: trouble.Trouble\n  kind: {kind}\n"
-        (folder / "callbacks" / f"{kind}.yaml").write_text(body)
-    return folder
+    for kind, seconds in (("dies", 1), ("waits", 1000)):
+        body = f"defaults: [default]\ntrouble:\n  _target_: trouble.Trouble\n  seconds: {seconds}\n"
+        (tmp_path / "callbacks" / f"{kind}.yaml").write_text(body)
+    random_policy(tmp_path / "policy")
+    return tmp_path
 
 
-def test_a_killed_rank_fails_its_run_alone_and_nothing_outlives_a_killed_sweep(mine: Path, tmp_path: Path) -> None:
-    """The first run of a sweep loses a rank and is counted as failed; in the midst of the second one the sweep is killed."""
-    logs, policy = tmp_path / "logs", random_policy(tmp_path / "policy")
-    given = ("callbacks=dies,waits", f"policy.path={policy}", "trainer.devices=2", "trainer.max_epochs=3", f"hydra.sweep.dir={logs}")
-    command = [sys.executable, "-u", "train.py", "--config-dir", str(mine), "-m", *SMALL, "callbacks.evaluation.problems=0", *given]
-    output = tmp_path / "output.txt"
-    with output.open("w") as file:
-        sweep = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+def train(mine: Path, callbacks: str) -> BaseProcess:
+    """`train.py` on two processes, of which the first has all imported by now; what they say is in ``mine/output``."""
+    given = (f"callbacks={callbacks}", f"policy.path={mine / 'policy'}", "trainer.devices=2", "trainer.max_epochs=3")
+    arguments = ("--config-dir", str(mine), *SMALL, "callbacks.evaluation.problems=0", *given, f"hydra.run.dir={mine / 'run'}")
+    return forked(command_line, ["train.py", *arguments], mine / "output")
+
+
+def command_line(arguments: list[str]) -> None:
+    sys.argv = arguments
+    entry("train", "asym_lightning.run:train")
+
+
+def test_a_rank_that_is_killed_ends_the_command(mine: Path) -> None:
+    running = train(mine, "dies")
+    running.join(FAR_S)
+    said = (mine / "output").read_text()
+    assert running.exitcode == 1, said
+    told = "rank 1 has died (phase learn, iteration 1; killed by SIGKILL); rank 0 "
+    summary = read_summary(mine / "run")
+    assert summary is not None and summary["error"].startswith(told), said
+    assert (summary["status"], summary["iterations"]) == ("failed", 1) and said.endswith(f"error: {summary['error']}\n")
+
+
+def test_no_rank_outlives_a_command_that_is_killed(mine: Path) -> None:
+    running = train(mine, "waits")
     until = time.monotonic() + FAR_S
-    while output.read_text().count("trouble ") < 2 and sweep.poll() is None and time.monotonic() < until:
+    while "trouble" not in (mine / "output").read_text() and running.is_alive() and time.monotonic() < until:
         time.sleep(0.1)
-    started = psutil.Process(sweep.pid).children(recursive=True)
-    sweep.kill()
-    sweep.wait()
-    said = output.read_text()
-    assert len(started) == 2, said
-    assert not psutil.wait_procs(started, timeout=FAR_S)[1], "a process is left"
-    line = re.search(
-        r"error: (rank 1 has died \(phase learn, iteration 1(; killed by SIGKILL)?\); rank 0 (waited|was) in learn, .*)\n", said
-    )
-    assert line, said
-    summaries = {path.parent.name: read_summary(path.parent) for path in logs.glob("*/summary.json")}
-    [(name, summary)] = summaries.items()
-    assert "dies" in name and summary is not None
-    assert (summary["status"], summary["error"], summary["iterations"]) == ("failed", line[1], 1)
+    started = psutil.Process(running.pid).children(recursive=True)
+    assert len(started) == 1, (mine / "output").read_text()
+    running.kill()
+    assert not psutil.wait_procs(started, timeout=FAR_S)[1], "a rank is left"
+
+
+def test_no_verifying_process_outlives_a_rank_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("def scorer():\n    def score(text, reference):\n        while True: pass\n    return score\n")
+    program = "from asym_lightning.verify.pool import WorkerPool; WorkerPool('endless:scorer', {}, 1000.0, 1, 4.0).score([('', '')])"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    running = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
+    until, workers = time.monotonic() + FAR_S, []
+    while not any(worker.cpu_times().user > 0.2 for worker in workers) and running.poll() is None and time.monotonic() < until:
+        workers = psutil.Process(running.pid).children()
+        time.sleep(0.05)
+    assert workers, "the worker has to be at work"
+    running.kill()
+    running.wait()
+    assert not psutil.wait_procs(workers, timeout=FAR_S)[1], "a worker is left"
+
+
+def start_others(folder: Path) -> None:
+    sys.argv = [str(folder / "rank.py")]
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    watch_start(trainer, lambda text: (folder / "note").write_text(text) and None)
+    trainer.strategy.launcher.launch(time.sleep, 1000)  # type: ignore[union-attr]
 
 
 def test_a_rank_that_is_lost_before_it_finds_the_others_is_told(tmp_path: Path) -> None:
-    program = textwrap.dedent("""
-        import os, pathlib, sys, time
-        sys.path.insert(0, os.getcwd())
-        if os.environ.get("LOCAL_RANK") == "1":
-            os.kill(os.getpid(), 9)
-        from lightning import Trainer
-        from asym_lightning.watch.launcher import watch_start
-        trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
-        watch_start(trainer, lambda text: pathlib.Path(sys.argv[1], "note").write_text(text))
-        trainer.strategy.launcher.launch(time.sleep, 1000)
-        """)
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run([sys.executable, tmp_path / "program.py", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=FAR_S)
+    (tmp_path / "rank.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    running = forked(start_others, tmp_path, tmp_path / "output")
+    running.join(FAR_S)
     told = (tmp_path / "note").read_text()
     assert told == "rank 1 ended with status -9 before the ranks had found each other"
-    assert done.returncode == 1 and done.stderr.endswith(f"error: {told}\n")
+    assert running.exitcode == 1 and (tmp_path / "output").read_text().endswith(f"error: {told}\n")
 
 
-def test_a_process_given_a_parent_that_is_gone_ends(tmp_path: Path) -> None:
+def test_a_process_given_a_parent_that_is_gone_ends() -> None:
     command = [sys.executable, "-c", "from asym_lightning.watch.parent import die_with_launcher; die_with_launcher(); print('lives')"]
     for parent, says in ((os.getpid(), "lives\n"), (psutil.Process().ppid(), "")):
         done = subprocess.run(command, cwd=ROOT, env=os.environ | {VARIABLE: str(parent)}, capture_output=True, text=True, check=False)

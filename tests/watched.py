@@ -5,9 +5,9 @@ import os
 import re
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +89,30 @@ TROUBLES: dict[str, Callback] = {
 }
 
 
+def forked(work: Callable[..., None], argument: Any, output: Path, *more: Any) -> BaseProcess:
+    """A new process that calls ``work`` with these arguments; it has imported all that this module has, once for all tests."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_watchdog", "asym_lightning.preflight", "asym_lightning.run"])
+    output.touch()
+    process = context.Process(target=_begin, args=(output, work, argument, *more))
+    process.start()
+    return process
+
+
+def _begin(output: Path, work: Callable[..., None], *arguments: Any) -> None:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    torch.set_num_threads(1)
+    work(*arguments)
+
+
 def outcome(folder: Path, trouble: str, strategy: str = "ddp", world: int = 2) -> list[tuple[int, str]]:
     """Exit status and output of every rank of a run with this trouble (``slow``: none). What the watchdog notes is in ``folder/note``."""
-    context = multiprocessing.get_context("forkserver")  # so that torch is imported once
-    context.set_forkserver_preload(["tests.watched"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(rank, world, port, folder, trouble, strategy)) for rank in range(world)]
-    for rank in ranks:
-        rank.start()
+    ranks = [forked(_rank, rank, folder / f"{rank}.txt", world, port, folder, trouble, strategy) for rank in range(world)]
     until = time.monotonic() + FAR_S
     for rank in ranks:
         rank.join(max(0.0, until - time.monotonic()))
@@ -111,13 +125,9 @@ def outcome(folder: Path, trouble: str, strategy: str = "ddp", world: int = 2) -
 
 
 def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy: str) -> None:
-    output = os.open(folder / f"{rank}.txt", os.O_WRONLY | os.O_CREAT)
-    for stream in (1, 2):
-        os.dup2(output, stream)
     given = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in given.items()} | {"MASTER_ADDR": "127.0.0.1"})
     os.environ["TORCHELASTIC_RUN_ID"] = "test"
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     method = algorithm()
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=40, head_dim=8, tie_word_embeddings=True, **SHAPE))  # type: ignore[arg-type]
@@ -142,4 +152,3 @@ def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy
     if world > 1:
         torch.distributed.barrier()  # left alone, gloo's threads now and then abort the exit of a process
         torch.distributed.destroy_process_group()
-    sys.stderr.flush()

@@ -90,7 +90,7 @@ def message(cause: Cause, reports: Sequence[Report]) -> str:
     if cause.rank < 0:
         said = "the launcher of this run, by whose store its ranks find each other, has ended"
     elif cause.kind == "failed":
-        said = f"rank {cause.rank} failed ({phase}): {cause.text}"
+        said = f"rank {cause.rank} failed ({phase}): {' '.join(cause.text.split())}"
     elif cause.kind == "died":
         said = f"rank {cause.rank} has died ({phase}{f'; {cause.text}' if cause.text else ''})"
     elif cause.kind in ("stalled", "silent"):
