@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import signal
 import sys
 import textwrap
