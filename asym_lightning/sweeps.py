@@ -1,6 +1,7 @@
 """Sweeps: the runs that a command asks for, where each one goes, and how each is started, left out or reported."""
 
 import gc
+import multiprocessing
 import os
 import re
 import signal
@@ -23,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, read_summary, set_aside, settings, why_incomplete
 from asym_lightning.types import ConfigError
-from asym_lightning.watch.parent import VARIABLE
+from asym_lightning.watch.parent import VARIABLE, die_with_parent
 
 LISTED = ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "hydra_plugins.missing_runs.MissingRuns")
 IN_FRONT = ("algo", "seed")  # a folder's name says these first and without their keys
@@ -196,6 +197,8 @@ def run_in_sweep(train: Callable[[DictConfig], float], config: DictConfig, singl
 
     if "LOCAL_RANK" in os.environ:
         raise ConfigError("a sweep starts the processes of its runs itself: start it without torchrun (LOCAL_RANK is set)")
+    if multiprocessing.current_process().name != "MainProcess":  # joblib's workers would outlive a command that is killed
+        die_with_parent()
     folder = Path(HydraConfig.get().runtime.output_dir)
     heed = signal.getsignal(signal.SIGINT)
     try:

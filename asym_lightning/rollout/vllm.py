@@ -101,7 +101,12 @@ class VLLMEngine:
                 **options,
             )
         step = self.llm.llm_engine.step
-        self.llm.llm_engine.step = lambda: (mark(), step())[1]  # type: ignore[method-assign]
+
+        def marked() -> Any:
+            mark()
+            return step()
+
+        self.llm.llm_engine.step = marked  # type: ignore[method-assign]
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})

@@ -155,14 +155,16 @@ class Watch:
             where, waiting = self._own.where, self._own.waiting
             if self.state == "running":  # else the training thread is on its way out, or here
                 where, waiting = whereabouts(sys._current_frames().get(here.thread)) if idle >= PERIOD_S else ("", False)
-            doing = {
-                "phase": here.phase,
-                "iteration": here.iteration,
-                "idle_s": idle,
-                "where": where,
-                "waiting": waiting and self.world > 1,
-            }
-            self._own = replace(self._own, **doing, state=self.state, beat=self._own.beat + 1)
+            self._own = replace(
+                self._own,
+                phase=here.phase,
+                iteration=here.iteration,
+                idle_s=idle,
+                where=where,
+                waiting=waiting and self.world > 1,
+                state=self.state,
+                beat=self._own.beat + 1,
+            )
             self._store.set(f"rank/{self.rank}", json.dumps(asdict(self._own)))
 
     def _read(self, ranks: Iterable[int]) -> list[Report]:
