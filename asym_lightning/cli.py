@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asym_lightning.sweeps import Sweep, end_local_jobs, run_in_sweep
+from asym_lightning.watch.parent import die_with_launcher
 
 
 def config_dir() -> Path:
@@ -31,6 +32,7 @@ def config_dir() -> Path:
 def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:check_all") -> None:
     """Run ``module:function`` of ``target`` on the composed config, after ``check`` has seen the configs of all jobs; everything that
     is wrong with the command line or the config is said in one line before Hydra makes a run directory."""
+    die_with_launcher()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's printer
     arguments = get_args_parser().parse_args()
     module, function = target.split(":")

@@ -25,6 +25,7 @@ from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
 from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
 from asym_lightning.types import MiniBatch, PackedBatch
+from asym_lightning.watch.phases import mark
 
 IDLE_EVERY = 8  # of the rollouts that nothing is learned from one in so many is scored for the diagnostics
 
@@ -99,6 +100,7 @@ class PolicyModule(LightningModule):
     def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None, temperature: float | None = None) -> Scores:
         """Log-probability and entropies of every completion token of a micro-batch, in its order; at the rollouts' temperature unless
         another is given."""
+        mark()
         temperature = self.temperature if temperature is None else temperature
         model = self.model if model is None else model
         base = model.get_decoder()
@@ -117,6 +119,7 @@ class PolicyModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Score with the reference where there is one; get the old log-probs before the first update: the engine's as sampled, or, where
         several updates follow, the trainer's, scored once."""
+        mark("score")
         batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
         if any(m.needs_reference for m in self.algorithm.modulation):
             self._score_reference(batches)

@@ -34,6 +34,7 @@ from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
+from asym_lightning.watch.launcher import watch_start
 
 
 def train(config: DictConfig) -> float:
@@ -125,6 +126,7 @@ class Run:
             default_root_dir=str(folder),
         )
         self.loggers = loggers
+        watch_start(self.trainer, self.note)
 
     def _policy(self, algorithm: Algorithm) -> PolicyModule:
         from transformers import AutoModelForCausalLM
@@ -155,6 +157,7 @@ class Run:
                 "probe_limit": gap_limit(self.config),
             },
             "evaluation": {"sets": lambda: self.sets},
+            "watchdog": {"note": self.note},
             "board": {"hyperparameters": self._hyperparameters()},
         }
         made = {name: c for name, c in self.config.callbacks.items() if c is not None}
@@ -190,6 +193,10 @@ class Run:
         if status == "interrupted":
             raise KeyboardInterrupt
         return objective(summary, self.config) if self.trainer.is_global_zero else 0.0
+
+    def note(self, error: str) -> None:
+        """Write down what the run ended of, where this process ends before :meth:`fit` does."""
+        write_summary(self.folder, self.summary("failed") | {"error": error})
 
     def summary(self, status: str) -> dict[str, Any]:
         """The contents of summary.json."""

@@ -1,6 +1,7 @@
 """What lies in a run's folder: a complete run, an unfinished one, one that is going on."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write summary.json. Of several errors the first stays: where one rank fails, the others fail of it."""
     first = (read_summary(folder) or {}).get("error")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.json").write_text(json.dumps(summary | ({"error": first} if first else {}), indent=1))
+    written = folder / f"summary.json.{os.getpid()}"  # several ranks may write at a time
+    written.write_text(json.dumps(summary | ({"error": first} if first else {}), indent=1))
+    written.replace(folder / "summary.json")
 
 
 def note_failure(folder: Path, config: DictConfig, error: str) -> None:

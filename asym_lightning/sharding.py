@@ -23,7 +23,8 @@ class FSDP2(ModelParallelStrategy):
         param_dtype: what a layer's weights are gathered and computed with in (``bfloat16``); null: as they are kept.
         reduce_each: ``micro_batch`` keeps gradients in shards all the time; ``mini_batch`` sends them once per update, and every rank
             holds whole gradients until then.
-        timeout_minutes: how long a rank waits for another one before the run fails.
+        timeout_minutes: how long a rank waits for another one before the run fails; under a watchdog at least twice its limit, once
+            training has begun.
 
     Raises:
         ConfigError: a value that is none of these.

@@ -1,6 +1,7 @@
 """Sweeps: the runs that a command asks for, where each one goes, and how each is started, left out or reported."""
 
 import gc
+import multiprocessing
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from asym_lightning.assets import shipped
 from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, read_summary, set_aside, settings, why_incomplete
 from asym_lightning.types import ConfigError
+from asym_lightning.watch.parent import VARIABLE, die_with_parent
 
 LISTED = ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "hydra_plugins.missing_runs.MissingRuns")
 IN_FRONT = ("algo", "seed")  # a folder's name says these first and without their keys
@@ -197,6 +199,8 @@ def run_in_sweep(train: Callable[[DictConfig], float], config: DictConfig, singl
 
     if "LOCAL_RANK" in os.environ:
         raise ConfigError("a sweep starts the processes of its runs itself: start it without torchrun (LOCAL_RANK is set)")
+    if multiprocessing.current_process().name != "MainProcess":  # joblib's workers would outlive a command that is killed
+        die_with_parent()
     folder = Path(HydraConfig.get().runtime.output_dir)
     heed = signal.getsignal(signal.SIGINT)
     try:
@@ -224,7 +228,7 @@ def _run_apart(config: DictConfig, folder: Path, single: list[str]) -> float | N
     search = [override for override in given.hydra if override.startswith("hydra.searchpath")]
     command = [*single, *search, *given.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
     # in a job of Slurm too it is Lightning that starts the ranks
-    environment = os.environ | ({"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_ID" in os.environ else {})
+    environment = os.environ | {VARIABLE: str(os.getpid())} | ({"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_ID" in os.environ else {})
     process = subprocess.Popen(command, env=environment, start_new_session=True)  # the terminal's Ctrl-C comes through here, once
     while True:
         try:

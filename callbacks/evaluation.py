@@ -10,6 +10,7 @@ from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.tasks.base import ProblemSet
+from asym_lightning.watch.phases import mark
 from callbacks.vllm_rollout import VLLMRollout
 
 
@@ -64,6 +65,7 @@ class HeldoutEvaluation(Callback):
         self._evaluated = done
         if not self.problems or not self.sets:
             return {}
+        mark("evaluation")
         rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
         rollout.sync(policy, done)
         result: dict[str, float] = {}

@@ -22,6 +22,7 @@ from asym_lightning.rollout.base import AsynchronousEngine, RolloutEngine, Sampl
 from asym_lightning.types import Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
 from asym_lightning.verify.failures import Failures
+from asym_lightning.watch.phases import mark
 
 PROBES = 4  # prompts on whose log-probs engine and trainer have to agree
 
@@ -49,6 +50,7 @@ class Made:
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the seconds of a block to those of a phase."""
+        mark(phase)
         start = time.perf_counter()
         yield
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
@@ -140,6 +142,7 @@ class VLLMRollout(Callback):
             probe = [prompt.token_ids for _, prompt in draws[0].numbered[:PROBES]]
             self.ahead.give(iteration, partial(self._make, draws, Made(now), probe, prompt_logprobs(policy, probe)))
         given = time.perf_counter()
+        mark("wait")
         made = self.ahead.take(now)
         made.seconds["sync"] = given - start
         policy.meter.mean("time/load", made.seconds.pop("load"), 1)

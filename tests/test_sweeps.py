@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import signal
 import sys
 import textwrap
@@ -244,7 +245,9 @@ def test_a_crash_ends_one_run_and_a_second_start_runs_what_is_missing(command: C
 
 def test_a_rank_that_fails_ends_its_run_alone(command: Callable[..., str], mine: Path, tmp_path: Path) -> None:
     given = (f"--config-dir={mine}", "-m", "algo=frail,reinforce", "trainer.devices=2")
-    assert command(tmp_path / "logs", *given, status=1).endswith("  frail-seed1: RuntimeError: it is broken\n")
+    told = r"rank 1 failed \(phase learn, iteration 0\): RuntimeError: it is broken; rank 0 \w+ in learn, iteration 0.*\n"
+    output = command(tmp_path / "logs", *given, status=1)
+    assert re.search(rf"\nerror: {told}", output) and re.search(rf"\n  frail-seed1: {told}$", output), output
     assert summary(tmp_path / "logs" / "reinforce-seed1")["status"] == "done"
     assert len(list((tmp_path / "logs" / "reinforce-seed1" / "rollouts").glob("*rank-1.parquet"))) == 2
 

@@ -23,6 +23,7 @@ from asym_lightning.rollout.base import Sampling
 from asym_lightning.tasks.base import ProblemSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
 from asym_lightning.types import ConfigError, Kind
+from asym_lightning.watch.parent import taking_along
 
 
 def check_all(configs: Sequence[DictConfig]) -> None:
@@ -88,7 +89,8 @@ class Evaluation:
 
     def run(self) -> float:
         """Answer what is not answered yet, write and show the results."""
-        self.fabric.launch()
+        with taking_along():
+            self.fabric.launch()
         if self.fabric.is_global_zero:
             remember(self.folder / "settings.json", _settings(self.config, self.sets, self.tokenizer))
             print(*self.notes, sep="\n", end="\n" if self.notes else "", flush=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
+from asym_lightning.watch.phases import mark
 
 
 class TransformersEngine:
@@ -23,6 +24,7 @@ class TransformersEngine:
 
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
         self.model: Any = model.to(device).eval()
+        self.model.register_forward_pre_hook(lambda module, inputs: mark())
         self.max_num_seqs, self.version = max_num_seqs, 0
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
+from asym_lightning.watch.phases import mark
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: weights pass by reference
@@ -99,6 +100,13 @@ class VLLMEngine:
                 use_tqdm_on_load=False,
                 **options,
             )
+        step = self.llm.llm_engine.step
+
+        def marked() -> Any:
+            mark()
+            return step()
+
+        self.llm.llm_engine.step = marked  # type: ignore[method-assign]
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})

@@ -45,7 +45,7 @@ _ARM64 = {
 }  # fmt: skip
 _MACHINES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _ARM64)}
 _ABSENT = ("clone3", "openat2")  # arguments behind a pointer: said to be missing, then the C library takes the older call
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _ALLOW, _ERRNO, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (getattr(os, "O_TMPFILE", 0) & ~getattr(os, "O_DIRECTORY", 0))
@@ -122,15 +122,6 @@ def _confine_reading(libc: Any, folders: Sequence[str]) -> bool:
     done = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and libc.syscall(restrict, rules, ctypes.c_uint(0)) == 0
     os.close(rules)
     return done
-
-
-def die_with_parent() -> None:
-    """Let the kernel kill this process when the thread that started it ends (Linux)."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def _limit(memory_bytes: int) -> None:

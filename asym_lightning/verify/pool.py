@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from asym_lightning.types import ConfigError, Kind, Verdict
+from asym_lightning.watch.phases import mark
 
 _SCRIPT = Path(__file__).with_name("worker.py")
 _START_TIMEOUT_S = 120.0
@@ -273,6 +274,7 @@ class _Batch:
                     reply = worker.receive(self._timeout_s)
                     verdict, alive = self._judge(worker, jobs[0], reply)
                     if verdict is not None:
+                        mark()
                         self._verdicts[jobs.pop(0).id] = verdict
                     if not alive:
                         break

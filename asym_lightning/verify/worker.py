@@ -45,8 +45,9 @@ def main() -> None:
 
     try:
         from asym_lightning.verify import jail
+        from asym_lightning.watch.parent import die_with_parent
 
-        jail.die_with_parent()
+        die_with_parent()
         module, _, name = settings["scorer"].partition(":")
         score = getattr(importlib.import_module(module), name)(**settings["options"])
         obstacle = jail.close(settings["memory_bytes"])
