@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from asym_lightning.rollout.address import OWNER, is_loopback
-from asym_lightning.verify.jail import die_with_parent
+from asym_lightning.watch.parent import die_with_parent
 
 ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # the routes by which weights are replaced

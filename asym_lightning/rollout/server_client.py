@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from asym_lightning.rollout.server_process import ServerProcess
+from asym_lightning.watch.phases import mark
 
 _HEALTH_S, _DYING_S = 10.0, 5.0
 T = TypeVar("T")
@@ -152,6 +153,7 @@ async def answers(
                 return
             try:
                 found[i] = await client.post("/inference/v1/generate", bodies[i])
+                mark()
             except LostRequestError as why:
                 if await client.lost(str(why)):
                     queue.put_nowait((i, before))
