@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning
 import torch
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.seed import seed_everything
@@ -196,7 +197,11 @@ class Run:
 
     def note(self, error: str) -> None:
         """Write down what the run ended of, where this process ends before :meth:`fit` does."""
+        from hydra.core.hydra_config import HydraConfig
+
         write_summary(self.folder, self.summary("failed") | {"error": error})
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            print("the sweep ends with it, since it is in the same process; the same command goes on with what is missing", file=sys.stderr)
 
     def summary(self, status: str) -> dict[str, Any]:
         """The contents of summary.json."""
