@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -197,15 +198,32 @@ def test_every_route_needs_the_key_and_nothing_shows_it(given: Served, outside: 
     assert shown and not any(KEY in text for text in [*shown, outside.log.read_text()])
 
 
-def test_a_run_trains_with_a_server(given: Served, outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_with_a_server_sample_what_the_engine_in_process_does_or_an_iteration_late(
+    given: Served, outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=4", "trainer.max_epochs=3")
-    servers = (f"rollout.servers.urls=[{outside.url}]", f"rollout.servers.api_key_env={KEY_VARIABLE}")
-    policy = (f"policy.path={outside.folder}", "policy.optimizer.warmup_steps=0")
-    monkeypatch.setattr(sys, "argv", ["train.py", "rollout=servers", *small, *servers, *policy, f"hydra.run.dir={tmp_path}"])
-    entry("train", "asym_lightning.run:train")
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["status"] == "done" and summary["iterations"] == 3 and 0 < summary["logprob_gap_max"] < 1e-4
-    assert "eval/heldout/avg@8" in summary["evaluation"]["after"]
+    policy = (f"policy.path={outside.folder}", "policy.optimizer.warmup_steps=0", "algo=reinforce")
+    served = ("rollout=servers", f"rollout.servers.urls=[{outside.url}]", f"rollout.servers.api_key_env={KEY_VARIABLE}")
+    ways = {"process": (), "server": served, "late": (*served, "rollout.staleness=1", "callbacks.evaluation.every=2")}
+    rollouts, metrics = {}, {}
+    for name, way in ways.items():
+        folder = tmp_path / name
+        monkeypatch.setattr(sys, "argv", ["train.py", *small, *policy, *way, f"hydra.run.dir={folder}"])
+        entry("train", "asym_lightning.run:train")
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["status"] == "done" and summary["iterations"] == 3
+        assert "eval/heldout/avg@8" in summary["evaluation"]["after"]
+        rollouts[name] = pd.concat(pd.read_parquet(path) for path in sorted(folder.glob("rollouts/*.parquet")))
+        metrics[name] = pd.read_csv(folder / "metrics.csv").dropna(subset="reward/mean").set_index("step")
+    pd.testing.assert_frame_equal(rollouts["server"], rollouts["process"])
+    for name in ("loss/policy", "optimizer/grad_norm", "entropy/policy"):
+        assert metrics["server"][name].tolist() == pytest.approx(metrics["process"][name].tolist(), rel=1e-4)
+    assert 0 < metrics["server"]["engine/logprob_gap_max"].max() < 1e-4
+    late = rollouts["late"]
+    assert late.groupby("iteration").version.unique().tolist() == [[0], [0], [1]]
+    first = [rollouts[name].query("iteration == 0") for name in ("late", "process")]
+    pd.testing.assert_frame_equal(*first)
+    assert metrics["late"]["engine/probe_gap_max"].max() < 1e-4 < metrics["late"]["engine/logprob_gap_max"].iloc[1]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
