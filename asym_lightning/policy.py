@@ -19,7 +19,7 @@ from asym_lightning.lora import adapted, merged, without_adapters
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.ops.attention import register_attention, use_packed_attention
 from asym_lightning.ops.logprob import token_logprobs
-from asym_lightning.ops.packing import thinned
+from asym_lightning.ops.packing import standing, thinned
 from asym_lightning.ops.ranks import gather_rows, over_ranks
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
@@ -27,7 +27,7 @@ from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
 from asym_lightning.types import MiniBatch, PackedBatch
 from asym_lightning.watch.phases import mark
 
-IDLE_EVERY = 8  # of the rollouts that nothing is learned from one in so many is scored for the diagnostics
+IDLE_EVERY = 8  # of the rollouts of a group without a gradient, one in so many counts for all in the diagnostics
 
 
 class EngineMismatchError(RuntimeError):
@@ -212,8 +212,9 @@ class PolicyModule(LightningModule):
             return idle
         if any(getattr(callback, "reads_every_token", False) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             share: bool = self.trainer.datamodule.share_prompts  # type: ignore[attr-defined]
+            batch.stand = standing(batch.tokens("rows"), acting[:-1].view_as(batch.right), IDLE_EVERY)
             batch.micro_batches = [
-                thinned(micro, batch.groups, IDLE_EVERY, share) if drop else micro
+                thinned(micro, batch.groups, batch.stand, share) if drop else micro
                 for micro, drop in zip(batch.micro_batches, idle, strict=True)
             ]
             return idle

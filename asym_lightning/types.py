@@ -99,7 +99,7 @@ class PackedBatch:
     (index of the hidden state that predicts the token), ``targets`` (the token) and ``rows`` (the rollout within the mini-batch it
     belongs to). ``engine_logp`` is what the rollout engine reported. ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer
     step for the diagnostics: what it saw before its update, without gradient, advantages as the modulations left them;
-    ``learned`` is False where it took no backward pass; then a part of its rollouts may stand for all, each for ``stands_for``.
+    ``learned`` is False where it took no backward pass.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -115,11 +115,10 @@ class PackedBatch:
     entropy: Float[Tensor, "n"] | None = None
     advantages: Float[Tensor, "n"] | None = None
     learned: bool = True
-    stands_for: float = 1.0
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return PackedBatch(**moved, layout=self.layout and self.layout.to(device), learned=self.learned, stands_for=self.stands_for)
+        return PackedBatch(**moved, layout=self.layout and self.layout.to(device), learned=self.learned)
 
 
 @dataclass
@@ -128,7 +127,8 @@ class MiniBatch:
 
     ``rewards`` is [groups, G] and what advantages are made of, ``right`` says which rollouts were verified as right (their kind
     is ``correct``); rollout ``row = group * G + member`` indexes everything flattened. ``token_count`` and ``rollout_count``
-    are global: summed over all ranks. ``resampled`` holds further rollouts that are learned from by REINFORCE alone.
+    are global: summed over all ranks. ``resampled`` holds further rollouts that are learned from by REINFORCE alone. ``stand`` says for
+    how many rollouts each one stands in the diagnostics, where only a part of those without a gradient is scored; None: each for itself.
     """
 
     rewards: Float[Tensor, "groups G"]
@@ -139,10 +139,12 @@ class MiniBatch:
     rollout_count: int = 0
     groups: list[RolloutGroup] = field(default_factory=list)
     resampled: "MiniBatch | None" = None
+    stand: Float[Tensor, "rollouts"] | None = None
 
     def standing(self) -> Float[Tensor, "n"]:
         """For how many tokens each of :meth:`tokens` stands in a mean over the mini-batch."""
-        return torch.cat([torch.full(micro.rows.shape, micro.stands_for, device=micro.rows.device) for micro in self.micro_batches])
+        rows = self.tokens("rows")
+        return torch.ones(len(rows), device=rows.device) if self.stand is None else self.stand[rows]
 
     def tokens(self, name: str) -> Tensor:
         """The field ``name`` of all its micro-batches, one behind the other."""

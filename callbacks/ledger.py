@@ -69,11 +69,12 @@ class EntropyLedger(Callback):
         pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), per_token[~positive].sum())
 
     def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
-        """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed."""
+        """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed; of rollouts that stand for
+        others, those of these alone."""
         groups, size = batch.right.shape
         chosen = torch.randperm(groups, generator=torch.Generator().manual_seed(seed))[: max(1, round(self.share * groups))]
         rows = batch.tokens("rows")
-        inside = torch.isin(rows // size, chosen.to(rows.device)).nonzero()[:, 0]
+        inside = (torch.isin(rows // size, chosen.to(rows.device)) & (batch.standing() > 0)).nonzero()[:, 0]
         return inside[rows[inside].argsort(stable=True)]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -40,7 +40,7 @@ def test_entropy_by_outcome_and_by_accuracy() -> None:
 
 def test_rollouts_that_stand_for_others_count_for_them() -> None:
     batch = mini_batch([[1, 0], [1, 1]], [[0, 1], [2]], [[1, 2], [3]])
-    batch.micro_batches[1].stands_for = 4.0
+    batch.stand = torch.tensor([1.0, 1.0, 4.0, 0.0])
     meter = Meter()
     measure_entropy(batch, meter)
     want = {"entropy/policy": 15 / 6, "entropy/positive": 13 / 5, "entropy/negative": 2, "entropy/p_0.50": 1.5, "entropy/p_0.75": 3}

@@ -113,7 +113,7 @@ def test_where_vllm_is_not_installed_one_line_says_what_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     FAMILIES["qwen3-tied"]().save_pretrained(tmp_path)
-    monkeypatch.setattr("asym_lightning.run.find_spec", lambda name: None)
+    monkeypatch.setattr("asym_lightning.engines.find_spec", lambda name: None)
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         engine = build_engine("vllm", str(tmp_path), compose("train"), 64, distributed=False)
     assert isinstance(engine, TransformersEngine)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from asym_lightning.ops.logprob import token_logprobs
-from asym_lightning.ops.packing import first_fit_decreasing, pack
+from asym_lightning.ops.packing import first_fit_decreasing, pack, standing
 from asym_lightning.types import Completion
 
 
@@ -160,3 +160,11 @@ def test_under_bf16_autocast_products_are_rounded_and_sums_are_not(per_chunk: in
     (reference.gather(1, targets[:, None]).sum() - (reference.exp() * reference).sum()).backward()
     want = torch.cat([x.grad.flatten() for x in exact])  # type: ignore[union-attr]
     assert (got - want).norm() / want.norm() < 0.02
+
+
+def test_of_groups_without_a_gradient_every_other_rollout_stands_for_two() -> None:
+    acting = torch.tensor([[True, False, False, False], [False] * 4, [False] * 4])
+    rows = torch.tensor([0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 11])  # rollout 10 is not learned from
+    want = [1.0, 1, 1, 1, 2, 0, 2, 0, 1.5, 0, 0, 1.5]
+    assert standing(rows, acting, 2).tolist() == want
+    assert standing(rows.flip(0), acting, 2).tolist() == want, "however they are packed"

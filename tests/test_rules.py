@@ -14,7 +14,7 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.types import Completion, ConfigError, Kind, MiniBatch, Problem, Prompt, RolloutGroup, Verdict
-from callbacks.vllm_rollout import VLLMRollout
+from callbacks.vllm_rollout import Draw, Made, VLLMRollout
 
 
 def group(rewards: Sequence[float], tokens: int = 2, truncated: Sequence[int] = ()) -> RolloutGroup:
@@ -100,9 +100,9 @@ class Drawn(VLLMRollout):
         super().__init__(None, Sampling(2, 10, 1.0, (0,)), None, 0)  # type: ignore[arg-type]
         self.rewards, self.asked = iter(rewards), []  # type: ignore[var-annotated]
 
-    def _draw(self, numbered: Sequence[tuple[int, Prompt]], sampling: Sampling, purpose: str) -> list[RolloutGroup]:
-        self.asked.append(len(numbered))
-        return [group(next(self.rewards)) for _ in numbered]
+    def _draw(self, draw: Draw, made: Made) -> None:
+        self.asked.append(len(draw.numbered))
+        made.drawn.append([group(next(self.rewards)) for _ in draw.numbered])
 
 
 def refill(
@@ -110,7 +110,7 @@ def refill(
 ) -> tuple[list[list[float]], list[int], dict[str, float]]:
     rollout, meter = Drawn(later), Meter()
     trainer: Any = SimpleNamespace(datamodule=data(RolloutRules()), global_rank=0, world_size=1)
-    groups = rollout._refill([group(r) for r in first], most, trainer, meter)
+    groups = rollout._refill(Made(0, [[group(r) for r in first]]), most, trainer, meter)
     return [g.rewards for g in groups], rollout.asked, meter.compute(lambda x, how: x, torch.device("cpu"))
 
 

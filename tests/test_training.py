@@ -131,12 +131,11 @@ def test_gradient_is_the_same_with_shared_prompts_and_without(tmp_path: Path) ->
 
 
 class Scored(Callback):
-    """Counts the rollouts that are scored with a gradient and without, and those that the latter stand for."""
+    """Counts the rollouts that are scored with a gradient and without."""
 
     def __init__(self, reads_every_token: bool):
         self.reads_every_token = reads_every_token
         self.with_gradient = self.without = 0
-        self.stood_for = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         score = pl_module.score
@@ -146,7 +145,6 @@ class Scored(Callback):
                 self.with_gradient += len(batch.rows.unique())
             else:
                 self.without += len(batch.rows.unique())
-                self.stood_for += len(batch.rows.unique()) * batch.stands_for
             return score(batch, *args, **options)
 
         pl_module.score = counted
@@ -176,8 +174,8 @@ def test_rollouts_of_no_advantage_take_no_backward_pass_and_change_nothing(kept:
         assert all(not grad.any() for one in [*got, want] for step in one for grad in step.values())
     if devices == 1:  # a spawned process counts for itself
         assert full.without == dropped.without == 0
-        assert watched.with_gradient == dropped.with_gradient < full.with_gradient == watched.with_gradient + watched.stood_for
-        assert watched.without <= watched.stood_for / 2, "a part stands for all"
+        assert watched.with_gradient == dropped.with_gradient < full.with_gradient
+        assert 0 < watched.without <= (full.with_gradient - watched.with_gradient) / 2, "a part stands for all"
 
 
 LOSSES = [PPOClip(), Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO()]
@@ -295,16 +293,17 @@ class Watch(EntropyLedger):
         logp, entropy = torch.cat([s.logp for s in after]), torch.cat([s.entropy for s in after])
         rows, right = batch.tokens("rows"), batch.right.flatten()
         moved, change = logp - batch.tokens("logp"), entropy - batch.tokens("entropy")
-        present, standing = rows.unique(), batch.standing()
+        stand = batch.standing()
+        present = rows[stand > 0].unique()
         gains = torch.stack([moved[rows == row].mean() for row in present])
-        of = torch.stack([standing[rows == row].mean() for row in present])
+        of = torch.stack([stand[rows == row].mean() for row in present])
         assert of.sum() == len(right) and of.max() > 1, "some rollouts stand for those that nothing is learned from"
         gains, good = gains * of, right[present]
         self.want = {
             "logprob_gain/positive": gains[good].sum() / of[good].sum(),
             "logprob_gain/negative": gains[~good].sum() / of[~good].sum(),
-            "ledger/measured_positive": (standing * change)[right[rows]].sum() / standing.sum(),
-            "ledger/measured_negative": (standing * change)[~right[rows]].sum() / standing.sum(),
+            "ledger/measured_positive": (stand * change)[right[rows]].sum() / stand.sum(),
+            "ledger/measured_negative": (stand * change)[~right[rows]].sum() / stand.sum(),
         }
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import chain, groupby
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from asym_lightning.ops.attention import Layout, Segment
 from asym_lightning.types import Completion, PackedBatch, RolloutGroup
@@ -128,15 +130,22 @@ def pack_units(parts: Sequence[Unit], budget: int, share_prompts: bool = False, 
     return made + [pack([]) for _ in range(count - len(made))]
 
 
-def thinned(micro: PackedBatch, groups: Sequence[RolloutGroup], every: int, share_prompts: bool = False) -> PackedBatch:
-    """Every ``every``-th rollout of a micro-batch of ``groups``, standing for all of them; what is known of its tokens is kept."""
-    present = list(dict.fromkeys(micro.rows.tolist()))
-    chosen = present[::every]
-    of = [(row, groups[row // len(groups[0].completions)]) for row in chosen]
-    made = pack([(row, group.prompt.token_ids, group.completions[row % len(group.completions)]) for row, group in of], share_prompts)
-    kept = torch.isin(micro.rows, torch.tensor(chosen, dtype=micro.rows.dtype, device=micro.rows.device))
+def standing(rows: Int[Tensor, "n"], acting: Bool[Tensor, "groups G"], every: int) -> Float[Tensor, "rollouts"]:
+    """For how many rollouts each one stands: in groups of which none is ``acting``, every ``every``-th of those present among ``rows``
+    for all of them and the others for none; elsewhere each for itself. It does not depend on how they are packed."""
+    present = torch.zeros_like(acting).flatten().index_fill(0, rows, True).view_as(acting)
+    chosen = present & ((present.cumsum(1) - 1) % every == 0)
+    part = chosen * present.sum(1, keepdim=True) / chosen.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(acting.any(1, keepdim=True), torch.ones_like(part), part).flatten()
+
+
+def thinned(micro: PackedBatch, groups: Sequence[RolloutGroup], stand: Float[Tensor, "rollouts"], share_prompts: bool) -> PackedBatch:
+    """The rollouts of a micro-batch of ``groups`` that stand for any; what is known of their tokens is kept."""
+    size = len(groups[0].completions)
+    chosen = [(row, groups[row // size]) for row in dict.fromkeys(micro.rows.tolist()) if stand[row]]
+    made = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in chosen], share_prompts)
+    kept = stand[micro.rows] > 0
     made.old_logp, made.reference_logp = (None if x is None else x[kept.to(x.device)] for x in (micro.old_logp, micro.reference_logp))
-    made.stands_for = len(present) / max(1, len(chosen))
     return made.to(micro.input_ids.device)
 
 
