@@ -68,6 +68,11 @@ class Pair:
         return [results[rank] for rank in range(2)]
 
 
+def within_pair() -> bool:
+    """Whether this process is one of the two ranks; vLLM makes a process group in others, too."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == "test"
+
+
 def as_rank(work: Callable[..., Any], *given: Any) -> Any:
     """``work(rank, world, *given)`` of the rank that calls it."""
     return work(torch.distributed.get_rank(), torch.distributed.get_world_size(), *given)

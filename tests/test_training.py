@@ -36,7 +36,7 @@ from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, RolloutGroup, Verdict
 from callbacks.ledger import EntropyLedger
 from tests.helpers import algorithm, random_groups, tokens
-from tests.ranks import pair
+from tests.ranks import pair, within_pair
 
 VOCABULARY = 40
 
@@ -80,7 +80,7 @@ def gradients(
     **parts: Any,
 ) -> list[dict[str, torch.Tensor]]:
     """Train one iteration on eight fixed groups of four; the gradients of each step before clipping."""
-    if devices > 1 and not torch.distributed.is_initialized():
+    if devices > 1 and not within_pair():
         settings: dict[str, Any] = {"callbacks": callbacks, "precision": precision, "share_prompts": share_prompts, "groups": groups}
         return pair()(gradients, folder, budget, devices, mini_batches, limit, old_logprobs=old_logprobs, **settings, **parts)[0]
     folder.mkdir(exist_ok=True)
