@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.ops.packing import Unit, bins_of, pack_units, units
-from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.ops.ranks import merged_in_turn, over_ranks
+from asym_lightning.sharding import share_of
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import Kind, MiniBatch, Problem, Prompt, RolloutGroup
@@ -108,12 +109,15 @@ class RolloutDataModule(LightningDataModule):
         self.order.load_state_dict(state.get("order", {}))
 
     def put(self, groups: Sequence[RolloutGroup], resampled: Sequence[Sequence[RolloutGroup]] = ()) -> None:
-        """Take this rank's groups of the iteration and make its mini-batches of them; the right rollouts of ``resampled``, given by
-        mini-batch, go along."""
+        """Take this rank's groups of the iteration and make its mini-batches of them, together with those of ranks that learn from the
+        same; the right rollouts of ``resampled``, given by mini-batch, go along."""
+        share = share_of(self.trainer)
         size = len(groups) // self.mini_batches_per_iteration
-        self.mini_batches = self._equalized([self._mini_batch(groups[i : i + size]) for i in range(0, len(groups), size)])
+        parts = merged_in_turn([groups[i : i + size] for i in range(0, len(groups), size)], share.sharers)
+        self.mini_batches = self._equalized([self._mini_batch(part) for part in parts], share.peers)
         if self.rules.resample is not None:
-            further = self._equalized([self._mini_batch(part, only_right=True) for part in resampled])
+            again = merged_in_turn(resampled, share.sharers)
+            further = self._equalized([self._mini_batch(part, only_right=True) for part in again], share.peers)
             for batch, more in zip(self.mini_batches, further, strict=True):
                 batch.resampled = more
 
@@ -142,10 +146,10 @@ class RolloutDataModule(LightningDataModule):
         parts = [part.nonzero()[:, 0].tolist() for part in (~signal, signal)]
         return batch, [units(groups, self.tokens_per_micro_batch, kept, self.share_prompts, only) for only in parts]
 
-    def _equalized(self, made: Sequence[tuple[MiniBatch, list[list[Unit]]]]) -> list[MiniBatch]:
-        """Sum the counts over ranks, and pack on every rank the same number of micro-batches of about the same size."""
+    def _equalized(self, made: Sequence[tuple[MiniBatch, list[list[Unit]]]], peers: Any) -> list[MiniBatch]:
+        """Sum the counts over all that is learned from, and pack on every rank the same number of micro-batches of about the same size."""
         budget = self.tokens_per_micro_batch
-        counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b, _ in made]), "sum").tolist()
+        counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b, _ in made]), "sum", peers).tolist()
         most = over_ranks(torch.tensor([[len(bins_of(part, budget)) for part in parts] for _, parts in made]), "max").tolist()
         for (batch, parts), (tokens, rollouts), numbers in zip(made, counts, most, strict=True):
             batch.token_count, batch.rollout_count = tokens, rollouts

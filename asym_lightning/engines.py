@@ -44,6 +44,8 @@ def build_engine(
         enforce_eager=r.enforce_eager,
         trust_remote_code=config.policy.trust_remote_code,
         distributed=distributed,
+        tensor_parallel_size=r.tensor_parallel_size,
+        sleep=r.get("sleep", False),  # an evaluation has no learner
         seed=config.seed,
     )
 

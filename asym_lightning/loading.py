@@ -71,11 +71,29 @@ def context_length(config: DictConfig) -> int:
     Raises:
         ConfigError: the folder or hub id is not a transformers model.
     """
-    path = config.policy.path
-    if path is None:
+    if config.policy.path is None:
         return EmbeddedSettings().context
+    return getattr(_model_config(config), "max_position_embeddings", 1 << 30)
+
+
+def layer_sizes(config: DictConfig) -> dict[str, int]:
+    """What tensor parallelism divides among ranks, by the names in a model's config.json; those that the model has.
+
+    Raises:
+        ConfigError: the folder or hub id is not a transformers model.
+    """
+    names = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+    if config.policy.path is None:
+        embedded = EmbeddedSettings()
+        return dict(zip(names, (embedded.heads, embedded.kv_heads, embedded.intermediate_size), strict=True))
+    model = _model_config(config)
+    return {name: getattr(model, name) for name in names if isinstance(getattr(model, name, None), int)}
+
+
+def _model_config(config: DictConfig) -> Any:
     from transformers import AutoConfig
 
+    path = config.policy.path
     if "/" in str(path) and not Path(path).exists() and (str(path).startswith((".", "/", "~")) or str(path).count("/") > 1):
         raise ConfigError(f"policy.path={path}: there is no such folder")
     try:
@@ -85,7 +103,7 @@ def context_length(config: DictConfig) -> int:
     folder = Path(path)
     if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ConfigError(f"policy.path={path} has a config.json but no weights (*.safetensors)")
-    return getattr(model, "max_position_embeddings", 1 << 30)
+    return model
 
 
 def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:

@@ -7,25 +7,30 @@ import torch
 from torch import Tensor
 
 from asym_lightning.algorithms import Modulation, Tokens
-from asym_lightning.ops.ranks import gather_rows
+from asym_lightning.ops.ranks import Share, gather_rows, own_share
 
 COLUMNS = ("logp", "old_logp", "entropy", "advantages", "weights", "nucleus_entropy", "reference_logp")
 
 
-def plans(modulations: Sequence[Modulation], parts: Sequence[Tokens], group_size: int, seed: int) -> list[list[Tensor | None]]:
+def plans(
+    modulations: Sequence[Modulation], parts: Sequence[Tokens], group_size: int, seed: int, share: Share | None = None
+) -> list[list[Tensor | None]]:
     """For each micro-batch of this rank, what each modulation's ``prepare`` says of its tokens (None for one that has no ``prepare``).
 
     Args:
         parts: this rank's micro-batches, without gradient; rows count the rollouts of this rank.
         group_size: G, with which a rollout's place among those of all ranks is found (prompt i of a mini-batch is on rank i mod ranks).
         seed: of the random choices; the same on every rank.
+        share: what this rank learns from; its own rollouts unless given.
     """
     given = [name for name in COLUMNS if all(getattr(part, name) is not None for part in parts)]
     table = torch.cat([torch.stack([getattr(part, name).double() for name in given], 1) for part in parts])
-    rank, world = _place()
+    share = share or own_share()
     rows = torch.cat([part.rows for part in parts])
-    rows = (rows // group_size * world + rank) * group_size + rows % group_size
-    whole, start = gather_rows(torch.cat([table, rows[:, None].double()], 1))
+    groups = rows // group_size
+    groups = (groups // share.copies * share.count + share.number) * share.copies + groups % share.copies
+    rows = groups * group_size + rows % group_size
+    whole, start = gather_rows(torch.cat([table, rows[:, None].double()], 1), share.peers)
     order = whole[:, -1].argsort(stable=True)  # by rollout; within one, tokens are in order already
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
@@ -41,9 +46,3 @@ def plans(modulations: Sequence[Modulation], parts: Sequence[Tokens], group_size
         for planned, piece in zip(result, pieces, strict=True):
             planned.append(piece)
     return result
-
-
-def _place() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -20,10 +20,10 @@ from asym_lightning.metrics.meter import Meter
 from asym_lightning.ops.attention import register_attention, use_packed_attention
 from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.packing import standing, thinned
-from asym_lightning.ops.ranks import gather_rows, over_ranks
+from asym_lightning.ops.ranks import Share, gather_rows, over_ranks
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
-from asym_lightning.sharding import FSDP2, clip_gradients, shard, whole
+from asym_lightning.sharding import FSDP2, clip_gradients, shard, share_of, whole
 from asym_lightning.types import MiniBatch, PackedBatch
 from asym_lightning.watch.phases import mark
 
@@ -90,6 +90,11 @@ class PolicyModule(LightningModule):
         strategy = self.trainer.strategy
         if isinstance(strategy, FSDP2) and not isinstance(self, FSDPModule):
             shard(self, self.model, strategy)
+
+    @property
+    def share(self) -> Share:
+        """Which part of the rollouts this rank learns from."""
+        return share_of(self.trainer)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of every weight under its transformers name, adapters merged; a tied output head is its embedding and left
@@ -174,11 +179,11 @@ class PolicyModule(LightningModule):
                 micro.old_logp = scores.logp.detach()
             if micro.learned:
                 with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
-                    self.manual_backward(loss * self.trainer.world_size)
+                    self.manual_backward(loss * self.share.count)
         for i, micro in enumerate(further):
             loss = self._resampled_loss(micro, batch.resampled)  # type: ignore[arg-type]
             with self._reduce_gradients(i + 1 == len(further)):
-                self.manual_backward(loss * self.trainer.world_size)
+                self.manual_backward(loss * self.share.count)
         if gaps:
             self._check_engine(torch.cat(gaps))
         norm = clip_gradients(self.parameters(), self.settings.max_grad_norm)
@@ -193,7 +198,8 @@ class PolicyModule(LightningModule):
     def _advantages(self, batch: MiniBatch) -> Float[Tensor, "groups G"]:
         """Advantages of this rank's groups, made from the rewards of all ranks."""
         groups, size = batch.rewards.shape
-        whole, start = gather_rows(torch.cat([batch.rewards, batch.lengths.view(groups, size).to(batch.rewards.dtype)], 1))
+        own = torch.cat([batch.rewards, batch.lengths.view(groups, size).to(batch.rewards.dtype)], 1)
+        whole, start = gather_rows(own, self.share.peers)
         return self.algorithm.advantages(whole[:, :size], whole[:, size:].long())[start : start + groups]
 
     def _idle(self, batch: MiniBatch, advantages: Float[Tensor, "rollouts"]) -> list[bool]:
@@ -232,7 +238,7 @@ class PolicyModule(LightningModule):
         with torch.set_grad_enabled(len(batch.micro_batches) == 1):
             scores = [self.score(micro, self._entropy_grad) for micro in batch.micro_batches]
         parts = [self._tokens(m, batch, advantages, s).detached() for m, s in zip(batch.micro_batches, scores, strict=True)]
-        planned = plans(modulations, parts, batch.rewards.shape[1], self.seed * 1_000_003 + self.global_step)
+        planned = plans(modulations, parts, batch.rewards.shape[1], self.seed * 1_000_003 + self.global_step, self.share)
         return [one if len(scores) == 1 or unused else None for one, unused in zip(scores, idle, strict=True)], planned
 
     def _tokens(self, micro: PackedBatch, batch: MiniBatch, advantages: Tensor, scores: Scores) -> Tokens:
@@ -254,7 +260,7 @@ class PolicyModule(LightningModule):
         extra = sum(((term * tokens.weights).sum() for term in terms if term is not None), start=policy_loss.new_zeros(()))
         empty = (tokens.logp.sum() + tokens.entropy.sum()) * 0 if not tokens.logp.numel() else 0.0
         micro.logp, micro.entropy, micro.advantages = tokens.logp.detach(), tokens.entropy.detach(), tokens.advantages
-        share = 1 / (len(batch.micro_batches) * self.trainer.world_size)  # the parts of one mini-batch count as one
+        share = 1 / (len(batch.micro_batches) * self.share.count)  # the parts of one mini-batch count as one
         self.meter.mean("loss/policy", policy_loss, share)
         self.meter.mean("loss/modulation", extra, share)
         for name, values in out.diagnostics.items():
@@ -277,7 +283,7 @@ class PolicyModule(LightningModule):
         if any(part.observes for part in self.algorithm.steered):
             entropy, right = batch.tokens("entropy").double(), batch.right.flatten()[batch.tokens("rows")]
             masks = torch.stack([torch.ones_like(right), right, ~right]).double()
-            totals, counts = over_ranks(torch.stack([masks @ entropy, masks.sum(1)]), "sum")
+            totals, counts = over_ranks(torch.stack([masks @ entropy, masks.sum(1)]), "sum", self.share.peers)
             seen = Observation(*(totals / counts).tolist())
             for part in self.algorithm.steered:
                 part.observe(seen)

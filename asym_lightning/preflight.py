@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.algorithms.corrections import NoCorrection
+from asym_lightning.division import check_division, check_shared_engine
 from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.lora import LoRASettings
@@ -52,6 +53,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_staleness, ("algo", "rollout", "data")),
         (check_trainer, ("trainer",)),
         (check_servers, ("rollout", "trainer")),
+        (check_placement, ("rollout", "policy", "trainer")),
         (check_monitors, ("callbacks",)),
         (check_data, ("task", "policy", "rollout", "data", "benchmarks", "callbacks")),
     ]
@@ -173,6 +175,22 @@ def check_servers(config: DictConfig) -> None:
         settings = settings_of(ServerSettings, r.servers, "rollout.servers")
         gpus = 0 if t.accelerator == "cpu" or not torch.cuda.is_available() else torch.cuda.device_count()
         settings.check(world_size(config), t.num_nodes, gpus)
+
+
+def check_placement(config: DictConfig) -> None:
+    """Engine and policy find room as they are asked to: layers can be divided, and memory given back."""
+    r, strategy = config.rollout, config.trainer.strategy
+    one_of("rollout.sleep", str(r.sleep), ("True", "False"))
+    if r.placement == "colocated":
+        check_shared_engine(config, world_size(config))
+    elif r.tensor_parallel_size != 1:
+        raise ConfigError(f"rollout.tensor_parallel_size={r.tensor_parallel_size}: only engines of the ranks are shared; servers: use 1")
+    if r.sleep and (r.placement != "colocated" or r.engine != "vllm" or not torch.cuda.is_available()):
+        raise ConfigError("rollout.sleep=true: only vLLM on the policy's own GPU has memory to give back; use false")
+    if isinstance(strategy, DictConfig) and "tensor_parallel_size" in strategy:
+        check_division("trainer.strategy.tensor_parallel_size", strategy.tensor_parallel_size, world_size(config), config)
+        if strategy.tensor_parallel_size > 1 and config.policy.lora is not None:
+            raise ConfigError("trainer=fsdp2_tp does not divide adapters; take trainer=fsdp2, or lora=none")
 
 
 def check_monitors(config: DictConfig) -> None:

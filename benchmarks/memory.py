@@ -78,13 +78,15 @@ def parts(shape: Shape, setting: Setting) -> dict[str, float]:
 def table(tokens: int, sequences: int, length: int) -> str:
     """A row per model and number of ranks."""
     lines = [
-        "| model | ranks | policy | gathered | activations | engine's weights | its cache | all |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | ranks | policy | gathered | activations | engine's weights | its cache | all | all, 8 ranks per engine |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, shape in SHAPES.items():
         for ranks in (1, 8, 32):
             found = parts(shape, Setting(ranks, tokens, sequences, length))
             cells = [f"{value:.1f}" for value in (*found.values(), sum(found.values()))]
+            shared = sum(found.values()) - 7 / 8 * (found["engine"] + found["cache"])  # each has an eighth of every layer
+            cells.append(f"{shared:.1f}" if ranks % 8 == shape.kv_heads % 8 == 0 else "-")
             lines.append(f"| {name} ({shape.parameters / 1e9:.2f}) | {ranks} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -33,13 +33,13 @@ class EntropyDynamics(Callback):
         entropy = torch.cat([batch.tokens("entropy") for batch in batches])
         standing = torch.cat([batch.standing() for batch in batches])
         if self.threshold is None:
-            everywhere, weights = gather_rows(torch.stack([entropy, standing.to(entropy.dtype)], 1))[0].T
+            everywhere, weights = gather_rows(torch.stack([entropy, standing.to(entropy.dtype)], 1), pl_module.share.peers)[0].T
             self.threshold = upper_quantile(everywhere, weights, 0.2) if len(everywhere) else None
         if self.threshold is not None:
             pl_module.meter.mean("entropy/high_share", standing[entropy > self.threshold].sum(), standing.sum())
         if self.histogram_every and trainer.current_epoch % self.histogram_every == 0:
             accuracy = torch.cat([batch.right.double().mean(1) for batch in batches])
-            accuracy = gather_rows(accuracy[:, None])[0][:, 0].cpu()
+            accuracy = gather_rows(accuracy[:, None], pl_module.share.peers)[0][:, 0].cpu()
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_histogram("accuracy/groups", accuracy, trainer.current_epoch)

@@ -74,6 +74,7 @@ class HeldoutEvaluation(Callback):
             result |= {f"eval/{one.name}/{name}": value for name, value in found.items()}
             if self.greedy:
                 result[f"eval/{one.name}/greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["avg@1"]
+        rollout.sleep()
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in result.items()})
         for logger in trainer.loggers:
             logger.log_metrics(result, step=done)

@@ -18,11 +18,11 @@ class Throughput(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
         assert isinstance(pl_module, PolicyModule)
         work: Work = work_of(batch, pl_module.model.config)
-        meter, world = pl_module.meter, trainer.world_size
+        meter, parts = pl_module.meter, pl_module.share.count
         batches = trainer.num_training_batches
         meter.mean("throughput/wasted_share", work.computed - work.useful, work.computed)
-        meter.mean("throughput/learned_tokens", work.completion_tokens * world, 1 / batches)  # type: ignore[operator]
-        meter.mean("throughput/flops", work.flops * world, 1 / batches)  # type: ignore[operator]
+        meter.mean("throughput/learned_tokens", work.completion_tokens * parts, 1 / batches)  # type: ignore[operator]
+        meter.mean("throughput/flops", work.flops * parts, 1 / batches)  # type: ignore[operator]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)

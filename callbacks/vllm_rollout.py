@@ -18,7 +18,7 @@ from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.ahead import Ahead
-from asym_lightning.rollout.base import AsynchronousEngine, RolloutEngine, Sampling, sampling_seed
+from asym_lightning.rollout.base import AsynchronousEngine, RolloutEngine, Sampling, SleepingEngine, sampling_seed
 from asym_lightning.types import Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
 from asym_lightning.verify.failures import Failures
@@ -119,6 +119,7 @@ class VLLMRollout(Callback):
         for name, seconds in made.seconds.items():
             meter.mean(f"time/{name}", seconds, 1)
         meter.mean("throughput/generated_tokens", made.tokens * trainer.world_size, 1)
+        self.sleep()
         data.put(self.groups, resampled)
 
     def _made_now(self, trainer: Trainer, policy: PolicyModule) -> Made:
@@ -187,19 +188,16 @@ class VLLMRollout(Callback):
             EngineMismatchError: the engine says that it sampled from other weights.
         """
         prompts = [prompt for _, prompt in draw.numbered]
-        made.drawn.append([])
-        if not prompts:
-            return
         assert self.engine is not None and self.verifier is not None
         seeds = [sampling_seed(self.seed, draw.purpose, number) for number, _ in draw.numbered]
         with made.timed("generate"):
-            completions = groups.sample(self.engine, self.tokenizer, prompts, draw.sampling, seeds)
+            completions = groups.sample(self.engine, self.tokenizer, prompts, draw.sampling, seeds)  # also where there are none
         others = {c.version for row in completions for c in row} - {made.version}
         if others:
             raise EngineMismatchError(f"the engine sampled from the weights of iteration {others.pop()}, not of {made.version}")
         made.tokens += sum(len(c.token_ids) for row in completions for c in row)
         with made.timed("verify"):
-            made.drawn[-1] = groups.verify(self.verifier, prompts, completions)
+            made.drawn.append(groups.verify(self.verifier, prompts, completions) if prompts else [])
 
     def _refill(self, made: Made, most_batches: int, trainer: Trainer, meter: Meter) -> list[RolloutGroup]:
         """DAPO's dynamic sampling: as many groups as given, all with a signal as long as ``most_batches`` generation batches suffice.
@@ -235,6 +233,11 @@ class VLLMRollout(Callback):
         if self.ahead is not None:
             self.ahead.rest()
         self.engine.sync(policy.weights(), version)
+
+    def sleep(self) -> None:
+        """Leave the device's memory to the policy until the next sync, where engine and settings can do so."""
+        if isinstance(self.engine, SleepingEngine):
+            self.engine.sleep()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.engine is not None and self.verifier is not None:

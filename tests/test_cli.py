@@ -37,6 +37,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 
 SHARDS = "trainer=fsdp2 trainer.accelerator=cpu"
+RANKS = "trainer.devices={0} rollout.prompts_per_iteration={0} policy.prompts_per_mini_batch={0}"
 BAD = {
     "algo=asymgpro": "did you mean algo=asymgrpo.*dr_grpo",
     "experiment=nothing": "experiment",
@@ -114,6 +115,11 @@ BAD = {
     "sweep=optuna_exponents algo.advantage.beta_pos=interval(-0.5,1)": r"beta_pos=-0\.5",
     "sweep=optuna_exponents callbacks.evaluation.problems=0": r"objective=eval/heldout/pass@8: must be one of reward",
     "objective=pass@8": r"objective=pass@8: must be one of reward, .*eval/heldout/pass@8",
+    "rollout.tensor_parallel_size=2": r"size=2: groups of 2 ranks cannot be made of the 1 of this run",
+    f"{RANKS.format(3)} rollout.tensor_parallel_size=3": r"tensor_parallel_size=3 does not divide the num_attention_heads=4",
+    "rollout.sleep=true rollout.engine=transformers": r"rollout\.sleep=true: only vLLM on the policy's own GPU",
+    "rollout=servers rollout.tensor_parallel_size=2": r"tensor_parallel_size=2: only engines of the ranks are shared",
+    f"{RANKS.format(2)} rollout=transformers rollout.tensor_parallel_size=2": r"only rollout\.engine=vllm divides layers",
     "logger=wandb": r"no account is known here; run `wandb login`, set WANDB_API_KEY, or .*logger\.wandb\.offline=true",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from asym_lightning.cli import config_dir
 from asym_lightning.embedded import byte_tokenizer
@@ -15,11 +15,12 @@ from asym_lightning.engines import build_engine
 from asym_lightning.ops.packing import pack
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
-from asym_lightning.rollout.base import Sampling, sampling_seed
+from asym_lightning.rollout.base import Sample, Sampling, sampling_seed
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine
 from asym_lightning.types import Completion
 from tests.helpers import algorithm
+from tests.ranks import on_two_ranks
 
 SHAPE = {
     "vocab_size": 258,
@@ -43,22 +44,36 @@ SAMPLING = Sampling(n=4, max_tokens=12, temperature=0.9, stop_ids=(257,))
 SEEDS = [sampling_seed(1, "test", i) for i in range(3)]
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of each family."""
+    place = tmp_path_factory.mktemp("families")
+    for name, make in FAMILIES.items():
+        torch.manual_seed(0)
+        make().save_pretrained(place / name)
+        byte_tokenizer().save_pretrained(place / name)
+    return place
+
+
+def policy_of(folder: Path) -> PolicyModule:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    return PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PolicyModule, VLLMEngine, Path]]:
+def pair(request: pytest.FixtureRequest, folders: Path) -> Iterator[tuple[PolicyModule, VLLMEngine, Path]]:
     """A policy of each family, and a vLLM engine built from its exported folder."""
-    folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    model = FAMILIES[request.param]()
-    model.save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    policy = PolicyModule(model, algorithm(), OptimizerSettings(1e-3), SAMPLING.temperature, 1e-4)
+    folder = folders / request.param
     engine = VLLMEngine(str(folder), "float32", 64, 256)
-    yield policy, engine, folder
+    yield policy_of(folder), engine, folder
     engine.close()
 
 
 def gap(policy: PolicyModule, engine: VLLMEngine | TransformersEngine) -> float:
-    drawn = engine.generate(PROMPTS, SAMPLING, SEEDS)
+    return gap_of(policy, engine.generate(PROMPTS, SAMPLING, SEEDS))
+
+
+def gap_of(policy: PolicyModule, drawn: list[list[Sample]]) -> float:
     rows = [(0, p, Completion(s.token_ids, s.logprobs, "", False)) for p, samples in zip(PROMPTS, drawn, strict=True) for s in samples]
     batch = pack(rows)
     with torch.no_grad():
@@ -97,6 +112,19 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
     assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
 
 
+def test_an_engine_that_slept_samples_again_after_a_sync(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    """Without a GPU no memory is freed, but vLLM pauses, and goes on only when weights and cache were woken."""
+    policy, engine, _ = pair
+    engine.sleep()
+    assert not engine.llm.llm_engine.is_sleeping(), "it was not asked for"
+    engine._sleeps = True
+    engine.sleep()
+    assert engine.llm.llm_engine.is_sleeping()
+    engine.sync(policy.weights(), 0)
+    assert gap(policy, engine) < 1e-4
+    engine._sleeps = False
+
+
 def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
     policy, engine, _ = pair
     engine.sync(policy.weights(), 0)
@@ -107,6 +135,49 @@ def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule
     assert [samples[0].token_ids for samples in together[:3]] == [
         engine.generate([prompts[i]], sampling, [seeds[i]])[0][0].token_ids for i in range(3)
     ]
+
+
+HELD: list[VLLMEngine] = []  # an engine that ends takes the process group with it
+SHARES = (([0, 1, 2], []), ([1], [0, 2]))  # by round: which prompts the first and the second rank ask for
+
+
+def on_each_rank(place: Path) -> None:
+    """Two ranks that share one engine of each family: a round with the weights it was built from, and one with others."""
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    for name in FAMILIES:
+        policy = policy_of(place / name)
+        engine = VLLMEngine(str(place / name), "float32", 64, 256, distributed=True, tensor_parallel_size=2)
+        drawn = []
+        for mine in (shares[rank] for shares in SHARES):
+            engine.sync(policy.weights(), 0)
+            drawn.append(engine.generate([PROMPTS[i] for i in mine], SAMPLING, [SEEDS[i] for i in mine]))
+            torch.manual_seed(1)
+            shake(policy)
+        assert engine.generate([], SAMPLING, []) == []
+        torch.save(drawn, place / name / f"rank-{rank}.pt")
+        HELD.append(engine)
+
+
+@pytest.fixture(scope="module")
+def shared(folders: Path) -> None:
+    on_two_ranks(on_each_rank, folders)
+
+
+def test_an_engine_that_two_ranks_share_samples_what_a_whole_one_does(pair: tuple[PolicyModule, VLLMEngine, Path], shared: None) -> None:
+    _, engine, folder = pair
+    policy = policy_of(folder)
+    ranks = [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(2)]
+    for number, shares in enumerate(SHARES):
+        engine.sync(policy.weights(), 0)
+        whole = engine.generate(PROMPTS, SAMPLING, SEEDS)
+        asked = [i for mine in shares for i in mine]
+        drawn = dict(zip(asked, [samples for rank in ranks for samples in rank[number]], strict=True))
+        assert gap_of(policy, [drawn[i] for i in range(3)]) < 1e-4
+        for want, got in zip([s for samples in whole for s in samples], [s for i in range(3) for s in drawn[i]], strict=True):
+            assert got.token_ids == want.token_ids and got.logprobs == pytest.approx(want.logprobs, abs=1e-4)
+        torch.manual_seed(1)
+        shake(policy)
 
 
 def test_where_vllm_is_not_installed_one_line_says_what_is_used(

@@ -10,11 +10,12 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.distributed.tensor import DTensor
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from asym_lightning.algorithms import EntropyBonus, GroupStandardized, RolloutRules
 from asym_lightning.algorithms.corrections import Mask
 from asym_lightning.algorithms.reference import ReferenceKL
+from asym_lightning.algorithms.selective import ClipCov
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.optimizer import OptimizerSettings
@@ -51,6 +52,12 @@ CASES: dict[str, dict[str, Any]] = {
     "idle": {"groups": silent, "parts": {"advantage": GroupStandardized()}},  # its micro-batches without an advantage are dropped
     "lora": {"lora": LoRASettings(4, 8.0), "tied": False, "parts": {"modulation": [ReferenceKL(0.5)]}},
     "cut": {"groups": cut, "tied": False, "parts": {"rules": RolloutRules(mask_truncated=True)}},
+}
+DIVIDED: dict[str, dict[str, Any]] = {  # for layers that two ranks compute together
+    "together": {**CASES["silent"], "width": 64},
+    "together-cut": {**CASES["cut"], "width": 64},
+    "together-planned": {"width": 64, "parts": {"modulation": [ClipCov(0.3, 0.0, 1e3)]}},  # chooses at random among the tokens of all
+    "together-biases": {"width": 64, "family": (Qwen2Config, Qwen2ForCausalLM), "checkpointing": True},
 }
 SHARDS: dict[str, dict[str, Any]] = {"": {}, "-offload": {"cpu_offload": True}, "-once": {"reduce_each": "mini_batch"}}
 
@@ -93,13 +100,14 @@ def updated(
         resume: a checkpoint to go on from.
         keep: a folder for the checkpoints of all epochs.
     """
-    given = CASES[case]
+    given = (CASES | DIVIDED)[case]
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 63, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = Qwen3Config(vocab_size=VOCABULARY, head_dim=8, tie_word_embeddings=given.get("tied", True), **shape)  # type: ignore[arg-type]
-    method = algorithm(**given["parts"])
+    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    shape |= {"intermediate_size": given.get("width", 63), "head_dim": 8, "vocab_size": VOCABULARY}
+    make_config, make = given.get("family", (Qwen3Config, Qwen3ForCausalLM))
+    method = algorithm(**given.get("parts", {}))
     settings = OptimizerSettings(1e-3, weight_decay=0.01, max_grad_norm=0.05)  # every step is clipped
-    model = Qwen3ForCausalLM(config)
+    model = make(make_config(tie_word_embeddings=given.get("tied", True), **shape))
     if "lora" in given:
         add_adapters(model, given["lora"])
     policy = PolicyModule(model, method, settings, 1.0, float("inf"), given.get("checkpointing", False))
@@ -130,6 +138,9 @@ def on_each_rank(folder: Path) -> None:
         for name, budget in RUNS:
             strategy = "ddp" if name == "ddp" else FSDP2(**SHARDS[name.removeprefix("fsdp2")])
             keep_result(updated(case, strategy, budget), folder / f"{case}-{name}-{budget}.pt")
+    for case in DIVIDED:
+        for budget in (10_000, 40):
+            keep_result(updated(case, FSDP2(tensor_parallel_size=2), budget), folder / f"{case}-{budget}.pt")
     keep_result(updated("untied", FSDP2(param_dtype="bfloat16"), 40), folder / "bf16.pt")
     keep_result(updated("tied", FSDP2(), 40, 2, keep=folder / "kept"), folder / "uninterrupted.pt")
     for name in ("kept", "plain"):
@@ -166,6 +177,17 @@ def test_three_updates_are_the_same_for_one_process_ddp_and_fsdp2(case: str, res
         assert_equal(got["weights"], want["weights"])
         assert got["norms"] == pytest.approx(want["norms"], rel=1e-5)
         assert bool(got["shards"]) is name.startswith("fsdp2")
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_three_updates_are_the_same_where_two_ranks_compute_every_layer_together(case: str, results: Path) -> None:
+    want = updated(case, "auto", 10_000, devices=1)
+    assert want["norms"][0] > 0.05 and want["moved"] > 5e-4
+    for budget in (10_000, 40):
+        got = torch.load(results / f"{case}-{budget}.pt")
+        assert_equal(got["weights"], want["weights"])
+        assert got["norms"] == pytest.approx(want["norms"], rel=1e-5)
+        assert got["bytes"] < 0.75 * want["bytes"], "a rank must hold half of each layer"
 
 
 def test_a_checkpoint_of_shards_is_one_of_whole_weights(results: Path) -> None:

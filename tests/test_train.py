@@ -144,8 +144,8 @@ def test_dynamic_sampling_learns_from_groups_with_a_signal(policy: str, tmp_path
 
 def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
     settings = ("trainer.max_epochs=2", "policy.tokens_per_micro_batch=128", "callbacks.ledger.share=1.0")
-    for devices in (1, 2):
-        train(tmp_path / str(devices), policy, f"trainer.devices={devices}", *settings)
+    for devices in (1, 2):  # the two share one engine
+        train(tmp_path / str(devices), policy, f"trainer.devices={devices}", f"rollout.tensor_parallel_size={devices}", *settings)
     one, two = tmp_path / "1", tmp_path / "2"
     assert len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
     pd.testing.assert_frame_equal(rollouts(one), rollouts(two))

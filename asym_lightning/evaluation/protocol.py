@@ -35,9 +35,8 @@ def check_sampling(samples: Any, temperature: Any, names: Iterable[str], prefix:
 def answer(
     engine: RolloutEngine, tokenizer: Any, of: ProblemSet, numbers: Sequence[int], verifier: Verifier, sampling: Sampling, seed: int
 ) -> list[RolloutGroup]:
-    """Sample and verify the problems with these numbers. The seed of a problem depends on ``seed`` and its number alone."""
-    if not numbers:
-        return []
+    """Sample and verify the problems with these numbers, which may be none: ranks that share an engine ask it equally often. The seed of
+    a problem depends on ``seed`` and its number alone."""
     prompts = [Prompt(of.problems[i], tuple(of.task.encode(of.problems[i], tokenizer))) for i in numbers]
     drawn = groups.sample(engine, tokenizer, prompts, sampling, [sampling_seed(seed, "eval", i) for i in numbers])
-    return groups.verify(verifier, prompts, drawn)
+    return groups.verify(verifier, prompts, drawn) if prompts else []

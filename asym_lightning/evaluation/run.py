@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.division import check_shared_engine
 from asym_lightning.evaluation.protocol import answer, check_sampling, samples_of
 from asym_lightning.evaluation.report import result, show
 from asym_lightning.evaluation.store import Store, check_same, remember
@@ -47,6 +48,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         if str(config.policy.path).endswith(".ckpt"):
             _check_checkpoint(Path(config.policy.path))
             config = _with_path(config, _base_of(Path(config.policy.path)), config.policy.path)
+        check_shared_engine(config, config.devices)
         context, tokenizer = context_length(config), load_tokenizer(config)
         sets = _sets(config, tokenizer, context)[0]
         for one in sets:
@@ -102,7 +104,7 @@ class Evaluation:
             self.fabric.barrier()  # every rank has read before one writes
             if pending:
                 engine = engine or self._engine()
-                self._answer(one, store, engine, pending[self.fabric.global_rank :: self.fabric.world_size])
+                self._answer(one, store, engine, pending)
             self.fabric.barrier()
             if self.fabric.is_global_zero:
                 rows = store.finish()
@@ -135,16 +137,18 @@ class Evaluation:
         r = self.config.rollout
         return build_engine(r.engine, str(self.config.policy.path), self.config, self.context, self.fabric.world_size > 1, dtype)
 
-    def _answer(self, one: ProblemSet, store: Store, engine: Any, numbers: list[int]) -> None:
-        """Answer this rank's problems part by part; what is finished is on disk."""
+    def _answer(self, one: ProblemSet, store: Store, engine: Any, pending: list[int]) -> None:
+        """Answer this rank's share of the problems part by part, in as many parts as the first rank; what is finished is on disk."""
         n = samples_of(_plain(self.config)["samples"], one.name)
         sampling = Sampling(n, self.config.rollout.max_tokens, self.config.temperature, stop_ids(self.config, self.tokenizer))
         verifier = one.task.verifier()
         size = self.config.problems_per_part
-        for start in range(0, len(numbers), size):
+        numbers = pending[self.fabric.global_rank :: self.fabric.world_size]
+        for start in range(0, len(pending[:: self.fabric.world_size]), size):
             part = numbers[start : start + size]
             answered = answer(engine, self.tokenizer, one, part, verifier, sampling, self.config.seed)
-            store.add(part, answered, groups.rows(answered))
+            if part:
+                store.add(part, answered, groups.rows(answered))
             if self.fabric.is_global_zero:
                 print(f"{one.name}: {min(start + size, len(numbers))} of {len(numbers)} problems of the first rank", flush=True)
         verifier.close()

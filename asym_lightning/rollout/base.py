@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -31,13 +31,21 @@ class Sample:
 
 class RolloutEngine(Protocol):
     """What makes completions. ``sync`` replaces all weights; ``generate`` returns n samples per prompt, in order, each with the version
-    of the weights that it comes from: the number of iterations of learning behind them."""
+    of the weights that it comes from: the number of iterations of learning behind them. No prompts, no samples; all ranks call both
+    equally often, with prompts or without, since some may share an engine."""
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None: ...
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SleepingEngine(RolloutEngine, Protocol):
+    """An engine on the device of the policy, to which ``sleep`` leaves the memory until the next sync."""
+
+    def sleep(self) -> None: ...
 
 
 class AsynchronousEngine(RolloutEngine, Protocol):

@@ -21,13 +21,34 @@ ENVIRONMENT = {
 }
 
 
+def _ends(model: torch.nn.Module) -> tuple[Any, Any]:
+    """The embedding and the output head."""
+    return getattr(getattr(model, "model", None), "embed_tokens", None), getattr(model, "lm_head", None)
+
+
+def _pack_head_alone(model: torch.nn.Module) -> None:
+    """A CPU build keeps a packed copy of every matrix for its products. The embedding has none: its copy, which every reload would make
+    anew, is used by nobody, unless it is the output head itself."""
+    embedding, head = _ends(model)
+    if embedding is not None and embedding is not head and hasattr(embedding, "cpu_linear"):
+        embedding.cpu_linear = None
+        embedding.quant_method.process_weights_after_loading = lambda layer: None
+
+
+def _drop_packed_head(model: torch.nn.Module) -> None:
+    """Free the packed output head before there is a new one."""
+    embedding, head = _ends(model)
+    if embedding is not None and head is not None and embedding is not head and hasattr(head, "cpu_linear"):
+        head.cpu_linear = None
+
+
 def retie(model: torch.nn.Module) -> None:
     """Give a tied output head the embedding's new weights: a CPU build keeps a prepacked copy that a reload leaves stale."""
-    head, inner = getattr(model, "lm_head", None), getattr(model, "model", None)
+    embedding, head = _ends(model)
     config: Any = getattr(model, "config", None)
-    if head is None or inner is None or not getattr(config, "tie_word_embeddings", False):
+    if head is None or embedding is None or not getattr(config, "tie_word_embeddings", False):
         return
-    head.weight = inner.embed_tokens.weight
+    head.weight = embedding.weight
     head.quant_method.process_weights_after_loading(head)
 
 
@@ -50,7 +71,8 @@ def _launcher_environment() -> Iterator[None]:
 
 
 class VLLMEngine:
-    """One engine per rank on the same device as the policy.
+    """One engine per rank on the same device as the policy, or one that ``tensor_parallel_size`` neighbouring ranks share: every one of
+    them holds a part of each layer, and all call ``sync`` and ``generate`` equally often, each with its own prompts, or none.
 
     Args:
         path: folder or hub id of the model that the engine is built from; its weights are replaced by the first sync.
@@ -59,7 +81,9 @@ class VLLMEngine:
         max_num_seqs: completions decoded at once.
         kv_cache_gb: size of the key-value cache on CPU.
         gpu_memory_utilization: share of the GPU's memory that the engine may take.
-        distributed: several ranks each build an engine of their own.
+        distributed: several ranks build their engines together.
+        tensor_parallel_size: ranks that share an engine.
+        sleep: ``sleep`` gives the engine's memory to others until the next sync, instead of doing nothing.
     """
 
     def __init__(
@@ -73,6 +97,8 @@ class VLLMEngine:
         enforce_eager: bool = True,
         trust_remote_code: bool = False,
         distributed: bool = False,
+        tensor_parallel_size: int = 1,
+        sleep: bool = False,
         seed: int = 0,
     ):
         for key, value in ENVIRONMENT.items():
@@ -82,10 +108,10 @@ class VLLMEngine:
 
         options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
         if torch.cuda.is_available():
-            options["gpu_memory_utilization"] = gpu_memory_utilization
+            options |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleep}
         else:  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
-        self.version = 0
+        self.version, self._sleeps, self._asleep = 0, sleep, False
         with _launcher_environment() if distributed else nullcontext():
             self.llm = LLM(
                 model=path,
@@ -95,7 +121,7 @@ class VLLMEngine:
                 enforce_eager=enforce_eager,
                 trust_remote_code=trust_remote_code,
                 logprobs_mode="processed_logprobs",
-                tensor_parallel_size=1,
+                tensor_parallel_size=tensor_parallel_size,
                 seed=seed,
                 use_tqdm_on_load=False,
                 **options,
@@ -107,16 +133,31 @@ class VLLMEngine:
             return step()
 
         self.llm.llm_engine.step = marked  # type: ignore[method-assign]
+        self.llm.apply_model(_pack_head_alone)
+        self._sharers: Any = None  # the process group of the ranks of this engine, where it is not this rank's alone
+        if tensor_parallel_size > 1:
+            from vllm.distributed.parallel_state import get_tp_group
+
+            self._sharers = get_tp_group().cpu_group
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        if self._asleep:
+            self.llm.wake_up(tags=["weights"])  # they hold anything now; the cache would need its memory too early
+        self.llm.apply_model(_drop_packed_head)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         self.llm.apply_model(retie)
+        if self._asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
         self.llm.reset_prefix_cache()
         self.version = version
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
         from vllm import SamplingParams
 
+        prompts, seeds, mine = self._shared(prompts, seeds)
+        if not prompts:
+            return []
         params = [
             SamplingParams(
                 n=sampling.n,
@@ -132,8 +173,25 @@ class VLLMEngine:
         inputs: Any = [{"prompt_token_ids": list(ids)} for ids in prompts]
         return [
             [_sample(output, self.version) for output in sorted(request.outputs, key=lambda o: o.index)]
-            for request in self.llm.generate(inputs, params, use_tqdm=False)
+            for request in self.llm.generate(inputs, params, use_tqdm=False)[mine]
         ]
+
+    def _shared(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> tuple[list[Sequence[int]], list[int], slice]:
+        """The requests of all ranks of this engine, in the order of the ranks, since each has to hand vLLM the same, and where among
+        them those of this rank are."""
+        if self._sharers is None:
+            return list(prompts), list(seeds), slice(None)
+        parts: list[Any] = [None] * self._sharers.size()
+        torch.distributed.all_gather_object(parts, (list(prompts), list(seeds)), group=self._sharers)
+        before = sum(len(ids) for ids, _ in parts[: self._sharers.rank()])
+        together = [[one for part in parts for one in part[i]] for i in range(2)]
+        return together[0], together[1], slice(before, before + len(prompts))
+
+    def sleep(self) -> None:
+        """Drop weights and cache until the next sync."""
+        if self._sleeps and not self._asleep:
+            self.llm.sleep(level=2)
+            self._asleep = True
 
     def close(self) -> None:
         del self.llm

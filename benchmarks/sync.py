@@ -1,0 +1,107 @@
+"""What a weight sync costs beside one bare copy of the same bytes: `python benchmarks/sync.py`.
+
+A policy of 60 million parameters with a vocabulary of 151,936 tokens is handed to a vLLM engine in the same process, in fp32 and bf16,
+with tied and with untied embeddings; each case is a process of its own. The bare copy puts every tensor of the policy into a ready one
+of the engine's precision. Both are taken in turns; peak memory is the most that the process held during one sync beyond what it held
+before (Linux), and the largest tensor is in the engine's precision.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from asym_lightning.embedded import byte_tokenizer
+from asym_lightning.lora import merged
+from asym_lightning.memory import keep_freed_memory
+from asym_lightning.rollout.vllm import VLLMEngine
+
+SHAPE = {"hidden_size": 256, "num_hidden_layers": 20, "intermediate_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 2}
+MIB = 2**20
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock and processor seconds of ``work``."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def resident(key: str) -> int:
+    """``VmRSS``, what this process holds now, or ``VmHWM``, the most it has held since its peak was forgotten (bytes)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(dtype: str, tied: bool, rounds: int) -> dict[str, float]:
+    """One case."""
+    config = Qwen3Config(vocab_size=151936, head_dim=64, tie_word_embeddings=tied, max_position_embeddings=1024, **SHAPE)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(config)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        byte_tokenizer().save_pretrained(folder)
+        engine = VLLMEngine(folder, dtype, 128, 128)
+    weights = dict(merged(model))
+    ready = {name: torch.zeros(tensor.shape, dtype=getattr(torch, dtype)) for name, tensor in weights.items()}
+    ways: dict[str, Callable[[], object]] = {
+        "sync": lambda: engine.sync(weights.items(), 0),
+        "copy": lambda: [ready[name].copy_(tensor) for name, tensor in weights.items()],
+    }
+    for _ in range(2):
+        ways["sync"]()
+    forget_peak()
+    before = resident("VmRSS")
+    ways["sync"]()
+    found = {"peak": (resident("VmHWM") - before) / MIB, "largest": max(t.nbytes for t in ready.values()) / MIB}
+    keep_freed_memory()  # as runs do; a peak could not be seen then
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for turn in range(rounds + 2):
+        for name, work in ways.items():
+            took = seconds(work)
+            if turn >= 2:  # the first rounds warm up
+                taken[name].append(took)
+    for name, pairs in taken.items():
+        found[f"{name} wall"], found[f"{name} processor"] = (statistics.median(values) for values in zip(*pairs, strict=True))
+    found["parameters"] = sum(t.numel() for t in weights.values()) / 1e6
+    engine.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--case", nargs=2, metavar=("DTYPE", "HEAD"), help="one case, printed as JSON")
+    given = parser.parse_args()
+    if given.case:
+        print("\n" + json.dumps(measure(given.case[0], given.case[1] == "tied", given.rounds)))
+        return
+    print(
+        "| engine | head | parameters (M) | sync, s (processor) | bare copy, s (processor) | ratio (processor) | peak MiB | largest MiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for dtype in ("float32", "bfloat16"):
+        for head in ("tied", "untied"):
+            command = [sys.executable, __file__, "--rounds", str(given.rounds), "--case", dtype, head]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            f = json.loads(done.stdout.splitlines()[-1])
+            both = [f"{f[f'{name} wall']:.3f} ({f[f'{name} processor']:.3f})" for name in ("sync", "copy")]
+            ratios = [f["sync " + clock] / f["copy " + clock] for clock in ("wall", "processor")]
+            cells = [dtype, head, f"{f['parameters']:.0f}", *both, f"{ratios[0]:.2f} ({ratios[1]:.2f})", f"{f['peak']:.0f}"]
+            print("| " + " | ".join([*cells, f"{f['largest']:.0f}"]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
