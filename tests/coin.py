@@ -1,5 +1,7 @@
 """A task that a policy of random weights solves half of the time, so that a short run has every kind of group."""
 
+import os
+import signal
 from collections.abc import Sequence
 
 from asym_lightning.types import Kind, Problem, Verdict
@@ -27,3 +29,17 @@ class Parity:
 
     def close(self) -> None:
         pass
+
+
+class Interrupting(Parity):
+    """Interrupts its process, as Ctrl-C does, while it scores for the time that the environment variable INTERRUPT_AT says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+
+    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+        self.times += 1
+        if os.environ.get("INTERRUPT_AT") == str(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().score(completions, answers, truncated)

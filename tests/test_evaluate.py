@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     random_policy(folder / "policy")
     (folder / "conf" / "benchmarks").mkdir(parents=True)
-    (folder / "conf" / "benchmarks" / "parity.yaml").write_text("parity:\n  _target_: tests.coin.Parity\n")
+    (folder / "conf" / "benchmarks" / "parity.yaml").write_text("parity:\n  _target_: tests.coin.Interrupting\n")
     rows = [{"question": f"{i}+1?", "answer": str(i + 1)} for i in range(6)] + [{"question": "1" * 20000, "answer": "1"}]
     (folder / "amc.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
@@ -60,19 +60,15 @@ def completions(folder: Path) -> pd.DataFrame:
 
 def test_an_interrupted_evaluation_continued_on_two_ranks_is_the_whole_one(place: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    begin = partial(subprocess.Popen, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    begin = partial(subprocess.Popen, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    stopped = begin([sys.executable, *arguments(place, tmp_path / "two")], preexec_fn=heed)
-    assert stopped.stdout is not None
-    while "problems of the first rank" not in (line := stopped.stdout.readline()):
-        assert line, "no part was ever finished"
-    stopped.send_signal(signal.SIGINT)
+    stopped = begin([sys.executable, *arguments(place, tmp_path / "two")], preexec_fn=heed, env=environment | {"INTERRUPT_AT": "3"})
     output = stopped.communicate(timeout=200)[0]
     assert stopped.returncode == 130 and "goes on from here" in output and "Traceback" not in output, output
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "two" / "parts").rglob("*.parquet")}
     assert 0 < len(kept) < 8 + 3 and not (tmp_path / "two" / "amc23.parquet").exists()
     for into, more in (("whole", ()), ("two", ("--devices", "2"))):
-        done = begin([sys.executable, *arguments(place, tmp_path / into, *more)])
+        done = begin([sys.executable, *arguments(place, tmp_path / into, *more)], env=environment)
         output = done.communicate(timeout=400)[0]
         assert done.returncode == 0, output
         assert "amc23: 1 of 7 prompts have more than" in output and "by bootstrap over problems" in output

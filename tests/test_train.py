@@ -21,7 +21,6 @@ from transformers import AutoModelForCausalLM
 
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
 from asym_lightning.export import export
-from asym_lightning.rollout.vllm import VLLMEngine
 from callbacks.board import CHARTS
 from tests.conftest import ROOT
 from tests.test_engine import FAMILIES
@@ -257,7 +256,10 @@ def test_each_family_goes_from_folder_to_export(tmp_path: Path) -> None:
         after, same = AutoModelForCausalLM.from_pretrained(exported).state_dict(), weights(folder)
         assert all(torch.equal(after[name], same[name]) for name in same)
         assert any(not torch.equal(after[name], before[name]) for name in before)
-        VLLMEngine(str(exported), "float32", 64, 4).close()  # vLLM loads what was exported
+    load = "import sys; from asym_lightning.rollout.vllm import VLLMEngine; [VLLMEngine(p, 'float32', 64, 4).close() for p in sys.argv[1:]]"
+    folders = [str(path) for path in (tmp_path / "exported").iterdir()]
+    subprocess.run([sys.executable, "-c", load, *folders], cwd=ROOT, check=True, timeout=200)  # vLLM loads what was exported
+    assert len(folders) == len(FAMILIES)
 
 
 def test_real_problems_account_for_every_completion(policy: str, tmp_path: Path) -> None:
