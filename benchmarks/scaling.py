@@ -24,7 +24,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 COMMON = ("algo=reinforce", "callbacks.evaluation=null", "callbacks.completions=null", "callbacks.checkpoint=null")
 WARM_UP = 5
-PHASES = ("sync", "load", "generate", "verify", "wait", "learn", "log", "iteration")
+PHASES = ("sync", "load", "generate", "verify", "wait", "score", "learn", "log", "iteration")
 
 
 def medians(name: str, overrides: list[str], cores: int, iterations: int) -> dict[str, float]:
@@ -49,11 +49,23 @@ def medians(name: str, overrides: list[str], cores: int, iterations: int) -> dic
     return found
 
 
+def larger_policy(folder: Path) -> Path:
+    """A policy of random weights that is large enough for its arithmetic to be most of the time, and not Python."""
+    from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
+
+    settings = EmbeddedSettings(hidden_size=256, layers=4, intermediate_size=1024, heads=8, kv_heads=4)
+    tokenizer = byte_tokenizer()
+    build_model(settings, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def overlap(given: argparse.Namespace) -> dict[str, Any]:
     """Iterations with rollouts made when they are needed and made ahead."""
-    size = [f"rollout.prompts_per_iteration={given.prompts}", f"policy.prompts_per_mini_batch={given.prompts}", "rollout.max_num_seqs=512"]
-    cases = {"colocated": [], "servers": ["rollout=servers"], "ahead": ["rollout=servers", "rollout.staleness=1"]}
-    found = {name: medians(name, [*more, *size], 2, given.iterations) for name, more in cases.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        size = [f"policy.path={larger_policy(Path(folder))}", "rollout.prompts_per_iteration=12", "rollout.max_num_seqs=96"]
+        cases: dict[str, list[str]] = {"colocated": [], "servers": ["rollout=servers"], "ahead": ["rollout=servers", "rollout.staleness=1"]}
+        found = {name: medians(name, [*more, *size], 2, given.iterations) for name, more in cases.items()}
     now, ahead = found["servers"], found["ahead"]
     made = sum(ahead[phase] for phase in ("load", "generate", "verify"))
     rate, bookkeeping = now["iteration"] / ahead["iteration"], ahead["sync"] / ahead["iteration"]
@@ -75,7 +87,7 @@ def processes(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overlap", "processes"])
-    parser.add_argument("--prompts", type=int, default=64, help="per iteration, eight completions each")
+    parser.add_argument("--prompts", type=int, default=192, help="of `processes` per iteration, eight completions each")
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None, help="write everything here")
