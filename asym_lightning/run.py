@@ -279,10 +279,10 @@ def show(summary: dict[str, Any], folder: Path) -> None:
     ):
         table.add_row(label, number(summary[key]["first"]), number(summary[key]["last"]))
     before, after = (summary["evaluation"].get(k, {}) for k in ("before", "after"))
-    for name in before:
+    for name in before or after:
         _, of, metric = name.split("/", 2)
         if "/" not in metric:  # lengths and kinds are in the file
-            table.add_row(f"{'held-out' if of == 'heldout' else of} {metric}", number(before[name]), number(after.get(name)))
+            table.add_row(f"{'held-out' if of == 'heldout' else of} {metric}", number(before.get(name)), number(after.get(name)))
     console = Console()
     console.print(table)
     seconds = summary["seconds_by_phase"]

@@ -15,7 +15,7 @@ from callbacks.vllm_rollout import VLLMRollout
 
 
 class HeldoutEvaluation(Callback):
-    """Samples every set before the first iteration, after the last and, if asked for, in between. Its numbers are logged and are among
+    """Samples every set after the last iteration and, if asked for, before the first and in between. Its numbers are logged and are among
     the trainer's ``callback_metrics`` for as long as the weights are theirs, so that a checkpoint can be picked by one of them.
 
     Args:
@@ -25,6 +25,7 @@ class HeldoutEvaluation(Callback):
         temperature: of the samples; 0: greedy, with one sample.
         seed: with a problem's number it decides every sample.
         every: iterations between evaluations; 0: none in between.
+        before: evaluate before the first iteration too.
         greedy: give one greedy answer per problem too.
     """
 
@@ -36,16 +37,18 @@ class HeldoutEvaluation(Callback):
         temperature: float = 1.0,
         seed: int = 0,
         every: int = 0,
+        before: bool = True,
         greedy: bool = False,
     ):
         self.sets, self.problems, self.samples, self.temperature = sets(), problems, samples, temperature
-        self.seed, self.every, self.greedy = seed, every, greedy
+        self.seed, self.every, self.greedy, self._first = seed, every, greedy, before
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
         self._evaluated = -1  # iterations done at the last evaluation
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.before = self._evaluate(trainer, pl_module, trainer.current_epoch)
+        if self._first:
+            self.before = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name in [name for name in trainer.callback_metrics if name.startswith("eval/")]:

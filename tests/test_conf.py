@@ -38,7 +38,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def choose(file: str) -> list[str]:
-    group, _, name = file.rpartition("/")
+    group, _, name = file.partition("/")
     if group == "trainer" and not torch.cuda.is_available():
         return [f"trainer={name}", "trainer.accelerator=cpu"]
     if group == "rules":
@@ -78,14 +78,14 @@ def local(file: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group, _, name = file.rpartition("/")
+    group, _, name = file.partition("/")
     extra = local(file, tmp_path)
     if group == "verify":
         if name in ("function", "reasoning_gym") and jail.obstacle():
             pytest.skip(f"no jail by the kernel: {jail.obstacle()}")
         extra = [*local("task/math", tmp_path), *(["task.verify.target=json:loads"] if name == "function" else [])]
-    if group.startswith("hydra"):
-        check_hydra(group, name)
+    if group == "hydra":
+        check_hydra(*file.rsplit("/", 1))
         return
     if group == "sweep":
         check_sweep(name)
@@ -160,12 +160,19 @@ def check_hydra(group: str, name: str) -> None:
         assert plugin.params["gpus_per_node"] == 4  # type: ignore[attr-defined]
 
 
-RUNS = {"paper_table": 7, "paper_ablations": 6, "exponents": 25, "entropy_coefficients": 4, "learning_rates": 15, "optuna_exponents": 2}
+RUNS = {
+    **{"paper_table": 7, "paper_ablations": 6, "exponents": 25, "entropy_coefficients": 4, "learning_rates": 15, "optuna_exponents": 2},
+    **{f"study/{name}": count for name, count in {"frontier": 40, "rivals": 20, "entropy": 10, "coefficients": 4, "exponents": 36}.items()},
+    **{f"study/{name}": count for name, count in {"scale": 5, "degenerate": 3, "two_updates": 25, "chain": 25, "quick": 15}.items()},
+    **{f"study/{name}": 10 for name in ("group_of_4", "group_of_16", "warm_start")},
+}
 
 
 def check_sweep(name: str) -> None:
     """Every run of one seed composes and passes the checks that come before the first starts."""
-    sweep, configs = planned(f"sweep={name}", "seed=1")
+    recipe = {"study/chain": "chain", "study/quick": "quick"}.get(name, "pairs")
+    recipes = [f"experiment=study/{recipe}"] if name.startswith("study/") else []
+    sweep, configs = planned(*recipes, f"sweep={name}", "seed=1")
     check_all(configs)
     assert len(configs) == RUNS[name] and len(set(sweep.folders)) == len(configs)
     HydraConfig.instance().cfg = None

@@ -70,7 +70,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _makes_arms(key: str) -> bool:
-    return (key.startswith(MEASURING) and key != f"{MEASURING}every") or not key.startswith((*BOOKKEEPING, *UNLISTED))
+    return (key.startswith(MEASURING) and key not in (f"{MEASURING}every", f"{MEASURING}before")) or not key.startswith((*BOOKKEEPING, *UNLISTED))
 
 
 def _setting(run: Run, keys: dict[str, list[str]]) -> dict[str, Any]:
