@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself; `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs doctor tensorboard clean install install-dev
+.PHONY: help demo test lint study study-quick docs doctor tensorboard clean install install-dev
 
 # The first Python that really starts (a version manager's stand-in may exist and yet not run).
 ifndef PYTHON
@@ -36,6 +36,12 @@ test: install-dev  ## install, then lint, types and tests
 
 lint: install-dev  ## lint, format and types only
 	$(check_style)
+
+study-quick: install-dev  ## the study in short, minutes: three methods, their claims, docs/results/study_quick.md
+	$(VENV_PYTHON) -m benchmarks.study --quick
+
+study: install-dev  ## the whole study, hours; goes on where it was stopped: docs/results/study.md
+	$(VENV_PYTHON) -m benchmarks.study
 
 docs: install-dev  ## build the documentation; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --strict --quiet

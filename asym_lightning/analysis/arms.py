@@ -14,6 +14,7 @@ ABSENT = "absent"
 BOOKKEEPING = ("ckpt_path", "trainer.max_epochs", "trainer.profiler", "callbacks.")
 UNLISTED = ("seed", "logger.")
 MEASURING = "callbacks.evaluation."
+WHEN = (f"{MEASURING}every", f"{MEASURING}before")  # further evaluations change none that is compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _makes_arms(key: str) -> bool:
-    return (key.startswith(MEASURING) and key not in (f"{MEASURING}every", f"{MEASURING}before")) or not key.startswith((*BOOKKEEPING, *UNLISTED))
+    return (key.startswith(MEASURING) and key not in WHEN) or not key.startswith((*BOOKKEEPING, *UNLISTED))
 
 
 def _setting(run: Run, keys: dict[str, list[str]]) -> dict[str, Any]:

@@ -1,0 +1,196 @@
+"""What the rows of a study say to a claim: one number per seed, its interval, and a verdict that is never more than they support."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+from asym_lightning.analysis.arms import Arm
+from asym_lightning.analysis.frontier import Frontier, Gap, frontiers, gaps
+from asym_lightning.analysis.statistics import FEWEST, Paired, Verdict, holm, paired, verdict
+from benchmarks.study.plan import RATES
+
+Selection = Mapping[str, object]  # column -> the value that a row must have
+
+
+class Ruling(StrEnum):
+    HOLDS = "holds"
+    DOES_NOT_HOLD = "does not hold"
+    NOT_SEPARATED = "not separated"
+    TOO_FEW = "too few seeds"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The number that a claim is judged by, seed by seed, and where it was taken. ``crossing``: two frontiers that cross."""
+
+    paired: Paired | None
+    remark: str = ""
+    crossing: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that a number can contradict.
+
+    Args:
+        sentence: what is claimed.
+        measure: what is compared, in words.
+        expected: 1 where the claim says that the number is above 0, -1 below.
+        find: the number, from the rows of all runs.
+    """
+
+    sentence: str
+    measure: str
+    expected: int
+    find: Callable[[pd.DataFrame], Finding]
+
+
+@dataclass(frozen=True)
+class Ruled:
+    claim: Claim
+    finding: Finding
+    p_holm: float | None
+    ruling: Ruling
+
+
+def rule(claims: Sequence[Claim], rows: pd.DataFrame) -> list[Ruled]:
+    """Judge one family of claims; Holm's correction is over those that could be tested."""
+    found = [claim.find(rows) for claim in claims]
+    corrected = holm([f.paired.p_t if f.paired and f.paired.n >= FEWEST else None for f in found])
+    return [Ruled(c, f, p, _ruling(c, f, p)) for c, f, p in zip(claims, found, corrected, strict=True)]
+
+
+def _ruling(claim: Claim, finding: Finding, p: float | None) -> Ruling:
+    if finding.paired is None:
+        return Ruling.NOT_RUN
+    said = verdict(finding.paired, p, claim.expected)
+    if said is Verdict.TOO_FEW:
+        return Ruling.TOO_FEW
+    if finding.crossing or said is Verdict.NOT_SEPARATED:
+        return Ruling.NOT_SEPARATED
+    return Ruling.HOLDS if said is Verdict.BETTER else Ruling.DOES_NOT_HOLD
+
+
+def select(rows: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """The rows with these values; numbers are compared to a relative 1e-9."""
+    for column, wanted in selection.items():
+        if rows.empty:
+            break
+        numeric = isinstance(wanted, int | float) and not isinstance(wanted, bool)
+        have = rows[column]
+        rows = rows[np.isclose(have.astype(float), float(wanted), rtol=1e-9) if numeric else have.astype(str) == str(wanted)]  # type: ignore[arg-type]
+    return rows
+
+
+def by_seed(rows: pd.DataFrame, selection: Selection, measure: str) -> dict[int, float]:
+    """Seed -> value of the runs selected, which are one per seed."""
+    found = select(rows, selection)
+    if found.empty:
+        return {}
+    if found["seed"].duplicated().any():
+        raise ValueError(f"several runs of one seed for {dict(selection)}: name a learning rate")
+    return {int(s): float(v) for s, v in zip(found["seed"], found[measure], strict=True) if np.isfinite(v)}
+
+
+def at(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
+    """The difference of two arms, each with one setting."""
+    return lambda rows: Finding(paired(by_seed(rows, one, measure), by_seed(rows, other, measure)))
+
+
+def best(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
+    """The difference of two methods, each at the learning rate at which its mean over seeds is highest."""
+
+    def find(rows: pd.DataFrame) -> Finding:
+        a, b = best_rate(rows, one, measure), best_rate(rows, other, measure)
+        if a is None or b is None:
+            return Finding(None)
+        values = (by_seed(rows, {**one, "learning_rate": a}, measure), by_seed(rows, {**other, "learning_rate": b}, measure))
+        return Finding(paired(*values), f"at {a:g} and {b:g}")
+
+    return find
+
+
+def best_rate(rows: pd.DataFrame, selection: Selection, measure: str) -> float | None:
+    """The learning rate of the highest mean over the seeds that have all of them."""
+    found = select(rows, selection)
+    if not whole(found):
+        return None
+    table = found.pivot(index="seed", columns="learning_rate", values=measure).dropna()
+    return None if table.empty else float(table.mean().idxmax())  # type: ignore[arg-type]
+
+
+def whole(rows: pd.DataFrame) -> bool:
+    """Whether every learning rate of the study was run: a method that was given fewer is not compared."""
+    return len(rows) > 0 and all(np.isclose(rows["learning_rate"], rate, rtol=1e-9).any() for rate in RATES)
+
+
+def front(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
+    """The mean gap of two methods' frontiers of ``measure`` against reward, over the rewards that both cover."""
+
+    def find(rows: pd.DataFrame) -> Finding:
+        gap = between(rows, one, other, measure)
+        if gap is None:
+            return Finding(None)
+        if gap.mean is None:
+            return Finding(None, "their ranges of reward do not overlap" if not gap.grid.size else "too few shared seeds")
+        crossing = bool(gap.above and gap.below)
+        words = f"reward {gap.grid[0]:.2f} to {gap.grid[-1]:.2f}" + (", the frontiers cross" if crossing else "")
+        return Finding(gap.mean, words, crossing)
+
+    return find
+
+
+def between(rows: pd.DataFrame, one: Selection, other: Selection, measure: str) -> Gap | None:
+    """How far the first selection's frontier lies above the second's; None where one of them was not run."""
+    found, values = fronts(rows, {"base": other, "own": one}, measure)
+    return gaps(found, values, 1)[0] if len(found) == 2 else None
+
+
+def fronts(
+    rows: pd.DataFrame, selections: Mapping[str, Selection], measure: str
+) -> tuple[list[Frontier], dict[str, dict[str, dict[int, float]]]]:
+    """The frontier of each selection that is :func:`whole`, by name, and the values by arm that it was made of."""
+    arms: list[Arm] = []
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for name, selection in selections.items():
+        found = select(rows, selection)
+        for rate, members in found.groupby("learning_rate") if whole(found) else ():
+            arm = Arm(f"{name}, {rate:g}", name, {"learning_rate": rate}, {})
+            arms.append(arm)
+            seeds = members["seed"].astype(int)
+            pairs = (("reward/mean", "reward"), (measure, measure))
+            values[arm.label] = {key: dict(zip(seeds, members[column].astype(float), strict=True)) for key, column in pairs}
+    return frontiers(arms, values, measure), values
+
+
+def mean(selection: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
+    """A number of single runs, against 0."""
+
+    def find(rows: pd.DataFrame) -> Finding:
+        values = by_seed(rows, selection, measure)
+        return Finding(paired(values, dict.fromkeys(values, 0.0)))
+
+    return find
+
+
+def trend(selection: Selection, measure: str, terms: Callable[[pd.DataFrame], Sequence[pd.Series]]) -> Callable[[pd.DataFrame], Finding]:
+    """The slope of ``measure`` over the first of ``terms``, the others held, by least squares over all runs of a seed; a seed that lacks
+    runs which another has does not count."""
+
+    def find(rows: pd.DataFrame) -> Finding:
+        found = select(rows, selection)
+        groups = list(found.groupby("seed")) if len(found) else []
+        most = max((len(members) for _, members in groups), default=0)
+        slopes: dict[int, float] = {}
+        for seed, members in groups:
+            columns = [np.asarray(term, dtype=float) for term in terms(members)]
+            if len(members) == most > len(columns):
+                design = np.column_stack([*columns, np.ones(len(members))])
+                slopes[int(seed)] = float(np.linalg.lstsq(design, members[measure].astype(float), rcond=None)[0][0])  # type: ignore[arg-type]
+        return Finding(paired(slopes, dict.fromkeys(slopes, 0.0)))
+
+    return find

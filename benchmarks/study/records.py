@@ -1,0 +1,88 @@
+"""One row of numbers for each run: what the study's tables and figures are made of, and all that is kept of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from asym_lightning.analysis.measures import value
+from asym_lightning.analysis.runs import Refused, Run, read_runs
+from benchmarks.study.plan import Part
+
+SETTINGS = {
+    "learning_rate": "policy.optimizer.learning_rate",
+    "beta_pos": "algo.advantage.beta_pos",
+    "beta_neg": "algo.advantage.beta_neg",
+    "coefficient": "algo.modulation.entropy_bonus.coef",
+    "equal_scale": "algo.equal_scale",
+    "degenerate_groups": "algo.advantage.degenerate_groups",
+    "group_size": "rollout.group_size",
+    "prompts_per_mini_batch": "policy.prompts_per_mini_batch",
+}
+EDGES = ("0.00", "0.25", "0.50", "0.75")  # lower ends of the quarters of the group's accuracy
+LAST = {"reward": "reward/mean", "entropy": "entropy/policy", "unsolved": "solved/none"}  # means of the last ten iterations
+WHOLE = {  # means over all iterations
+    **{"gain_positive": "logprob_gain/positive", "gain_negative": "logprob_gain/negative"},
+    **{f"covariance_{edge}": f"covariance/p_{edge}" for edge in EDGES},
+}
+TOTAL = {  # the ledger's sums at the end
+    f"{way}_{side}": f"ledger/total_{way}_{side}" for way in ("predicted", "measured") for side in ("positive", "negative")
+}
+FINAL = {  # the final evaluation
+    **{f"pass@{k}": f"eval/heldout/pass@{k}" for k in (1, 2, 4, 8, 16, 32, 64)},
+    "distinct_correct": "eval/heldout/distinct_correct",
+}
+KEY = ["part", "method", *SETTINGS, "seed"]
+
+
+def collect(parts: Sequence[Part], folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of every finished run of ``parts`` under ``folder``, and a line for each that cannot be used."""
+    rows, said = [], []
+    for part in parts:
+        if not (folder / part.name).is_dir():
+            continue
+        try:
+            runs, left_out = read_runs([folder / part.name])
+        except Refused as error:
+            said.append(f"{part.name}: {error}")
+            continue
+        rows += [row(part, run) for run in runs]
+        said += [f"{out.folder}: {out.reason}" for out in left_out]
+    return tidy(pd.DataFrame(rows)), said
+
+
+def row(part: Part, run: Run) -> dict[str, object]:
+    """What is kept of one run."""
+    found: dict[str, object] = {"part": part.name, "method": run.algorithm, "seed": run.seed, "iterations": run.length}
+    found |= {name: run.config.get(key) for name, key in SETTINGS.items()}
+    found |= {name: value(run, metric, run.length) for name, metric in LAST.items()}
+    found |= {name: run.train[metric].mean() for name, metric in WHOLE.items() if metric in run.train}
+    found |= {name: run.train[metric].dropna().iloc[-1] for name, metric in TOTAL.items() if metric in run.train}
+    found |= {name: run.after.get(metric) for name, metric in FINAL.items()}
+    found["covariance_slope"] = slope([float(edge) + 0.125 for edge in EDGES], [found.get(f"covariance_{edge}") for edge in EDGES])  # type: ignore[misc]
+    found["tokens"] = round(float((run.train["throughput/tokens_per_s"] * run.train["time/iteration"]).sum()))
+    return found | {"seconds": run.wall_seconds, "revision": (run.git_revision or "")[:12]}
+
+
+def slope(x: Sequence[float], y: Sequence[float | None]) -> float:
+    """Least squares slope over the points that are there; nan with fewer than two."""
+    points = [(a, b) for a, b in zip(x, y, strict=True) if b is not None and np.isfinite(b)]
+    return float(np.polyfit(*zip(*points, strict=True), 1)[0]) if len(points) > 1 else float("nan")  # type: ignore[call-overload]
+
+
+def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sorted, one row per run (of two the later), with what is derived."""
+    if rows.empty:
+        return rows
+    table = rows.drop_duplicates(KEY, keep="last").sort_values(KEY, na_position="first").reset_index(drop=True)
+    return table.assign(solved=1 - table["unsolved"])
+
+
+def load(path: Path) -> pd.DataFrame:
+    """The rows of an earlier study; none where there is no file."""
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+
+def save(rows: pd.DataFrame, path: Path) -> None:
+    rows.drop(columns="solved").to_csv(path, index=False, float_format="%.6g")

@@ -1,0 +1,176 @@
+"""The study's plan, its numbers and its verdicts, on rows and runs with numbers of our choosing."""
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.study import claims
+from benchmarks.study.__main__ import main
+from benchmarks.study.judge import Claim, Ruling, at, best, front, mean, rule, trend
+from benchmarks.study.plan import FULL, QUICK, RATES, Part, pending
+from benchmarks.study.records import FINAL, LAST, SETTINGS, TOTAL, WHOLE, collect, load, save, slope, tidy
+from tests.synthetic import write_run
+
+SHORT = {key: name for name, key in SETTINGS.items()}
+MEASURES = [*LAST, *WHOLE, *TOTAL, *FINAL, "covariance_slope"]
+
+
+def rows_of(*parts: Part) -> pd.DataFrame:
+    """A row for each run of the plan, with noise for numbers."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for part in parts:
+        params = part.params
+        for values in itertools.product(*params.values()):
+            given = dict(zip(params, values, strict=True))
+            row: dict[str, object] = dict.fromkeys(SETTINGS)
+            row |= {"learning_rate": 3e-4, "part": part.name, "method": given["algo"], "seed": int(given["seed"]), "iterations": 100}
+            row |= {SHORT[key]: float(v) for key, v in given.items() if key in SHORT and v not in ("True", "zero")}
+            row |= {name: rng.uniform(0.4, 0.6) for name in MEASURES} | {"tokens": 160000, "seconds": 40.0, "revision": "0123456789ab"}
+            rows.append(row)
+    return tidy(pd.DataFrame(rows))
+
+
+def arm(method: str, values: dict[float, tuple[float, float]], seeds: int = 3, jitter: float = 0.001) -> pd.DataFrame:
+    """Runs of part p: learning rate -> (reward, pass@8), with a little that differs from seed to seed."""
+    return pd.DataFrame(
+        [
+            {"part": "p", "method": method, "learning_rate": rate, "seed": s, "reward": r, "pass@8": y + jitter * (s - 2) * (-1) ** i}
+            for i, (rate, (r, y)) in enumerate(values.items())
+            for s in range(1, seeds + 1)
+        ]
+    )
+
+
+def one(find: object, rows: pd.DataFrame, expected: int = 1):  # type: ignore[no-untyped-def]
+    return rule([Claim("", "", expected, find)], rows)[0]  # type: ignore[arg-type]
+
+
+A, B = {"part": "p", "method": "a"}, {"part": "p", "method": "b"}
+LINE = dict(zip(RATES, [(0.3, 0.9), (0.4, 0.88), (0.5, 0.86), (0.6, 0.8), (0.7, 0.7)], strict=True))
+
+
+@pytest.mark.parametrize(("plan", "judged"), [(FULL, claims.FULL), (QUICK, claims.QUICK)])
+def test_with_every_run_there_every_claim_is_judged(plan: tuple[Part, ...], judged: dict[str, list[Claim]]) -> None:
+    rows = rows_of(*plan)
+    assert len(rows) == sum(part.arms * len(part.seeds) for part in plan)
+    for members in judged.values():
+        for ruled in rule(members, rows):
+            assert ruled.ruling in (Ruling.HOLDS, Ruling.DOES_NOT_HOLD, Ruling.NOT_SEPARATED), ruled.claim
+            assert ruled.finding.paired and ruled.finding.paired.t_interval and ruled.p_holm is not None
+    assert all(r.ruling is Ruling.NOT_RUN for members in judged.values() for r in rule(members, rows[rows["part"] == "none"]))
+
+
+def test_the_difference_of_two_arms_is_taken_seed_by_seed_and_has_a_side() -> None:
+    rows = pd.concat([arm("a", {3e-4: (0.5, 0.9)}), arm("b", {3e-4: (0.5, 0.8)}, jitter=0.002)])
+    found = one(at(A, B, "pass@8"), rows)
+    assert found.finding.paired.n == 3 and found.finding.paired.difference == pytest.approx(0.1)
+    assert found.ruling is Ruling.HOLDS
+    assert one(at(A, B, "pass@8"), rows, expected=-1).ruling is Ruling.DOES_NOT_HOLD
+    assert one(at(A, B, "pass@8"), rows[rows["seed"] < 3]).ruling is Ruling.TOO_FEW
+    assert one(at(A, {**B, "method": "c"}, "pass@8"), rows).ruling is Ruling.NOT_RUN
+    noisy = pd.concat([arm("a", {3e-4: (0.5, 0.81)}, jitter=0.1), arm("b", {3e-4: (0.5, 0.8)})])
+    assert one(at(A, B, "pass@8"), noisy).ruling is Ruling.NOT_SEPARATED
+    with pytest.raises(ValueError, match="name a learning rate"):
+        one(at(A, B, "pass@8"), pd.concat([rows, arm("a", {6e-4: (0.5, 0.9)})]))
+
+
+def test_each_method_is_taken_at_its_best_rate_and_only_with_all_of_them() -> None:
+    rows = pd.concat([arm("a", LINE), arm("b", {rate: (r, y - 0.05 * (rate == RATES[0])) for rate, (r, y) in LINE.items()})])
+    found = one(best(A, B, "pass@8"), rows)
+    assert found.finding.paired.difference == pytest.approx(0.9 - 0.88) and found.finding.remark == "at 7.5e-05 and 0.00015"
+    assert one(best(A, B, "pass@8"), rows[rows["learning_rate"] < 1e-3]).ruling is Ruling.NOT_RUN
+    assert one(front(A, B, "pass@8"), rows[rows["learning_rate"] < 1e-3]).ruling is Ruling.NOT_RUN
+
+
+def test_a_frontier_that_lies_higher_everywhere_holds_and_one_that_crosses_does_not() -> None:
+    lower = {rate: (r, y - 0.05) for rate, (r, y) in LINE.items()}
+    found = one(front(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", lower)]))
+    assert found.finding.paired.difference == pytest.approx(0.05, abs=2e-3) and found.finding.remark == "reward 0.30 to 0.70"
+    assert found.ruling is Ruling.HOLDS
+    tilted = {rate: (r, y + 0.2 * (r - 0.45)) for rate, (r, y) in LINE.items()}
+    crossing = one(front(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", tilted)]))
+    assert crossing.finding.crossing and crossing.ruling is Ruling.NOT_SEPARATED
+    apart = {rate: (r + 0.5, y) for rate, (r, y) in LINE.items()}
+    assert (
+        one(front(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", apart)])).finding.remark == "their ranges of reward do not overlap"
+    )
+
+
+def test_a_trend_is_the_slope_with_the_other_term_held() -> None:
+    cells = [(a, b, s) for a in (0.0, 0.5, 1.0) for b in (0.0, 0.4, 1.0) for s in (1, 2, 3)]
+    rows = pd.DataFrame([{"beta_pos": a, "beta_neg": b, "seed": s, "y": 2 * a - 3 * b + 0.01 * s * a} for a, b, s in cells])
+    found = one(trend({}, "y", lambda t: [t["beta_pos"], t["beta_neg"]]), rows)
+    assert found.finding.paired.difference == pytest.approx(2.02) and found.ruling is Ruling.HOLDS
+    turned = one(trend({}, "y", lambda t: [t["beta_pos"] - t["beta_neg"], t["beta_pos"] + t["beta_neg"]]), rows[rows["seed"] == 1])
+    assert turned.finding.paired.difference == pytest.approx((2.01 + 3) / 2) and turned.ruling is Ruling.TOO_FEW
+    lacking = one(trend({}, "y", lambda t: [t["beta_pos"]]), rows.drop(rows.index[0]))  # seed 1 lacks a cell
+    assert lacking.finding.paired.n == 2
+    assert one(mean({"beta_pos": 1, "beta_neg": 0}, "y"), rows).finding.paired.difference == pytest.approx(2.02)
+
+
+def test_holms_correction_is_over_the_family() -> None:
+    rows = pd.concat([arm("a", {3e-4: (0.5, 0.9)}), arm("b", {3e-4: (0.5, 0.8)}, jitter=0.01)])
+    claim = Claim("", "", 1, at(A, B, "pass@8"))
+    alone, family = rule([claim], rows)[0], rule([claim] * 40, rows)[0]
+    assert family.p_holm == pytest.approx(40 * alone.p_holm) and (alone.ruling, family.ruling) == (Ruling.HOLDS, Ruling.NOT_SEPARATED)
+
+
+def test_what_is_missing_of_a_part_is_run_seed_by_seed(tmp_path: Path) -> None:
+    part = next(p for p in FULL if p.name == "rivals")
+    assert (part.arms, part.seeds) == (20, [1, 2, 3, 4, 5])
+    done = [("rivals", 1)] * 20 + [("rivals", 2)] * 19 + [("frontier", 3)] * 40
+    assert pending(part, [], done) == [2, 3, 4, 5] and pending(part, [1, 2], done) == [2]
+    command = part.command([2, 3], tmp_path, 2)
+    assert {"seed=2,3", f"hydra.sweep.dir={tmp_path / 'rivals'}", "hydra.launcher.n_jobs=2"} <= set(command)
+
+
+def test_a_run_becomes_a_row(tmp_path: Path) -> None:
+    part = Part("frontier", "frontier")
+    folder = tmp_path / "frontier"
+    write_run(folder / "one", "asymgrpo", 2, reward=0.6, entropy=0.25, overrides={"policy.optimizer.learning_rate": 6e-4})
+    write_run(folder / "two", status="failed")
+    rows, said = collect([part, Part("rivals", "rivals")], tmp_path)
+    row = rows.iloc[0]
+    assert len(rows) == 1 and len(said) == 1 and "failed" in said[0]
+    assert (row["part"], row["method"], row["seed"], row["learning_rate"], row["beta_pos"]) == ("frontier", "asymgrpo", 2, 6e-4, 0.9)
+    assert row["reward"] == pytest.approx(0.6) and row["entropy"] == pytest.approx(0.25) and row["solved"] == 1 - row["unsolved"]
+    assert row["covariance_slope"] == pytest.approx(0.1, abs=0.02)  # as tests/synthetic.py makes them
+    save(rows, tmp_path / "runs.csv")
+    again = tidy(load(tmp_path / "runs.csv"))
+    assert again["pass@8"].iloc[0] == pytest.approx(row["pass@8"], rel=1e-5) and list(again.columns) == list(rows.columns)
+
+
+def test_a_slope_needs_two_points() -> None:
+    assert slope([0.0, 1.0, 2.0], [1.0, None, 5.0]) == pytest.approx(2.0)
+    assert np.isnan(slope([0.0, 1.0], [1.0, None]))
+
+
+def test_the_page_is_made_of_the_file_of_runs_alone_and_again_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "study" / "runs.csv"
+    table.parent.mkdir()
+    save(rows_of(*FULL), table)
+    monkeypatch.setattr(sys, "argv", ["study", "--report", "--folder", str(tmp_path / "none"), "--out", str(tmp_path)])
+    texts = []
+    for _ in range(2):
+        main()
+        texts.append(((tmp_path / "study.md").read_text(), (tmp_path / "study" / "stats.json").read_text(), table.read_text()))
+    assert texts[0] == texts[1]
+    found = json.loads(texts[0][1])
+    assert len(found) == sum(map(len, claims.FULL.values())) and all(c["paired"]["t_interval"] for c in found)
+    for name in ("frontiers", "methods", "exponents", "pass_at_k", "ledger", "covariance"):
+        assert f"study/{name}.png" in texts[0][0] and (tmp_path / "study" / f"{name}.png").stat().st_size > 10000
+    assert "| not run |" not in texts[0][0] and "Not run." not in texts[0][0]
+
+
+@pytest.mark.parametrize(("given", "told"), [(["--parts", "nothing"], "there are frontier"), (["--report"], "no finished run")])
+def test_what_cannot_be_is_told(given: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(sys, "argv", ["study", *given, "--folder", str(tmp_path / "none"), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert told in f"{ended.value.code}{capsys.readouterr().err}"
