@@ -144,6 +144,7 @@ def test_a_run_becomes_a_row(tmp_path: Path) -> None:
     save(rows, tmp_path / "runs.csv")
     again = tidy(load(tmp_path / "runs.csv"))
     assert again["pass@8"].iloc[0] == pytest.approx(row["pass@8"], rel=1e-5) and list(again.columns) == list(rows.columns)
+    assert len(tidy(pd.concat([again, rows]))) == 1, "the same run from the file and from its folder is one"
 
 
 def test_a_slope_needs_two_points() -> None:
