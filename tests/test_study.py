@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.study import claims
 from benchmarks.study.__main__ import main
-from benchmarks.study.judge import Claim, Ruling, at, best, front, mean, rule, trend
+from benchmarks.study.judge import Claim, Ruling, at, best, front, mean, rule, same, trend
 from benchmarks.study.plan import FULL, QUICK, RATES, Part, pending
 from benchmarks.study.records import FINAL, LAST, SETTINGS, TOTAL, WHOLE, collect, load, save, slope, tidy
 from tests.synthetic import write_run
@@ -88,11 +88,21 @@ def test_each_method_is_taken_at_its_best_rate_and_only_with_all_of_them() -> No
     assert one(front(A, B, "pass@8"), rows[rows["learning_rate"] < 1e-3]).ruling is Ruling.NOT_RUN
 
 
+def test_at_the_same_rate_is_the_mean_over_all_of_them() -> None:
+    other = {rate: (r, y - 0.01 * i) for i, (rate, (r, y)) in enumerate(LINE.items())}
+    found = one(same(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", other)]))
+    assert found.finding.paired.difference == pytest.approx(0.02) and found.ruling is Ruling.HOLDS
+    assert one(same(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", {3e-4: (0.5, 0.8)})])).ruling is Ruling.NOT_RUN
+
+
 def test_a_frontier_that_lies_higher_everywhere_holds_and_one_that_crosses_does_not() -> None:
     lower = {rate: (r, y - 0.05) for rate, (r, y) in LINE.items()}
     found = one(front(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", lower)]))
     assert found.finding.paired.difference == pytest.approx(0.05, abs=2e-3) and found.finding.remark == "reward 0.30 to 0.70"
     assert found.ruling is Ruling.HOLDS
+    swapped = pd.concat([arm("a", {k: (y, r) for k, (r, y) in LINE.items()}), arm("b", {k: (y, r) for k, (r, y) in lower.items()})])
+    turned = one(front(A, B, "reward", "pass@8"), swapped)
+    assert turned.finding.paired.difference == pytest.approx(0.05, abs=2e-3) and turned.finding.remark.startswith("pass@8 ")
     tilted = {rate: (r, y + 0.2 * (r - 0.45)) for rate, (r, y) in LINE.items()}
     crossing = one(front(A, B, "pass@8"), pd.concat([arm("a", LINE), arm("b", tilted)]))
     assert crossing.finding.crossing and crossing.ruling is Ruling.NOT_SEPARATED

@@ -128,30 +128,46 @@ def whole(rows: pd.DataFrame) -> bool:
     return len(rows) > 0 and all(np.isclose(rows["learning_rate"], rate, rtol=1e-9).any() for rate in RATES)
 
 
-def front(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
-    """The mean gap of two methods' frontiers of ``measure`` against reward, over the rewards that both cover."""
+def same(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
+    """The difference of two methods at the same learning rate, mean over all of them."""
 
     def find(rows: pd.DataFrame) -> Finding:
-        gap = between(rows, one, other, measure)
+        sides = []
+        for selection in (one, other):
+            found = select(rows, selection)
+            if not whole(found):
+                return Finding(None)
+            table = found.pivot(index="seed", columns="learning_rate", values=measure).dropna()
+            sides.append({int(seed): float(value) for seed, value in table.mean(axis=1).items()})  # type: ignore[call-overload]
+        return Finding(paired(*sides))
+
+    return find
+
+
+def front(one: Selection, other: Selection, measure: str, against: str = "reward") -> Callable[[pd.DataFrame], Finding]:
+    """The mean gap of two methods' frontiers of ``measure`` against ``against``, over the range of it that both cover."""
+
+    def find(rows: pd.DataFrame) -> Finding:
+        gap = between(rows, one, other, measure, against)
         if gap is None:
             return Finding(None)
         if gap.mean is None:
-            return Finding(None, "their ranges of reward do not overlap" if not gap.grid.size else "too few shared seeds")
+            return Finding(None, f"their ranges of {against} do not overlap" if not gap.grid.size else "too few shared seeds")
         crossing = bool(gap.above and gap.below)
-        words = f"reward {gap.grid[0]:.2f} to {gap.grid[-1]:.2f}" + (", the frontiers cross" if crossing else "")
+        words = f"{against} {gap.grid[0]:.2f} to {gap.grid[-1]:.2f}" + (", the frontiers cross" if crossing else "")
         return Finding(gap.mean, words, crossing)
 
     return find
 
 
-def between(rows: pd.DataFrame, one: Selection, other: Selection, measure: str) -> Gap | None:
+def between(rows: pd.DataFrame, one: Selection, other: Selection, measure: str, against: str) -> Gap | None:
     """How far the first selection's frontier lies above the second's; None where one of them was not run."""
-    found, values = fronts(rows, {"base": other, "own": one}, measure)
+    found, values = fronts(rows, {"base": other, "own": one}, measure, against)
     return gaps(found, values, 1)[0] if len(found) == 2 else None
 
 
 def fronts(
-    rows: pd.DataFrame, selections: Mapping[str, Selection], measure: str
+    rows: pd.DataFrame, selections: Mapping[str, Selection], measure: str, against: str = "reward"
 ) -> tuple[list[Frontier], dict[str, dict[str, dict[int, float]]]]:
     """The frontier of each selection that is :func:`whole`, by name, and the values by arm that it was made of."""
     arms: list[Arm] = []
@@ -162,7 +178,7 @@ def fronts(
             arm = Arm(f"{name}, {rate:g}", name, {"learning_rate": rate}, {})
             arms.append(arm)
             seeds = members["seed"].astype(int)
-            pairs = (("reward/mean", "reward"), (measure, measure))
+            pairs = (("reward/mean", against), (measure, measure))  # the frontier calls its first axis so
             values[arm.label] = {key: dict(zip(seeds, members[column].astype(float), strict=True)) for key, column in pairs}
     return frontiers(arms, values, measure), values
 
