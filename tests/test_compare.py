@@ -179,10 +179,17 @@ def test_the_exponents_make_a_grid_and_the_method_explains_the_rest(tmp_path: Pa
 
 def test_folders_loggers_and_length_make_no_arms(tmp_path: Path) -> None:
     several(tmp_path, 1)
-    several(tmp_path, 2, iterations=20, overrides={"logger.csv.flush": 5, "callbacks.record.every": 3})
+    several(
+        tmp_path, 2, iterations=20, overrides={"logger.csv.flush": 5, "callbacks.record.every": 3, "callbacks.evaluation.before": False}
+    )
     found = compared(tmp_path)
     assert [arm.label for arm in found.arms] == ["grpo"] and found.cut == 20
-    assert {u.what for u in found.unequal} == {"trainer.max_epochs", "callbacks.record.every", "iterations done"}
+    assert {u.what for u in found.unequal} == {
+        "trainer.max_epochs",
+        "callbacks.record.every",
+        "callbacks.evaluation.before",
+        "iterations done",
+    }
 
 
 def test_a_second_run_of_a_seed_and_a_copy_are_no_further_seeds(tmp_path: Path) -> None:

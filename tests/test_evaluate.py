@@ -176,7 +176,7 @@ def test_bad_settings(given: str, place: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_run_is_validated_on_benchmarks_and_its_best_checkpoint_scored(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "parity.yaml").write_text("parity:\n  _target_: tests.coin.Parity\n")
@@ -191,6 +191,7 @@ def test_a_run_is_validated_on_benchmarks_and_its_best_checkpoint_scored(
         "benchmarks=[parity]",
         "trainer.max_epochs=4",
         "callbacks.evaluation.every=2",
+        "callbacks.evaluation.before=false",
         "callbacks.evaluation.samples={heldout:3,parity:2}",
         "callbacks.evaluation.greedy=true",
         "callbacks.evaluation.problems=12",
@@ -198,7 +199,10 @@ def test_a_run_is_validated_on_benchmarks_and_its_best_checkpoint_scored(
     )
     table = pd.read_csv(folder / "metrics.csv").set_index("step")
     validated = table["eval/parity/avg@2"].dropna()
-    assert list(validated.index) == [0, 2, 4] and table["eval/heldout/avg@3"].notna().sum() == 3
+    assert list(validated.index) == [2, 4] and table["eval/heldout/avg@3"].notna().sum() == 2
+    evaluation = json.loads((folder / "summary.json").read_text())["evaluation"]
+    assert evaluation["before"] == {} and evaluation["after"]["eval/parity/avg@2"] == validated[4]
+    assert "held-out avg@3" in capsys.readouterr().out, "the closing table has what there is"
     assert table["eval/parity/greedy"].dropna().between(0, 1).all()
     state = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     best_step = validated.loc[[2, 4]].idxmax()
