@@ -84,6 +84,11 @@ def test_no_tokens_or_no_contrast_predict_nothing() -> None:
     one = torch.ones(2)
     alike = entry(ledger_sums((-one, one), (-one, one + 0.5), one, one, one.bool()))
     assert alike.step_size == alike.predicted == 0 and alike.measured == 0.5
+    same = torch.full((56,), 7**0.5 * 0.9)  # a group of equal rewards where its advantages are not 0: only rounding is left
+    rounded = torch.zeros(1).index_add(0, torch.zeros(56).long(), same).div(56).expand(56)
+    assert (same != rounded).any()
+    flat = entry(ledger_sums((-same, same), (1 - same, same), same, rounded, torch.ones(56).bool()))
+    assert flat.step_size == flat.predicted == 0
 
 
 def distribution(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+ROUNDING = 1e-5  # a centred advantage below this part of its baseline is what rounding left of 0; it would make any step size
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -62,6 +64,7 @@ def ledger_sums(
     change = weight * (new_entropy - entropy)
     covariance = weight * (logp + entropy) * advantages.double()
     centred = (advantages - baseline).double()
+    centred = centred.where(centred.abs() > ROUNDING * baseline.abs(), 0.0)
     split = [change * positive, change * ~positive, covariance * positive, covariance * ~positive]
     return torch.stack([weight, *split, weight * (new_logp - logp) * centred, weight * centred**2]).sum(1)
 

@@ -143,6 +143,7 @@ def pass_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
             values = select(rows, of(part, method, learning_rate=rate))[names].to_numpy(dtype=np.float64)
             _line(axis, [int(name[5:]) for name in names], values, MAIN.index(method), f"{NAMES[method]}, {rate:g}")
         axis.set_xscale("log", base=2)
+        axis.set_xticks([int(name[5:]) for name in names], [name[5:] for name in names])
         axis.set(xlabel="k", ylabel="held-out pass@k", title=TESTBEDS[part])
         axis.legend()
     return figure, "pass@k, each method at the learning rate of its highest pass@1; band: 95% bootstrap interval over seeds."
