@@ -1,4 +1,5 @@
-"""What the study claims or re-measures, each with its number, fixed before any run was looked at; families are corrected one by one."""
+"""What the study claims or re-measures, each with its number; families are corrected one by one. All but the families that say so were
+written before a frontier was seen."""
 
 from collections.abc import Callable, Sequence
 

@@ -14,7 +14,7 @@ from asym_lightning.analysis.statistics import band
 from benchmarks.study.claims import of
 from benchmarks.study.judge import best_rate, fronts, select
 from benchmarks.study.plan import MIDDLE
-from benchmarks.study.records import EDGES
+from benchmarks.study.records import CENTRES, EDGES
 
 NAMES = {
     **{"grpo": "GRPO", "asymgrpo": "AsymGRPO", "reinforce": "REINFORCE", "pos_only": "Pos-Only", "neg_only": "Neg-Only"},
@@ -193,8 +193,7 @@ def covariance_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
         for method in _methods(rows, part):
             values = select(rows, of(part, method, learning_rate=MIDDLE))[[f"covariance_{edge}" for edge in EDGES]].dropna()
             if len(values):
-                x = [float(edge) + 0.125 for edge in EDGES]
-                _line(axis, x, values.to_numpy(dtype=np.float64), MAIN.index(method), NAMES[method])
+                _line(axis, CENTRES, values.to_numpy(dtype=np.float64), MAIN.index(method), NAMES[method])
         axis.set(xlabel="group accuracy p", ylabel="covariance (nats)", xlim=(0, 1), title=TESTBEDS[part])
         axis.legend()
     return (

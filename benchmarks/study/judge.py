@@ -116,11 +116,14 @@ def best(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFra
 
 def best_rate(rows: pd.DataFrame, selection: Selection, measure: str) -> float | None:
     """The learning rate of the highest mean over the seeds that have all of them."""
-    found = select(rows, selection)
-    if not whole(found):
-        return None
-    table = found.pivot(index="seed", columns="learning_rate", values=measure).dropna()
+    table = by_rate(rows, selection, measure)
     return None if table.empty else float(table.mean().idxmax())  # type: ignore[arg-type]
+
+
+def by_rate(rows: pd.DataFrame, selection: Selection, measure: str) -> pd.DataFrame:
+    """Seeds by learning rates, over the seeds that have all of them; empty unless :func:`whole`."""
+    found = select(rows, selection)
+    return found.pivot(index="seed", columns="learning_rate", values=measure).dropna() if whole(found) else pd.DataFrame()
 
 
 def whole(rows: pd.DataFrame) -> bool:
@@ -132,14 +135,8 @@ def same(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFra
     """The difference of two methods at the same learning rate, mean over all of them."""
 
     def find(rows: pd.DataFrame) -> Finding:
-        sides = []
-        for selection in (one, other):
-            found = select(rows, selection)
-            if not whole(found):
-                return Finding(None)
-            table = found.pivot(index="seed", columns="learning_rate", values=measure).dropna()
-            sides.append({int(seed): float(value) for seed, value in table.mean(axis=1).items()})  # type: ignore[call-overload]
-        return Finding(paired(*sides))
+        means = [by_rate(rows, selection, measure).mean(axis=1) for selection in (one, other)]
+        return Finding(paired(*({int(seed): float(value) for seed, value in side.items()} for side in means)))  # type: ignore[call-overload]
 
     return find
 

@@ -62,7 +62,8 @@ def _setup(rows: pd.DataFrame) -> str:
 def _legend(families: Families) -> str:
     tested = sum(r.ruling in (*MARKS, Ruling.NOT_SEPARATED) for ruled in families.values() for r in ruled)
     return (
-        "Each claim has one number, fixed before the runs and taken seed by seed over the seeds that both arms have. The interval is "
+        "Each claim has one number, written down before a frontier was seen (but for tables that say so), taken seed by seed over the "
+        "seeds that both arms have. The interval is "
         f"Student's {LEVEL:.0%} over seeds. *Holds* and *does not hold* need this interval and the bootstrap's to exclude 0, p at most "
         f"{1 - LEVEL:.2f} after Holm's correction within the table, and an exact sign-flip test that agrees as far as it can. "
         f"Frontiers that cross are not separated; below {FEWEST} seeds there is no verdict; a method that was not run at all five learning "

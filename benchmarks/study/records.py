@@ -21,6 +21,7 @@ SETTINGS = {
     "prompts_per_mini_batch": "policy.prompts_per_mini_batch",
 }
 EDGES = ("0.00", "0.25", "0.50", "0.75")  # lower ends of the quarters of the group's accuracy
+CENTRES = [float(edge) + 0.125 for edge in EDGES]
 LAST = {"reward": "reward/mean", "entropy": "entropy/policy", "unsolved": "solved/none"}  # means of the last ten iterations
 WHOLE = {  # means over all iterations
     **{"gain_positive": "logprob_gain/positive", "gain_negative": "logprob_gain/negative"},
@@ -60,7 +61,7 @@ def row(part: Part, run: Run) -> dict[str, object]:
     found |= {name: run.train[metric].mean() for name, metric in WHOLE.items() if metric in run.train}
     found |= {name: run.train[metric].dropna().iloc[-1] for name, metric in TOTAL.items() if metric in run.train}
     found |= {name: run.after.get(metric) for name, metric in FINAL.items()}
-    found["covariance_slope"] = slope([float(edge) + 0.125 for edge in EDGES], [found.get(f"covariance_{edge}") for edge in EDGES])  # type: ignore[misc]
+    found["covariance_slope"] = slope(CENTRES, [found.get(f"covariance_{edge}") for edge in EDGES])  # type: ignore[misc]
     found["tokens"] = round(float((run.train["throughput/tokens_per_s"] * run.train["time/iteration"]).sum()))
     return found | {"seconds": run.wall_seconds, "revision": (run.git_revision or "")[:12]}
 
