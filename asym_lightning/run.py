@@ -31,6 +31,7 @@ from asym_lightning.engines import build_engine
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.memory import keep_freed_memory
+from asym_lightning.metrics.throughput import PHASES
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
@@ -213,7 +214,7 @@ class Run:
             mean = lambda part: sum(part) / len(part) if part else None  # noqa: E731
             return {"first": mean(values[:10]), "last": mean(values[-10:])}
 
-        phases = ("sync", "generate", "verify", "score", "learn", "log", "iteration")
+        phases = [*(p for p in PHASES if p != "sleep" or any("time/sleep" in row for row in history)), "iteration"]
         return {
             "status": status,
             "algorithm": self.config.algo.name,

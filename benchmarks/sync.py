@@ -1,9 +1,10 @@
 """What a weight sync costs beside one bare copy of the same bytes: `python benchmarks/sync.py`.
 
 A policy of 60 million parameters with a vocabulary of 151,936 tokens is handed to a vLLM engine in the same process, in fp32 and bf16,
-with tied and with untied embeddings; each case is a process of its own. The bare copy puts every tensor of the policy into a ready one
-of the engine's precision. Both are taken in turns; peak memory is the most that the process held during one sync beyond what it held
-before (Linux), and the largest tensor is in the engine's precision.
+with tied and with untied embeddings (on a GPU: one of the shape of Qwen3-1.7B, in bf16); each case is a process of its own. The bare
+copy puts every tensor of the policy into a ready one of the engine's precision. Both are taken in turns; peak memory is the most that
+the process held during one sync beyond what it held before (Linux; on a GPU: of torch's tensors there), and the largest tensor is in the
+engine's precision.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -24,7 +26,10 @@ from asym_lightning.lora import merged
 from asym_lightning.memory import keep_freed_memory
 from asym_lightning.rollout.vllm import VLLMEngine
 
-SHAPE = {"hidden_size": 256, "num_hidden_layers": 20, "intermediate_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 2}
+SMALL = {"hidden_size": 256, "num_hidden_layers": 20, "intermediate_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 2}
+LARGE = {"hidden_size": 2048, "num_hidden_layers": 28, "intermediate_size": 6144, "num_attention_heads": 16, "num_key_value_heads": 8}
+GPU = torch.cuda.is_available()
+SHAPE: dict[str, Any] = LARGE | {"head_dim": 128} if GPU else SMALL | {"head_dim": 64}  # LARGE is Qwen3-1.7B's
 MIB = 2**20
 
 
@@ -32,30 +37,38 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
     """Wall-clock and processor seconds of ``work``."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
+    if GPU:
+        torch.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - processor
 
 
 def resident(key: str) -> int:
-    """``VmRSS``, what this process holds now, or ``VmHWM``, the most it has held since its peak was forgotten (bytes)."""
+    """``VmRSS``, what this process holds now, or ``VmHWM``, the most it has held since its peak was forgotten (bytes); on a GPU the
+    same of torch's tensors there."""
+    if GPU:
+        return torch.cuda.memory_allocated() if key == "VmRSS" else torch.cuda.max_memory_allocated()
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def forget_peak() -> None:
+    if GPU:
+        torch.cuda.reset_peak_memory_stats()
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure(dtype: str, tied: bool, rounds: int) -> dict[str, float]:
     """One case."""
-    config = Qwen3Config(vocab_size=151936, head_dim=64, tie_word_embeddings=tied, max_position_embeddings=1024, **SHAPE)  # type: ignore[arg-type]
+    config = Qwen3Config(vocab_size=151936, tie_word_embeddings=tied, max_position_embeddings=1024, **SHAPE)
     torch.manual_seed(0)
-    model = Qwen3ForCausalLM(config)
+    with torch.device("cuda" if GPU else "cpu"):
+        model = Qwen3ForCausalLM(config)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         byte_tokenizer().save_pretrained(folder)
         engine = VLLMEngine(folder, dtype, 128, 128)
     weights = dict(merged(model))
-    ready = {name: torch.zeros(tensor.shape, dtype=getattr(torch, dtype)) for name, tensor in weights.items()}
+    ready = {name: torch.zeros(tensor.shape, dtype=getattr(torch, dtype), device=tensor.device) for name, tensor in weights.items()}
     ways: dict[str, Callable[[], object]] = {
         "sync": lambda: engine.sync(weights.items(), 0),
         "copy": lambda: [ready[name].copy_(tensor) for name, tensor in weights.items()],
@@ -92,7 +105,7 @@ def main() -> None:
         "| engine | head | parameters (M) | sync, s (processor) | bare copy, s (processor) | ratio (processor) | peak MiB | largest MiB |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ("bfloat16",) if GPU else ("float32", "bfloat16"):
         for head in ("tied", "untied"):
             command = [sys.executable, __file__, "--rounds", str(given.rounds), "--case", dtype, head]
             done = subprocess.run(command, check=True, capture_output=True, text=True)

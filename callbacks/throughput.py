@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from asym_lightning.metrics.throughput import Work, work_of
 from asym_lightning.policy import PolicyModule
 from asym_lightning.types import MiniBatch
+from callbacks.vllm_rollout import VLLMRollout
 
 
 class Throughput(Callback):
@@ -27,7 +28,8 @@ class Throughput(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         if pl_module.device.type == "cuda":
-            most = torch.cuda.max_memory_allocated(pl_module.device)
+            rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
+            most = torch.cuda.max_memory_allocated(pl_module.device) - rollout.engine_bytes
             torch.cuda.reset_peak_memory_stats(pl_module.device)
         else:
             memory = psutil.Process().memory_info()

@@ -90,11 +90,14 @@ class VLLMRollout(Callback):
         self.engine: RolloutEngine | None = None
         self.verifier: Verifier | None = None
         self.groups: list[RolloutGroup] = []
+        self.engine_bytes = 0
         self.ahead = Ahead[Made](staleness) if staleness else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.engine is None:
+            before = torch.cuda.memory_allocated()
             self.engine = self._build(trainer.world_size > 1)
+            self.engine_bytes = torch.cuda.memory_allocated() - before  # of this process's tensors on a GPU; asleep they still count
             self.verifier = self._build_verifier()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,7 +122,9 @@ class VLLMRollout(Callback):
         for name, seconds in made.seconds.items():
             meter.mean(f"time/{name}", seconds, 1)
         meter.mean("throughput/generated_tokens", made.tokens * trainer.world_size, 1)
-        self.sleep()
+        slept = self.sleep()
+        if slept is not None:
+            meter.mean("time/sleep", slept, 1)
         data.put(self.groups, resampled)
 
     def _made_now(self, trainer: Trainer, policy: PolicyModule) -> Made:
@@ -234,10 +239,12 @@ class VLLMRollout(Callback):
             self.ahead.rest()
         self.engine.sync(policy.weights(), version)
 
-    def sleep(self) -> None:
-        """Leave the device's memory to the policy until the next sync, where engine and settings can do so."""
-        if isinstance(self.engine, SleepingEngine):
-            self.engine.sleep()
+    def sleep(self) -> float | None:
+        """Leave the device's memory to the policy until the next sync; the seconds that it took, None where engine or settings do not
+        do so."""
+        start = time.perf_counter()
+        slept = isinstance(self.engine, SleepingEngine) and self.engine.sleep()
+        return time.perf_counter() - start if slept else None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.engine is not None and self.verifier is not None:

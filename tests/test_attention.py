@@ -207,19 +207,34 @@ def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, win
 
 
 def per_segment(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_q: torch.Tensor, cu_k: torch.Tensor, max_q: int, max_k: int, **options: Any
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_q: torch.Tensor,
+    cu_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool = False,
 ) -> torch.Tensor:
     """What a kernel of variable lengths computes: segment by segment, causal to the last query and key."""
     out = []
-    left, right = options["window_size"]
-    assert right == 0 and options["enable_gqa"] and max_q == int(cu_q.diff().max()) and max_k == int(cu_k.diff().max())
+    left, right = window_size
+    assert right == 0 and enable_gqa == (q.shape[1] != k.shape[1])
+    assert max_q == int(cu_q.diff().max()) and max_k == int(cu_k.diff().max())
     for a, b, c, d in zip(cu_q, cu_q[1:], cu_k, cu_k[1:], strict=False):
         at, column = torch.arange(d - c - (b - a), d - c)[:, None], torch.arange(d - c)[None]
         mask = (column <= at) & ((column >= at - left) if left >= 0 else True)
         parts = (x[s:e].transpose(0, 1)[None] for x, s, e in ((q, a, b), (k, c, d), (v, c, d)))
-        one = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=options["scale"], enable_gqa=True)
+        one = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=scale, enable_gqa=enable_gqa)
         out.append(one[0].transpose(0, 1))
     return torch.cat(out)
+
+
+def per_segment_alike(*given: Any, scale: float | None, window_size: tuple[int, int]) -> torch.Tensor:
+    """The same for as many key heads as query heads, which is all that torch 2.11 has."""
+    return per_segment(*given, scale, window_size)
 
 
 @settings(deadline=None, max_examples=40)
@@ -231,7 +246,8 @@ def test_buckets_and_the_flat_form_are_the_dense_mask(groups: list[tuple[int, li
     want = dense(q, k, v, layout, window)
     got, _ = packed_attention(None, *(x.transpose(0, 1)[None] for x in (q, k, v)), None, sliding_window=window, layout=layout)
     torch.testing.assert_close(got[0], want, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(flash(per_segment, q, k, v, layout, None, window), want, rtol=1e-5, atol=1e-5)
+    for kernel in (per_segment, per_segment_alike):
+        torch.testing.assert_close(flash(kernel, q, k, v, layout, None, window), want, rtol=1e-5, atol=1e-5)
     mix = torch.randn(want.shape, generator=generator)
     for a, b in zip(torch.autograd.grad((got[0] * mix).sum(), (q, k, v)), torch.autograd.grad((want * mix).sum(), (q, k, v)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

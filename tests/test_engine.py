@@ -115,14 +115,27 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
 def test_an_engine_that_slept_samples_again_after_a_sync(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
     """Without a GPU no memory is freed, but vLLM pauses, and goes on only when weights and cache were woken."""
     policy, engine, _ = pair
-    engine.sleep()
+    assert not engine.sleep()
     assert not engine.llm.llm_engine.is_sleeping(), "it was not asked for"
     engine._sleeps = True
-    engine.sleep()
+    assert engine.sleep()
     assert engine.llm.llm_engine.is_sleeping()
     engine.sync(policy.weights(), 0)
     assert gap(policy, engine) < 1e-4
     engine._sleeps = False
+
+
+def test_an_engine_without_the_memory_to_wake_says_which_key_to_lower(
+    pair: tuple[PolicyModule, VLLMEngine, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tags: list[str]) -> None:
+        raise RuntimeError("CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:163")  # as seen with 0.8 on an H200
+
+    policy, engine, _ = pair
+    monkeypatch.setattr(engine.llm, "wake_up", fail)
+    monkeypatch.setattr(engine, "_asleep", True)
+    with pytest.raises(RuntimeError, match=r"no memory for its weights .* rollout\.gpu_memory_utilization=0\.4 is too much, lower it"):
+        engine.sync(policy.weights(), 0)
 
 
 def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:

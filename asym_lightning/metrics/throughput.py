@@ -7,7 +7,8 @@ import torch
 
 from asym_lightning.types import MiniBatch, PackedBatch
 
-PHASES = ("sync", "generate", "verify", "score", "learn", "log")
+_H200 = {torch.bfloat16: 989.4e12, torch.float16: 989.4e12, torch.float32: 67e12}  # NVIDIA's data sheet; Lightning's table has none
+PHASES = ("sync", "generate", "verify", "sleep", "score", "learn", "log")
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     if device.type != "cuda":
         return None
     kind = torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32
+    if torch.cuda.get_device_name(device) == "NVIDIA H200":
+        return _H200[kind]
     found = get_available_flops(device, kind)
     return float(found) if found else None

@@ -149,6 +149,9 @@ def packed_attention(
     if layout is None or softcap is not None or s_aux is not None:
         raise ValueError(f"attention {NAME!r} needs layout= and knows no softcap or sinks; load the model with attn_implementation='sdpa'")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    if q.device.type != "cpu":  # norms and rotations of queries and keys may have left them in fp32
+        kind = torch.get_autocast_dtype(q.device.type) if torch.is_autocast_enabled(q.device.type) else v.dtype
+        q, k, v = q.to(kind), k.to(kind), v.to(kind)
     kernel = flash_kernel(q)
     if kernel is not None and not dropout:
         return flash(kernel, q, k, v, layout, scaling, sliding_window)[None], None
@@ -182,7 +185,7 @@ def flash_kernel(q: Tensor) -> Callable[..., Any] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn if {"window_size", "scale", "enable_gqa"} <= set(signature(varlen_attn).parameters) else None
+    return varlen_attn if {"window_size", "scale"} <= set(signature(varlen_attn).parameters) else None
 
 
 def flash(
@@ -199,8 +202,13 @@ def flash(
     if any(s.prefix for s in layout.segments):
         k, v = k.index_select(0, index), v.index_select(0, index)
     most = [max(getattr(s, name) for s in layout.segments) for name in ("length", "keys")]
-    left = -1 if window is None else window - 1
-    return kernel(q, k, v, cu_q, cu_k, *most, scale=scaling, window_size=(left, 0), enable_gqa=q.shape[1] != k.shape[1])
+    left, options = -1 if window is None else window - 1, {}
+    if q.shape[1] != k.shape[1]:
+        if "enable_gqa" in signature(kernel).parameters:
+            options = {"enable_gqa": True}
+        else:  # torch before 2.13
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    return kernel(q, k, v, cu_q, cu_k, *most, scale=scaling, window_size=(left, 0), **options)
 
 
 def register_attention(compiled: bool = False) -> None:

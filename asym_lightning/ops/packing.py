@@ -141,8 +141,8 @@ def standing(rows: Int[Tensor, "n"], acting: Bool[Tensor, "groups G"], every: in
 
 def thinned(micro: PackedBatch, groups: Sequence[RolloutGroup], stand: Float[Tensor, "rollouts"], share_prompts: bool) -> PackedBatch:
     """The rollouts of a micro-batch of ``groups`` that stand for any; what is known of their tokens is kept."""
-    size = len(groups[0].completions)
-    chosen = [(row, groups[row // size]) for row in dict.fromkeys(micro.rows.tolist()) if stand[row]]
+    size, counts = len(groups[0].completions), stand.tolist()
+    chosen = [(row, groups[row // size]) for row in dict.fromkeys(micro.rows.tolist()) if counts[row]]
     made = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in chosen], share_prompts)
     kept = stand[micro.rows] > 0
     made.old_logp, made.reference_logp = (None if x is None else x[kept.to(x.device)] for x in (micro.old_logp, micro.reference_logp))

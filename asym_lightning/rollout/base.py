@@ -43,9 +43,9 @@ class RolloutEngine(Protocol):
 
 @runtime_checkable
 class SleepingEngine(RolloutEngine, Protocol):
-    """An engine on the device of the policy, to which ``sleep`` leaves the memory until the next sync."""
+    """An engine on the device of the policy, to which ``sleep`` leaves the memory until the next sync; False where it stays awake."""
 
-    def sleep(self) -> None: ...
+    def sleep(self) -> bool: ...
 
 
 class AsynchronousEngine(RolloutEngine, Protocol):

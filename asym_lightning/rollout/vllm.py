@@ -111,7 +111,7 @@ class VLLMEngine:
             options |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleep}
         else:  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
-        self.version, self._sleeps, self._asleep = 0, sleep, False
+        self.version, self._sleeps, self._asleep, self._share = 0, sleep, False, gpu_memory_utilization
         with _launcher_environment() if distributed else nullcontext():
             self.llm = LLM(
                 model=path,
@@ -142,15 +142,32 @@ class VLLMEngine:
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         if self._asleep:
-            self.llm.wake_up(tags=["weights"])  # they hold anything now; the cache would need its memory too early
+            torch.cuda.empty_cache()  # what the policy's allocator keeps unused is memory that the engine needs now
+            self._wake("weights")  # they hold anything now; the cache would need its memory too early
         self.llm.apply_model(_drop_packed_head)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         self.llm.apply_model(retie)
         if self._asleep:
-            self.llm.wake_up(tags=["kv_cache"])
+            self._wake("kv_cache")
             self._asleep = False
         self.llm.reset_prefix_cache()
         self.version = version
+
+    def _wake(self, what: str) -> None:
+        """Give the engine the memory for its ``weights`` or ``kv_cache`` back.
+
+        Raises:
+            RuntimeError: the policy has left too little of it.
+        """
+        try:
+            self.llm.wake_up(tags=[what])
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            raise RuntimeError(
+                f"the engine cannot wake: there is no memory for its {what} beside the policy, its gradients and its optimizer state; "
+                f"rollout.gpu_memory_utilization={self._share:g} is too much, lower it"
+            ) from None
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
         from vllm import SamplingParams
@@ -187,11 +204,12 @@ class VLLMEngine:
         together = [[one for part in parts for one in part[i]] for i in range(2)]
         return together[0], together[1], slice(before, before + len(prompts))
 
-    def sleep(self) -> None:
-        """Drop weights and cache until the next sync."""
+    def sleep(self) -> bool:
+        """Drop weights and cache until the next sync; False where this was not asked for."""
         if self._sleeps and not self._asleep:
             self.llm.sleep(level=2)
             self._asleep = True
+        return self._sleeps
 
     def close(self) -> None:
         del self.llm

@@ -19,15 +19,16 @@ def stop_probability(mean: float, most: int) -> float:
     return p
 
 
-def random_model(shape: Shape, tokenizer: Any, stop: float) -> Any:
-    """The model of ``shape`` that ends a completion with probability ``stop`` at every position, whatever came before.
+def random_model(shape: Shape, tokenizer: Any, stop: float, device: str = "cpu") -> Any:
+    """The model of ``shape`` that ends a completion with probability ``stop`` at every position, whatever came before; made on ``device``.
 
     Axis 0 of the residual stream is 1 in every token's embedding; no layer reads it or writes to it, so it reaches the final norm as it
     is. There it is scaled to about 1, and the end token's embedding is zero but on that axis: its logit is that one number everywhere,
     and the other tokens' logits are those of a random model, all higher by about 1. The number is set so that the mean probability of
     the end token over positions of random sequences is ``stop``. In all else it is an ordinary Qwen3: as much to compute as any.
     """
-    model = _initialised(shape, tokenizer)
+    with torch.device(device):
+        model = _initialised(shape, tokenizer)
     embedding: Tensor = model.get_input_embeddings().weight
     end = tokenizer.eos_token_id
     with torch.no_grad():
@@ -38,11 +39,12 @@ def random_model(shape: Shape, tokenizer: Any, stop: float) -> Any:
                 norm.weight[0] = 0.0
             for written in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 written.weight[0] = 0.0
-        ids = torch.randint(shape.vocabulary, (4, 128), generator=torch.Generator().manual_seed(shape.seed))
+        ids = torch.randint(shape.vocabulary, (4, 128), generator=torch.Generator().manual_seed(shape.seed)).to(device)
         ids[ids == end] = (end + 1) % shape.vocabulary
         model.model.norm.weight[0] /= _hidden(model, ids)[:, 0].mean()
         hidden = _hidden(model, ids)
-        rest = [(part @ embedding.T).index_fill(1, torch.tensor([end]), -torch.inf).logsumexp(1) for part in hidden.split(64)]
+        only = torch.tensor([end], device=device)
+        rest = [(part @ embedding.T).index_fill(1, only, -torch.inf).logsumexp(1) for part in hidden.split(64)]
         embedding[end, 0] = _offset(hidden[:, 0].double(), torch.cat(rest).double(), stop)
     return model
 

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from against.model import random_model, stop_probability, tokenizer_for
 from against.sizes import SIZES, Size
 from asym_lightning.embedded import EmbeddedSettings, cache_folder, embedded_policy
@@ -74,7 +76,7 @@ def model_folder(size: Size, texts: list[str]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent))
         tokenizer = tokenizer_for(texts, size.shape.vocabulary)
-        random_model(size.shape, tokenizer, stop).save_pretrained(scratch)
+        random_model(size.shape, tokenizer, stop, "cuda" if torch.cuda.is_available() else "cpu").save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)

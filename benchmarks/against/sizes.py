@@ -1,4 +1,4 @@
-"""What is compared: three sizes of the same work, and the settings of either side that measured best on two CPU cores."""
+"""What is compared: sizes of the same work, and the settings of either side that measured best on two CPU cores."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Shape:
     """A random Qwen3 with tied embeddings, in the proportions of the smallest real one: three times the width in the MLP, twice the
-    width in query heads, the width in key heads."""
+    width in query heads, the width in key heads; ``attention`` has query and key heads of others."""
 
     vocabulary: int
     hidden: int
@@ -16,6 +16,7 @@ class Shape:
     context: int = 4096
     seed: int = 0
     version: int = 2
+    attention: tuple[int, int] | None = None
 
     @property
     def intermediate(self) -> int:
@@ -23,11 +24,11 @@ class Shape:
 
     @property
     def heads(self) -> int:
-        return 2 * self.hidden // self.head_dim
+        return self.attention[0] if self.attention else 2 * self.hidden // self.head_dim
 
     @property
     def kv_heads(self) -> int:
-        return self.hidden // self.head_dim
+        return self.attention[1] if self.attention else self.hidden // self.head_dim
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,14 @@ SIZES = {
         prompt_tokens=(24, 128),
         trl={"per_device_train_batch_size": 8, "steps_per_generation": 1},
         ours=("policy.tokens_per_micro_batch=4096",),
+    ),
+    "1.7B": Size(  # the shape of Qwen3-1.7B, for a GPU
+        Shape(vocabulary=151_936, hidden=2048, layers=28, head_dim=128, attention=(16, 8)),
+        prompts=32,
+        max_tokens=1024,
+        mean_tokens=400,
+        prompt_tokens=(24, 256),
+        trl={"per_device_train_batch_size": 8, "steps_per_generation": 1},
     ),
 }
 
