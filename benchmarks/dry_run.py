@@ -29,14 +29,14 @@ PROBLEMS = {"math500": 500, "aime24": 30, "aime25": 30, "amc23": 40, "olympiadbe
 
 @dataclass(frozen=True)
 class Assumed:
-    """What nobody published and we did not measure."""
+    """What nobody published. Those with an H200 are from one policy of 1.7 billion parameters on one of these (docs/results/gpu.md)."""
 
     gpu_gb: float = 80.0
     bandwidth: float = 3350.0  # GB/s of an H100's memory
     bandwidth_share: float = 0.5  # that decoding reaches
     tflops: float = 989.0  # of an H100 in bf16
-    flops_share: float = 0.35  # that learning reaches
-    step_seconds: float = 0.025  # least time of one decoding step: launching kernels without CUDA graphs
+    flops_share: float = 0.27  # that learning reaches, recomputed activations counted: measured on an H200
+    layer_seconds: float = 0.0006  # least time of a layer in a decoding step: launching kernels without CUDA graphs, seen on an H200
     response: int = 1000  # tokens of the mean response
     prompt: int = 150  # tokens of the mean prompt
 
@@ -119,8 +119,8 @@ def rollout_seconds(config: DictConfig, parameters: int, shape: Shape, cache: fl
     length = assumed.prompt + assumed.response
     together = min(completions, config.rollout.max_num_seqs, cache / (token * length))
     read = 2 * parameters / GB + together * token * (assumed.prompt + assumed.response / 2)
-    alone = max(assumed.step_seconds, 2 * parameters / GB / (assumed.bandwidth * assumed.bandwidth_share))
-    step = max(assumed.step_seconds, read / (assumed.bandwidth * assumed.bandwidth_share))
+    alone = max(assumed.layer_seconds * shape.layers, 2 * parameters / GB / (assumed.bandwidth * assumed.bandwidth_share))
+    step = max(assumed.layer_seconds * shape.layers, read / (assumed.bandwidth * assumed.bandwidth_share))
     return completions / together * assumed.response * step + (config.rollout.max_tokens - assumed.response) * alone
 
 

@@ -3,6 +3,8 @@
 import argparse
 from dataclasses import dataclass
 
+from asym_lightning.ops.logprob import LOGITS_PER_CHUNK
+
 GB = 1e9
 
 
@@ -64,7 +66,7 @@ def parts(shape: Shape, setting: Setting) -> dict[str, float]:
     kept = 4 * setting.tokens * shape.hidden * shape.layers  # a layer's input each, with gradient checkpointing
     width = 4 * shape.hidden + shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads) + 4 * shape.intermediate
     activations = kept + 4 * setting.tokens * width  # and one layer's inside
-    logits = 3 * 4 * 2**24
+    logits = 4 * 4 * LOGITS_PER_CHUNK + 2 * 4 * shape.hidden * shape.vocabulary  # and the output head's gradient, twice while it is made
     cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_dim * setting.sequences * setting.length
     return {
         "policy": state / GB,

@@ -22,9 +22,9 @@ from against.sizes import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
-    "asleep while the policy learns, graphs": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.8", "rollout.enforce_eager=false"),
+    "asleep while the policy learns, graphs": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.5", "rollout.enforce_eager=false"),
     "awake, graphs": ("rollout.gpu_memory_utilization=0.4", "rollout.enforce_eager=false"),
-    "asleep while the policy learns, eager": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.8"),
+    "asleep while the policy learns, eager": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.5"),
     "awake, eager": ("rollout.gpu_memory_utilization=0.4",),
 }
 TIMES = ("sync", "generate", "verify", "learn", "log", "iteration")

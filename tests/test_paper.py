@@ -102,7 +102,7 @@ def test_seconds_of_generating_by_hand() -> None:
     """A byte of keys and values per token and GB of bandwidth: 10 completions, 5 at once for want of cache."""
     config = composed("rollout.max_tokens=300", "rollout.max_num_seqs=8")
     shape = Shape(hidden=1, layers=1, heads=1, kv_heads=1, head_dim=250_000_000, intermediate=1, vocabulary=1, tied=True)  # 1 GB a token
-    assumed = dry_run.Assumed(bandwidth=200, bandwidth_share=0.5, step_seconds=0.5, response=100, prompt=100)
+    assumed = dry_run.Assumed(bandwidth=200, bandwidth_share=0.5, layer_seconds=0.5, response=100, prompt=100)
     # read at once: 2 GB of weights and 5 x (100 + 50) GB of cache, 7.52 s a step, 100 steps, twice; then 200 steps of 0.5 s alone
     took = dry_run.rollout_seconds(config, 1_000_000_000, shape, cache=1000.0, completions=10, assumed=assumed)
     assert took == pytest.approx(2 * 100 * 7.52 + 200 * 0.5)
