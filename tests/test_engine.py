@@ -1,5 +1,6 @@
 """The real vLLM beside transformers: same weights, same log-probs; weights that change are really in the engine."""
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,15 @@ def test_an_engine_without_the_memory_to_wake_says_which_key_to_lower(
     monkeypatch.setattr(engine, "_asleep", True)
     with pytest.raises(RuntimeError, match=r"no memory for its weights .* rollout\.gpu_memory_utilization=0\.4 is too much, lower it"):
         engine.sync(policy.weights(), 0)
+
+
+def test_a_closed_engine_gives_its_memory_back(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    *_, folder = pair
+    engine = VLLMEngine(str(folder), "float32", 64, 8)
+    model = weakref.ref(engine.llm.apply_model(lambda model: model)[0])
+    assert model() is not None
+    engine.close()
+    assert model() is None
 
 
 def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:

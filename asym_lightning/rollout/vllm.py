@@ -1,5 +1,6 @@
 """The vLLM engine, in process. The only file that imports vllm."""
 
+import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -212,7 +213,11 @@ class VLLMEngine:
         return self._sleeps
 
     def close(self) -> None:
+        """Free the engine. vLLM keeps its objects from the collector until a shutdown of its own, which would end the trainer's process
+        group too."""
         del self.llm
+        gc.unfreeze()
+        gc.collect()
 
 
 def _sample(output: Any, version: int) -> Sample:
