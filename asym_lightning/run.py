@@ -71,7 +71,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
     warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
-    warnings.filterwarnings("ignore", message="barrier\\(\\): using the device under current context")  # within lightning, on a GPU
+    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")  # within lightning, on a GPU
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # scores, which nothing changes in place
     warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
 
