@@ -129,6 +129,9 @@ def test_holms_correction_is_over_the_family() -> None:
     claim = Claim("", "", 1, at(A, B, "pass@8"))
     alone, family = rule([claim], rows)[0], rule([claim] * 40, rows)[0]
     assert family.p_holm == pytest.approx(40 * alone.p_holm) and (alone.ruling, family.ruling) == (Ruling.HOLDS, Ruling.NOT_SEPARATED)
+    later = Claim("", "", 1, at(A, {"part": "none"}, "pass@8"))
+    first, *others = rule([claim] + [later] * 39, rows)
+    assert first.p_holm == pytest.approx(40 * alone.p_holm) and all(r.p_holm is None for r in others)
 
 
 def test_what_is_missing_of_a_part_is_run_seed_by_seed(tmp_path: Path) -> None:

@@ -58,9 +58,11 @@ class Ruled:
 
 
 def rule(claims: Sequence[Claim], rows: pd.DataFrame) -> list[Ruled]:
-    """Judge one family of claims; Holm's correction is over those that could be tested."""
+    """Judge one family of claims; Holm's correction counts those too that are still to be run, so that no verdict hangs on when it was
+    asked for."""
     found = [claim.find(rows) for claim in claims]
-    corrected = holm([f.paired.p_t if f.paired and f.paired.n >= FEWEST else None for f in found])
+    tested = [f.paired.p_t if f.paired and f.paired.n >= FEWEST else None for f in found]
+    corrected = [q if p is not None else None for p, q in zip(tested, holm([1.0 if p is None else p for p in tested]), strict=True)]
     return [Ruled(c, f, p, _ruling(c, f, p)) for c, f, p in zip(claims, found, corrected, strict=True)]
 
 
