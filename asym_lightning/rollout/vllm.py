@@ -213,8 +213,11 @@ class VLLMEngine:
         return self._sleeps
 
     def close(self) -> None:
-        """Free the engine. vLLM keeps its objects from the collector until a shutdown of its own, which would end the trainer's process
-        group too."""
+        """Free the engine. vLLM keeps its objects from the collector until a shutdown of its own, which would end the process groups of
+        the trainer and of other engines too, so that it must not run when the engine is collected either."""
+        finalizer = getattr(self.llm.llm_engine.engine_core, "_finalizer", None)
+        if finalizer is not None:
+            finalizer.detach()
         del self.llm
         gc.unfreeze()
         gc.collect()
