@@ -55,12 +55,12 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
         (check_monitors, ("callbacks",)),
-        (check_data, ("task", "policy", "rollout", "data", "benchmarks", "callbacks")),
+        (check_data, ("task", "policy.path", "policy.trust_remote_code", "rollout", "data", "benchmarks", "callbacks")),
     ]
     done: set[str] = set()
     for check, keys in checks:
         for config in configs:
-            part = str([check.__name__, *(OmegaConf.to_container(config, resolve=False)[key] for key in keys)])  # type: ignore[call-overload, index]
+            part = str([check.__name__, *(OmegaConf.select(config, key) for key in keys)])
             if part not in done:
                 check(config)
                 done.add(part)
