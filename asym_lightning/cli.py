@@ -126,7 +126,7 @@ def _check_common_folder(overrides: list[str]) -> None:
 
 def _check_missing(config: DictConfig) -> None:
     parts = ("algo", "policy", "task", "rollout", "trainer")
-    missing = sorted(f"{part}.{key}" for part in parts if part in config for key in OmegaConf.missing_keys(config[part]))
+    missing = sorted(key for part in parts if part in config for key in OmegaConf.missing_keys(config[part]))
     if missing:
         _refuse(f"{missing[0]} has no value; give one, for instance {missing[0]}=VALUE")
 
