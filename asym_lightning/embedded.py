@@ -144,18 +144,24 @@ class _Stream(torch.utils.data.IterableDataset):
 class _Progress(Callback):
     """A bar over the steps, with the loss."""
 
+    bar: Bar | None = None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar = Bar("warm start", pl_module.settings.steps, 200)  # type: ignore[arg-type, union-attr]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (batch_idx + 1) % 20 == 0:
+        if self.bar is not None and (batch_idx + 1) % 20 == 0:
             self.bar.update(batch_idx + 1, f"loss {trainer.callback_metrics['loss']:.3f}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar.close()
+        self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.bar.close()
+        self._close()  # an interrupt may come before the first step
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 def fit(module: WarmStart) -> float:

@@ -19,7 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
+from asym_lightning.embedded import EmbeddedSettings, WarmStart, byte_tokenizer, embedded_policy
 from asym_lightning.export import export
 from callbacks.board import CHARTS
 from tests.conftest import ROOT
@@ -228,6 +228,17 @@ def test_ctrl_c_during_the_warm_start_leaves_no_policy(tmp_path: Path) -> None:
     output = running.communicate(timeout=100)[0]
     assert running.returncode == 130 and "Traceback" not in output, output[-5000:]
     assert [path.suffix for path in (tmp_path / "cache" / "asym-lightning").iterdir()] == [".lock"]
+
+
+def test_an_interrupt_before_the_warm_start_has_a_step_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: WarmStart) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WarmStart, "demonstrations", interrupted)
+    with pytest.raises(SystemExit) as stop:  # Lightning's way to end after Ctrl-C
+        embedded_policy(EmbeddedSettings(steps=2), tmp_path)
+    assert isinstance(stop.value.__context__, KeyboardInterrupt)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_stale_engine_weights_stop_the_run(policy: str, tmp_path: Path) -> None:
