@@ -212,7 +212,7 @@ def pip(*arguments):
 
 
 def pip_install(*what):
-    """Without the bytecode of some 30,000 files, most of which are never imported: Python writes it for those that are, when they are."""
+    """Without bytecode, which pip would make on one core, for 30,000 files of which most are never imported: see `write_bytecode`."""
     return pip("install", "-q", "--no-compile", *what)
 
 
@@ -257,6 +257,16 @@ def remove_unused():
     code, output = pip("uninstall", "-q", "-y", *UNUSED)
     if code:
         fail_with(output, "pip uninstall " + " ".join(UNUSED))
+
+
+def write_bytecode():
+    """On all cores. Where Python may not write what it compiles (PYTHONDONTWRITEBYTECODE, usual in containers), every start would
+    compile some 7,000 files again. What cannot be compiled is a template or a test's bad input: nothing that is imported."""
+    listing = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    code, output = run_quietly([venv_python(), "-c", listing])
+    if code:
+        fail_with(output, "python -c " + listing)
+    run_quietly([venv_python(), "-m", "compileall", "-q", "-j", "0", "-x", r"[/\\]tests[/\\]", output.strip()])
 
 
 def check_imports(engine):
@@ -304,6 +314,8 @@ def install(dev):
     phase("asym-lightning and what it needs" + (", with test tools" if dev else ""), install_project, extras)
     if engine == "cpu":
         phase("removing " + ", ".join(UNUSED) + " (unused, and in the way of transformers)", remove_unused)
+    if sys.dont_write_bytecode:
+        phase("bytecode", write_bytecode)
     phase("import check", check_imports, engine)
     with open(stamp_path(base, dev), "w") as file:
         json.dump(base, file)

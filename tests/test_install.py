@@ -79,6 +79,18 @@ def test_import_advice_knows_the_trap(install):
     assert "make clean" in install.import_advice("FAILED lightning ImportError: no idea")
 
 
+def test_bytecode_is_written_where_python_itself_may_not(install, tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "VENV", str(tmp_path / "venv"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    site = Path(subprocess.check_output([install.venv_python(), "-c", "import site; print(site.getsitepackages()[0])"], text=True).strip())
+    for name, text in {"good.py": "x = 1", "template.py": "{{ name }} =", "tests/large.py": "x = 1"}.items():
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_text(text)
+    install.write_bytecode()
+    assert [path.name.split(".")[0] for path in site.rglob("*.pyc")] == ["good"]
+
+
 def test_import_check_names_what_fails(install):
     command = [sys.executable, "-c", install.IMPORT_CHECK, json.dumps([["json", "loads"], ["no_such_module", ""]])]
     result = subprocess.run(command, capture_output=True, text=True)
