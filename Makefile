@@ -32,7 +32,7 @@ demo: install  ## install, then train the embedded policy with AsymGRPO and vLLM
 
 test: install-dev  ## install, then lint, types and tests
 	$(check_style)
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install-dev  ## lint, format and types only
 	$(check_style)
