@@ -10,12 +10,12 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-WHOLE_RUNS = ["test_train.py", "test_sweeps.py", "test_servers.py", "test_evaluate.py", "test_engine.py"]  # minutes each
+LONGEST_FIRST = [f"test_{name}.py" for name in ("train", "every_method", "sweeps", "servers", "evaluate", "engine", "sharding")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: two processes take a file each at a time, and neither shall wait long for the other at the end."""
-    items.sort(key=lambda item: WHOLE_RUNS.index(item.path.name) if item.path.name in WHOLE_RUNS else len(WHOLE_RUNS))
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.name) if item.path.name in LONGEST_FIRST else len(LONGEST_FIRST))
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs real problems: no folder ../shared/data beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+    """A policy after a short warm start: it solves some problems, not all. The first process of the tests that comes makes it for all."""
+    from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+
+    own = tmp_path_factory.getbasetemp()
+    folder = embedded_policy(EmbeddedSettings(steps=150), (own if worker_id == "master" else own.parent) / "policies")
+    return f"policy.path={folder}"

@@ -20,8 +20,8 @@ from asym_lightning.tasks.chain import ChainCountdown
 from asym_lightning.types import ConfigError, Kind, Problem
 from asym_lightning.verify.chain import ChainVerifier
 from asym_lightning.warmstart import ChainSettings, ChainWarmStart, number_tokenizer
+from tests.commands import metrics, summary
 from tests.runs import run
-from tests.test_train import metrics, summary
 
 CHAIN = Path(shipped("chain"))
 

@@ -12,10 +12,10 @@ from asym_lightning.metrics.throughput import forward_flops, rates, work_of
 from asym_lightning.ops.packing import micro_batches
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.types import Completion, ConfigError, Kind, MiniBatch, Problem, Prompt, RolloutGroup, Verdict
+from tests.commands import metrics, summary, train
 from tests.helpers import random_groups
 from tests.runs import random_policy, run
 from tests.test_attention import VOCABULARY, build, policy_of
-from tests.test_train import metrics, summary, train
 
 
 def scores(model: Any) -> torch.Tensor:

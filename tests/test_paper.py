@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from asym_lightning.cli import config_dir
+from tests.commands import metrics, summary
 from tests.conftest import ROOT
 from tests.runs import random_policy, run
-from tests.test_train import metrics, summary
 
 sys.path.append(str(ROOT / "benchmarks"))
 

@@ -24,8 +24,8 @@ from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, set_aside, settings, why_incomplete
 from asym_lightning.sweeps import Sweep, check_same, quoted, run_name
 from asym_lightning.types import ConfigError
+from tests.commands import SMALL, start, summary, train
 from tests.conftest import ROOT
-from tests.test_train import SMALL, start, summary, train
 
 TINY = ("rollout=transformers", "trainer.max_epochs=2", "callbacks.ledger=null")
 

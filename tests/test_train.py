@@ -7,9 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,131 +20,25 @@ from transformers import AutoModelForCausalLM
 from asym_lightning.embedded import EmbeddedSettings, WarmStart, byte_tokenizer, embedded_policy
 from asym_lightning.export import export
 from callbacks.board import CHARTS
+from tests.commands import LOCKSTEP, SAME, SMALL, metrics, rollouts, start, summary, train, weights
 from tests.conftest import ROOT
 from tests.test_engine import FAMILIES
 
-SMALL = ("rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=8")
-EIGHT = ("rollout.group_size=8", "policy.prompts_per_mini_batch=4")
-LOCKSTEP = ("-m", "tests.lockstep")  # as program: the runs of `-m` share a process and an engine
-SAME = ["reward/mean", "entropy/policy", "entropy/positive", "length/mean", "solved/mixed", "loss/policy", "optimizer/grad_norm"]
 ALSO_SAME = ("entropy/", "accuracy/", "train/", "diversity/", "length/", "covariance/", "ledger/", "verify/", "logprob_gain/")
+TWICE = ("trainer.max_epochs=2", "policy.tokens_per_micro_batch=128", "policy.prompts_per_mini_batch=4", "callbacks.ledger.share=1.0")
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
-    """A policy after a short warm start: it solves some problems, not all. The first process of the tests that comes makes it for all."""
-    own = tmp_path_factory.getbasetemp()
-    folder = embedded_policy(EmbeddedSettings(steps=150), (own if worker_id == "master" else own.parent) / "policies")
-    return f"policy.path={folder}"
+def alone(policy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process, with the settings ``TWICE``."""
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, policy, *TWICE)
+    return folder
 
 
-def train(folder: Path, *overrides: str, status: int = 0, program: tuple[str, ...] = ("train.py",)) -> str:
-    """Run ``train.py`` in ``folder``; its output."""
-    flags, rest = [o for o in overrides if o.startswith("-")], [o for o in overrides if not o.startswith("-")]
-    command = [sys.executable, *program, *flags, *SMALL, *rest, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-5000:]
-    return done.stdout + done.stderr
-
-
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start ``train.py`` as a terminal does: Ctrl-C reaches it, even where the tests run in the background and ignore it."""
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, "-u", "train.py", *arguments], cwd=ROOT, preexec_fn=heed, **pipes, **options)
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text())
-
-
-def metrics(folder: Path) -> pd.DataFrame:
-    table = pd.read_csv(folder / "metrics.csv")
-    return table[table["reward/mean"].notna()].set_index("step")
-
-
-def rollouts(folder: Path) -> pd.DataFrame:
-    table = pd.concat(pd.read_parquet(path) for path in sorted(folder.glob("rollouts/*.parquet")))
-    return table.sort_values(["iteration", "problem", "completion"], ignore_index=True)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return AutoModelForCausalLM.from_pretrained(folder / "policy").state_dict()
-
-
-def test_every_method_trains_three_iterations(policy: str, tmp_path: Path) -> None:
-    names = sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
-    everything = ("callbacks.ledger.every=1", "callbacks.ledger.share=1", "callbacks.evaluation.before=false")
-    train(tmp_path, "-m", f"algo={','.join(names)}", policy, "trainer.max_epochs=3", *everything, *EIGHT, program=LOCKSTEP)
-    folders = {summary(path.parent)["algorithm"]: path.parent for path in tmp_path.glob("*/summary.json")}
-    assert sorted(folders) == names
-    for name, folder in folders.items():
-        got = summary(folder)
-        assert got["status"] == "done" and got["iterations"] == 3 and got["logprob_gap_max"] < 1e-4, name
-        assert got["reward"]["last"] > 0, "the policy must solve something for this test to say anything"
-        table = metrics(folder)
-        assert (table["optimizer/grad_norm"] > 0).all() and (table["loss/policy"].abs() > 0).any(), name
-        assert set(pd.read_csv(folder / "metrics.csv")) >= {"eval/heldout/pass@1", "logprob_gain/positive", "time/sync"}
-        assert list((folder / "tensorboard").glob("events*")) and (folder / "checkpoints" / "last.ckpt").is_file()
-    first = {name: rollouts(folder).query("iteration == 0").drop(columns="iteration") for name, folder in folders.items()}
-    mixed = first["grpo"].groupby("problem").filter(lambda group: group.reward.nunique() > 1)
-    assert len(first["dapo"].merge(mixed)) >= len(mixed) > 0, "dynamic sampling replaces groups without a signal and keeps the others"
-    for name in first.keys() - {"dapo"}:
-        pd.testing.assert_frame_equal(first[name], first["grpo"], obj=f"{name}: runs that differ in algo= start from the same rollouts")
-
-
-def test_methods_that_look_beyond_a_rank_do_the_same_on_two_processes(policy: str, tmp_path: Path) -> None:
-    names = ["asymgrpo_adaptive", "aepo", "clip_cov", "dapo", "grpo_kl", "reinforce_pp", "siren", "top_entropy"]
-    for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        settings = (f"algo={','.join(names)}", policy, "trainer.max_epochs=3", f"trainer.devices={devices}", *EIGHT)
-        train(folder, "-m", *settings, program=LOCKSTEP)
-    one, two = ({summary(p.parent)["algorithm"]: p.parent for p in (tmp_path / d).glob("*/summary.json")} for d in "12")
-    assert sorted(one) == sorted(two) == sorted(names)
-    for name in names:
-        if name == "dapo":  # each rank keeps its own groups
-            assert metrics(two[name])["dynamic/batches"].max() > 1 and summary(two[name])["status"] == "done"
-            continue
-        steered = [c for c in metrics(one[name]) if c.startswith(("steer/", "kl/", "resample/"))]
-        pd.testing.assert_frame_equal(
-            metrics(one[name])[SAME + steered], metrics(two[name])[SAME + steered], rtol=1e-3, atol=1e-6, obj=name
-        )
-
-
-def readme_example(folder: Path) -> None:
-    """Write the function and the YAML file of README's "Add a method" to ``folder``."""
-    code, config = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "README.md").read_text().split("## Add a method")[1], re.DOTALL)[:2]
-    (folder / "algo").mkdir()
-    (folder / "my_methods.py").write_text(textwrap.dedent(code))
-    (folder / "algo" / "leave_one_out.yaml").write_text(textwrap.dedent(config))
-
-
-def test_the_method_of_the_readme_runs_from_a_folder_of_its_own(policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    readme_example(mine)
-    own, rloo = tmp_path / "own", tmp_path / "rloo"
-    settings = (policy, *EIGHT, "trainer.max_epochs=2")
-    train(own, f"--config-dir={mine}", "algo=leave_one_out", "trainer.devices=2", *settings)
-    train(rloo, "algo=rloo", *settings)
-    assert summary(own)["algorithm"] == "leave_one_out" and summary(own)["config"]["trainer"]["devices"] == 2
-    pd.testing.assert_frame_equal(metrics(own)[SAME], metrics(rloo)[SAME], rtol=1e-3, atol=1e-6)
-
-
-def test_dynamic_sampling_learns_from_groups_with_a_signal(policy: str, tmp_path: Path) -> None:
-    train(tmp_path, "algo=dapo", policy, "trainer.max_epochs=3", "rollout.prompts_per_iteration=4", "rollout.group_size=8")
-    table = metrics(tmp_path)
-    groups = rollouts(tmp_path).groupby(["iteration", "problem"]).reward
-    assert len(groups) == 12
-    assert (groups.nunique() > 1).mean() == pytest.approx(1 - table["dynamic/filled"].mean())
-    assert table["dynamic/batches"].max() > 1 and (table["dynamic/wasted_tokens"] > 0).any()
-
-
-def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
-    settings = ("trainer.max_epochs=2", "policy.tokens_per_micro_batch=128", "callbacks.ledger.share=1.0")
-    for devices in (1, 2):  # the two share one engine
-        train(tmp_path / str(devices), policy, f"trainer.devices={devices}", f"rollout.tensor_parallel_size={devices}", *settings)
-    one, two = tmp_path / "1", tmp_path / "2"
+def test_two_processes_do_what_one_does(policy: str, alone: Path, tmp_path: Path) -> None:
+    train(tmp_path, policy, *TWICE, "trainer.devices=2", "rollout.tensor_parallel_size=2")  # the two share one engine
+    one, two = alone, tmp_path
     assert len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
     pd.testing.assert_frame_equal(rollouts(one), rollouts(two))
     also = [name for name in metrics(one) if name.startswith(ALSO_SAME) and name not in SAME]
@@ -156,17 +48,15 @@ def test_two_processes_do_what_one_does(policy: str, tmp_path: Path) -> None:
         assert summary(one)["evaluation"]["after"][f"eval/heldout/{name}"] == summary(two)["evaluation"]["after"][f"eval/heldout/{name}"]
 
 
-def test_shards_on_two_nodes_do_what_one_process_does(policy: str, tmp_path: Path) -> None:
+def test_shards_on_two_nodes_do_what_one_process_does(policy: str, alone: Path, tmp_path: Path) -> None:
     """Two nodes of one rank each, as torchrun starts them."""
-    settings = (policy, "trainer.max_epochs=2", "policy.tokens_per_micro_batch=128", "policy.prompts_per_mini_batch=4")
-    train(tmp_path / "1", *settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     rendezvous = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test")
     shards = ("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.num_nodes=2", "trainer.devices=1")
-    command = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "train.py", *SMALL, *settings, *shards]
-    one, two = tmp_path / "1", tmp_path / "2"
+    command = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "train.py", *SMALL, policy, *TWICE, *shards]
+    one, two = alone, tmp_path / "2"
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     nodes = [subprocess.Popen([*command, f"hydra.run.dir={two}"], cwd=ROOT, **pipes) for _ in range(2)]
     outputs = [node.communicate(timeout=300)[0] for node in nodes]
