@@ -175,6 +175,11 @@ def check_servers(config: DictConfig) -> None:
         settings = settings_of(ServerSettings, r.servers, "rollout.servers")
         gpus = 0 if t.accelerator == "cpu" or not torch.cuda.is_available() else torch.cuda.device_count()
         settings.check(world_size(config), t.num_nodes, gpus)
+        if settings.transfer == "ipc" and r.gpu_memory_utilization >= 0.9:
+            raise ConfigError(
+                f"rollout.gpu_memory_utilization={r.gpu_memory_utilization}: with rollout.servers.transfer=ipc a server shares the GPU of "
+                "the policy; take 0.4 or so"
+            )
 
 
 def check_placement(config: DictConfig) -> None:

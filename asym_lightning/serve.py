@@ -5,6 +5,7 @@ and out with the log-probs they were sampled by, and a guard before every route.
 """
 
 import argparse
+import json
 import os
 import runpy
 import sys
@@ -37,12 +38,16 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--uds", help="listen on this socket file in place of an address")
     parser.add_argument("--max-model-len", type=int, required=True, help="longest prompt plus completion, in tokens")
+    parser.add_argument("--weight-transfer", choices=["nccl", "ipc"], help="take weights from GPU to GPU too (rollout.servers.transfer)")
     given, further = parser.parse_known_args(arguments)
     if given.uds is None and not is_loopback(given.host) and not os.environ.get("VLLM_API_KEY"):
         print(
             f"error: --host {given.host} can be reached from elsewhere: put a key into the environment variable VLLM_API_KEY",
             file=sys.stderr,
         )
+        sys.exit(2)
+    if given.weight_transfer == "ipc" and given.uds is None:
+        print("error: --weight-transfer ipc is for servers that a run starts: it trusts whoever can send to it", file=sys.stderr)
         sys.exit(2)
     os.environ.update(ENVIRONMENT)
     import torch
@@ -54,7 +59,10 @@ def main(arguments: Sequence[str]) -> None:
         if "--enforce-eager" in further:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM compiles one small function even so: seconds at the first token
         device = ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(4096, given.max_model_len))]
-    options = [*place, "--max-model-len", str(given.max_model_len), *device, *OPTIONS, *further]
+    transfer = [] if given.weight_transfer is None else ["--weight-transfer-config", json.dumps({"backend": given.weight_transfer})]
+    if given.weight_transfer == "ipc":
+        os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # handles of GPU memory are pickled
+    options = [*place, "--max-model-len", str(given.max_model_len), *device, *transfer, *OPTIONS, *further]
     sys.argv = ["api_server", "--model", given.model, *options]
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
 

@@ -1,10 +1,12 @@
 """Whole iterations of a policy of 1.7 billion parameters on one GPU, engine beside the learner: `python benchmarks/one_gpu.py`.
 
+The engine is in the trainer's process, or a server on the trainer's GPU.
+
 The policy is a random Qwen3 of the shape of Qwen3-1.7B that ends a completion with the same probability at every position
 (benchmarks/against/model.py): lengths are geometric, cut at 1,024 tokens, 400 in the mean. Rewards are functions of prompt and
 completion alone, a fifth of the groups is without a signal, and nothing is learned. Every case is a run of train.py with all that a
-run computes, without evaluation and checkpoints. Seconds are means over the iterations but the first; GiB are of the device, whoever
-holds them, at most in a phase, and of torch's tensors of the learner alone.
+run computes, without evaluation and checkpoints. Seconds are means over the iterations but the first, with the least and the most of
+whole iterations; GiB are of the device, whoever holds them, at most in a phase, and of torch's tensors of the learner alone.
 """
 
 import argparse
@@ -19,13 +21,16 @@ from typing import Any
 from against.child import ROOT, ChildError, run
 from against.sizes import SIZES
 
+SERVER = ("rollout=servers", "rollout.servers.transfer=ipc", "rollout.gpu_memory_utilization=0.35", "rollout.enforce_eager=false")
 CASES = {
     "asleep while the policy learns, graphs": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.5", "rollout.enforce_eager=false"),
     "awake, graphs": ("rollout.gpu_memory_utilization=0.4", "rollout.enforce_eager=false"),
     "asleep while the policy learns, eager": ("rollout.sleep=true", "rollout.gpu_memory_utilization=0.5"),
     "awake, eager": ("rollout.gpu_memory_utilization=0.4",),
+    "a server on the same GPU, graphs": SERVER,
+    "the same, made an iteration ahead": (*SERVER, "rollout.staleness=1"),
 }
-TIMES = ("sync", "generate", "verify", "learn", "log", "iteration")
+TIMES = ("sync", "generate", "verify", "wait", "learn", "log", "iteration")
 GIB = 2**30
 
 
@@ -81,7 +86,8 @@ def row(found: dict[str, Any]) -> str:
         return sum(one.get(name, 0.0) for one in rows) / len(rows)
 
     most = found.get("memory", {}).get("most", {})
-    cells = [f"{mean(f'time/{name}'):.2f}" for name in TIMES]
+    whole = [one["time/iteration"] for one in rows]
+    cells = [*(f"{mean(f'time/{name}'):.2f}" for name in TIMES), f"{min(whole):.2f} to {max(whole):.2f}"]
     cells += [f"{mean('throughput/tokens_per_s'):,.0f}", f"{mean('throughput/mfu'):.2f}", f"{mean('memory/peak_gib'):.1f}"]
     cells += [f"{most.get(phase, 0) / GIB:.1f}" for phase in ("sync", "generate", "learn")]
     gap = max(one.get("engine/logprob_gap_max", 0.0) for one in rows)
@@ -100,7 +106,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="write everything here")
     parser.add_argument("overrides", nargs="*", help="of every run, after `--`")
     given = parser.parse_args()
-    columns = [*(f"{name} s" for name in TIMES), "tokens/s", "MFU", "learner GiB", "sync GiB", "generate GiB", "learn GiB", "largest gap"]
+    columns = [
+        *(f"{name} s" for name in TIMES),
+        "least and most",
+        "tokens/s",
+        "MFU",
+        "learner GiB",
+        "sync GiB",
+        "generate GiB",
+        "learn GiB",
+        "largest gap",
+    ]
     everything = []
     with tempfile.TemporaryDirectory() as temporary:
         made = prepare(given, Path(temporary))

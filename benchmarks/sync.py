@@ -2,7 +2,8 @@
 
 A policy of 60 million parameters with a vocabulary of 151,936 tokens is handed to a vLLM engine in the same process, in fp32 and bf16,
 with tied and with untied embeddings (on a GPU: one of the shape of Qwen3-1.7B, in bf16); each case is a process of its own. The bare
-copy puts every tensor of the policy into a ready one of the engine's precision. Both are taken in turns; peak memory is the most that
+copy puts every tensor of the policy into a ready one of the engine's precision; on a GPU vLLM's own `reload_weights`, which a sync does
+without there, is a third. They are taken in turns; peak memory is the most that
 the process held during one sync beyond what it held before (Linux; on a GPU: of torch's tensors there), and the largest tensor is in the
 engine's precision.
 """
@@ -73,6 +74,8 @@ def measure(dtype: str, tied: bool, rounds: int) -> dict[str, float]:
         "sync": lambda: engine.sync(weights.items(), 0),
         "copy": lambda: [ready[name].copy_(tensor) for name, tensor in weights.items()],
     }
+    if GPU:
+        ways["reload"] = lambda: engine.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
     for _ in range(2):
         ways["sync"]()
     forget_peak()
@@ -101,16 +104,15 @@ def main() -> None:
     if given.case:
         print("\n" + json.dumps(measure(given.case[0], given.case[1] == "tied", given.rounds)))
         return
-    print(
-        "| engine | head | parameters (M) | sync, s (processor) | bare copy, s (processor) | ratio (processor) | peak MiB | largest MiB |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    ways = ["sync", "bare copy", *(["reload_weights"] if GPU else [])]
+    columns = ["engine", "head", "parameters (M)", *(f"{way}, s (processor)" for way in ways), "sync / copy (processor)"]
+    print("| " + " | ".join([*columns, "peak MiB", "largest MiB"]) + " |\n" + "|---" * (len(columns) + 2) + "|")
     for dtype in ("bfloat16",) if GPU else ("float32", "bfloat16"):
         for head in ("tied", "untied"):
             command = [sys.executable, __file__, "--rounds", str(given.rounds), "--case", dtype, head]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             f = json.loads(done.stdout.splitlines()[-1])
-            both = [f"{f[f'{name} wall']:.3f} ({f[f'{name} processor']:.3f})" for name in ("sync", "copy")]
+            both = [f"{f[f'{name} wall']:.4f} ({f[f'{name} processor']:.4f})" for name in ("sync", "copy", *(["reload"] if GPU else []))]
             ratios = [f["sync " + clock] / f["copy " + clock] for clock in ("wall", "processor")]
             cells = [dtype, head, f"{f['parameters']:.0f}", *both, f"{ratios[0]:.2f} ({ratios[1]:.2f})", f"{f['peak']:.0f}"]
             print("| " + " | ".join([*cells, f"{f['largest']:.0f}"]) + " |", flush=True)

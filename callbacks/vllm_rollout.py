@@ -141,7 +141,12 @@ class VLLMRollout(Callback):
         assert self.ahead is not None
         engine: AsynchronousEngine = self.engine  # type: ignore[assignment]
         now = trainer.current_epoch
+        begun = time.perf_counter()
+        if engine.idle_publish:
+            mark("wait")
+            self.ahead.rest()
         start = time.perf_counter()
+        mark("sync")
         engine.publish(policy.weights(), now)
         for iteration in self.ahead.due(now, (trainer.max_epochs or 0) - 1):
             draws = self._draws(trainer, policy, iteration)
@@ -152,7 +157,7 @@ class VLLMRollout(Callback):
         made = self.ahead.take(now)
         made.seconds["sync"] = given - start
         policy.meter.mean("time/load", made.seconds.pop("load"), 1)
-        policy.meter.mean("time/wait", time.perf_counter() - given, 1)
+        policy.meter.mean("time/wait", start - begun + time.perf_counter() - given, 1)
         policy.meter.mean("rollout/staleness", now - made.version, 1)
         policy.meter.maximum("engine/probe_gap_max", torch.tensor([made.probe_gap]))
         worst = float(over_ranks(torch.tensor(made.probe_gap), "max"))

@@ -1,6 +1,7 @@
 """Rollouts that are made while earlier iterations learn."""
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ SAMPLING = Sampling(4, 6, 1.0, (257,))
 
 class Remembering(TransformersEngine):
     """Keeps what was published, and loads it when it is told to."""
+
+    idle_publish = False
 
     def __init__(self, path: Path):
         super().__init__(str(path), "float32", 64)
@@ -68,6 +71,28 @@ class OldVersion(Remembering):
     def load(self, version: int) -> None:
         super().load(version)
         self.version = 0
+
+
+class AtOnce(Remembering):
+    """Takes weights while they are published, and minds being asked for anything meanwhile."""
+
+    idle_publish = True
+    busy = 0
+
+    def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        assert not self.busy, "it still samples"
+        super().publish(weights, version)
+        self.sync(self.published[version], version)
+
+    def load(self, version: int) -> None:
+        assert version == self.version
+
+    def generate(self, *given: Any) -> Any:
+        self.busy += 1
+        time.sleep(0.2)  # longer than it takes to learn
+        drawn = super().generate(*given)
+        self.busy -= 1
+        return drawn
 
 
 class Broken(Remembering):
@@ -137,6 +162,12 @@ def test_an_iteration_learns_from_the_rollouts_of_the_weights_before(folder: Pat
         seeds = [sampling_seed(SEED, "train", number) for number, _ in numbered]
         again = engine.generate([prompt.token_ids for _, prompt in numbered], SAMPLING, seeds)
         assert [s.token_ids for row in again for s in row] == [c.token_ids for c in kept.completions[iteration]]
+
+
+def test_an_engine_that_takes_weights_at_once_samples_the_same(folder: Path) -> None:
+    later, at_once = (trained(folder, engine(folder / "model"), staleness=1) for engine in (Remembering, AtOnce))
+    assert at_once.completions == later.completions
+    assert at_once.metrics[2]["time/wait"] > at_once.metrics[2]["time/sync"]
 
 
 def test_without_staleness_each_iteration_samples_from_its_own_weights(folder: Path) -> None:

@@ -271,6 +271,9 @@ def test_a_server_that_others_could_reach_needs_a_key(monkeypatch: pytest.Monkey
         serve(["nowhere", "--host", "0.0.0.0", "--max-model-len", "64"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("error: --host 0.0.0.0 can be reached from elsewhere")
+    with pytest.raises(SystemExit) as stop:
+        serve(["nowhere", "--max-model-len", "64", "--weight-transfer", "ipc"])
+    assert stop.value.code == 2 and "--weight-transfer ipc is for servers that a run starts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -286,6 +289,9 @@ def test_a_server_that_others_could_reach_needs_a_key(monkeypatch: pytest.Monkey
         (["rollout.servers.urls=[http://node2:8000]", "rollout.servers.api_key_env=NO_SUCH"], "variable NO_SUCH"),
         (["trainer.num_nodes=2"], "rollout.servers.folder is not given"),
         (["rollout.servers.retries=-1"], "retries=-1"),
+        (["rollout.servers.transfer=rdma"], "must be one of folder, nccl, ipc"),
+        (["rollout.servers.transfer=nccl"], "from GPU to GPU, and there is none here; take folder"),
+        (["rollout.servers.transfer=ipc", "rollout.servers.urls=[http://127.0.0.1:1]"], "take nccl with urls"),
         (["rollout.servers.request_timeout_s=0"], "request_timeout_s=0"),
         (["rollout.engine=transformers"], "take rollout=servers"),
         (["rollout.placement=somewhere"], "must be one of colocated, servers"),

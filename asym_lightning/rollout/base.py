@@ -53,8 +53,12 @@ class AsynchronousEngine(RolloutEngine, Protocol):
 
     ``publish`` puts weights where the engine can get them; all ranks call it in step, on the main thread. ``load`` has the engine take
     published weights; it, ``generate`` and ``prompt_logprobs`` may be called from another thread and exchange nothing with other ranks.
-    ``prompt_logprobs`` gives the log-prob (nats, at temperature 1) of each token of each prompt but its first.
+    ``prompt_logprobs`` gives the log-prob (nats, at temperature 1) of each token of each prompt but its first. With ``idle_publish``
+    nothing may be asked of the engine while weights are published.
     """
+
+    @property
+    def idle_publish(self) -> bool: ...
 
     def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None: ...
 

@@ -68,10 +68,11 @@ class ServerProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def gpu_for(server: int, local_rank: int, local_ranks: int) -> dict[str, str]:
-    """Environment that gives a rank's n-th server a GPU behind those of the trainer's ranks; empty without GPUs."""
+def gpu_for(server: int, local_rank: int, local_ranks: int, shared: bool = False) -> dict[str, str]:
+    """Environment that gives a rank's n-th server a GPU behind those of the trainer's ranks, or the rank's own one where that is
+    ``shared``; empty without GPUs."""
     if not torch.cuda.is_available():
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     ids = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    return {"CUDA_VISIBLE_DEVICES": ids[local_ranks * (1 + server) + local_rank]}
+    return {"CUDA_VISIBLE_DEVICES": ids[local_rank if shared else local_ranks * (1 + server) + local_rank]}

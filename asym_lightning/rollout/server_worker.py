@@ -46,9 +46,11 @@ class WeightsFromFolder:
         return {"label": self.weights_label}
 
     def describe(self) -> dict[str, Any]:
-        """What decides whether this server's samples are what the run expects."""
-        model = self.vllm_config.model_config
+        """What decides whether this server's samples are what the run expects, and how weights reach it."""
+        model, transfer = self.vllm_config.model_config, self.vllm_config.weight_transfer_config
         return {
+            "transfer": transfer.backend if transfer else "folder",
+            "workers": self.vllm_config.parallel_config.world_size,
             "dtype": str(model.dtype).removeprefix("torch."),
             "max_model_len": model.max_model_len,
             "logprobs_mode": model.logprobs_mode,

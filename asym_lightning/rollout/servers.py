@@ -3,7 +3,7 @@
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from operator import itemgetter
@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asym_lightning.ops.ranks import from_first
+from asym_lightning.ops.ranks import from_first, over_ranks
 from asym_lightning.rollout.base import Sample, Sampling
 from asym_lightning.rollout.server_client import Client, EngineServerError, Server, answers, connected, none_left, together
-from asym_lightning.rollout.server_control import Needs, take_weights, wait_until_ready
+from asym_lightning.rollout.server_control import Needs, or_dead, take_weights, wait_until_ready
 from asym_lightning.rollout.server_process import ServerProcess, gpu_for
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.weight_folder import Outbox, Scratch
+from asym_lightning.rollout.weight_push import TRANSPORTS, Pusher
 
 
 class ServerEngine:
@@ -57,12 +58,13 @@ class ServerEngine:
         machines: int = 1,
     ):
         self.settings, self.max_num_seqs = settings, max_num_seqs
-        self.version, self._label, self._loaded = 0, "", 0
+        self.version, self._label, self._loaded, self._pushes = 0, "", 0, 0
         self._scratch = Scratch()
+        self._pusher = Pusher(TRANSPORTS[settings.transfer](), getattr(torch, dtype)) if settings.transfer != "folder" else None
         shared = Path(settings.folder or self._scratch.path).resolve() / f"weights-{self._scratch.path.name}"
         self._outbox = Outbox(Path(from_first(str(shared))), rank, getattr(torch, dtype))
         self.servers: list[Server] = []
-        self._end = weakref.finalize(self, _end, os.getpid(), self.servers, self._outbox, self._scratch)
+        self._end = weakref.finalize(self, _end, os.getpid(), self.servers, self._outbox, self._scratch, self._pusher)
         try:
             for n, number in enumerate(settings.own(rank, world)):
                 if settings.urls:
@@ -71,9 +73,12 @@ class ServerEngine:
                 socket = self._scratch.path / f"{number}.sock"
                 numbers = {"dtype": dtype, "max-model-len": max_model_len, "max-num-seqs": max_num_seqs}
                 arguments = [path, "--uds", str(socket), *(f"--{key}={value}" for key, value in numbers.items()), *options]
-                environment = {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gb)} | gpu_for(n, rank % (world // machines), world // machines)
+                arguments += [] if settings.transfer == "folder" else ["--weight-transfer", settings.transfer]
+                local = world // machines
+                gpu = gpu_for(n, rank % local, local, settings.transfer == "ipc")
+                environment = {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gb)} | gpu
                 self.servers.append(Server(f"unix:{socket}", socket, ServerProcess(arguments, environment, logs / f"{number}.log")))
-            ready = partial(wait_until_ready, needs=Needs(dtype, max_model_len), timeout_s=settings.start_timeout_s)
+            ready = partial(wait_until_ready, needs=Needs(dtype, max_model_len, settings.transfer), timeout_s=settings.start_timeout_s)
             asyncio.run(self._on_all(ready))
         except BaseException:
             self.close()
@@ -89,9 +94,36 @@ class ServerEngine:
     def _connected(self) -> AbstractAsyncContextManager[list[Client]]:
         return connected(self.servers, self.settings.api_key, self.settings.request_timeout_s)
 
+    @property
+    def idle_publish(self) -> bool:
+        """Whether servers take new weights while these are published, so that nothing may be asked of them meanwhile."""
+        return self._pusher is not None
+
     def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Put weights where the servers can get them; all ranks in step."""
-        self._outbox.publish(weights, version)
+        """Put weights where the servers can get them, or into the servers; all ranks in step.
+
+        Raises:
+            EngineServerError: a server of some rank did not take them.
+        """
+        if self._pusher is None:
+            return self._outbox.publish(weights, version)
+        self._pushes += 1
+        label, tensors, failure = f"{self._scratch.path.name}-{self._pushes}-v{version}", iter(weights), ""
+        try:
+            asyncio.run(self._push(self._pusher, tensors, label))
+        except EngineServerError as error:
+            failure = str(error)
+        for _ in tensors:  # all ranks gather shards in step
+            pass
+        if int(over_ranks(torch.tensor(bool(failure)).long(), "max")):
+            raise EngineServerError(failure or "a server of another rank did not take new weights; that rank says which")
+        self.version, self._label = version, label
+
+    async def _push(self, pusher: Pusher, tensors: Iterator[tuple[str, Tensor]], label: str) -> None:
+        async with self._connected() as clients:
+            await pusher.push(clients, tensors, label)
+        if all(server.dead for server in self.servers):
+            none_left(self.servers)
 
     def load(self, version: int) -> None:
         """Have this rank's servers take what was published last as ``version``.
@@ -99,10 +131,18 @@ class ServerEngine:
         Raises:
             EngineServerError: a server says that it holds other weights, or none is left.
         """
+        if self._pusher is not None:
+            if version != self.version:
+                raise EngineServerError(f"the servers hold the weights of iteration {self.version}, not of {version}")
+            return
         number, folder = self._outbox.find(version)
         if number == self._loaded:
             return
-        asyncio.run(self._on_all(partial(take_weights, folder=folder)))
+
+        async def load(client: Client) -> None:
+            await or_dead(client, take_weights(client, folder))
+
+        asyncio.run(self._on_all(load))
         self.version, self._label, self._loaded = version, folder.name, number
         self._outbox.taken = number
 
@@ -160,11 +200,13 @@ class ServerEngine:
         self._end()
 
 
-def _end(owner: int, servers: list[Server], outbox: Outbox, scratch: Scratch) -> None:
+def _end(owner: int, servers: list[Server], outbox: Outbox, scratch: Scratch, pusher: Pusher | None) -> None:
     """End what an engine started. Called once, when it is closed, dropped, or the process that made it exits; not by forks of that."""
     if os.getpid() == owner:
         for server in servers:
             if server.process:
                 server.process.stop()
+        if pusher is not None:
+            pusher.close()
         outbox.close()
         scratch.close()

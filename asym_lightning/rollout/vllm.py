@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
+from asym_lightning.rollout.copies import Copies, computes_as_loaded, record
 from asym_lightning.watch.phases import mark
 
 ENVIRONMENT = {
@@ -145,6 +146,8 @@ class VLLMEngine:
 
         self.llm.llm_engine.step = marked  # type: ignore[method-assign]
         self.llm.apply_model(_pack_head_alone)
+        self._as_loaded = all(self.llm.apply_model(computes_as_loaded))
+        self._copies: Copies | None = None
         self._sharers: Any = None  # the process group of the ranks of this engine, where it is not this rank's alone
         if tensor_parallel_size > 1:
             from vllm.distributed.parallel_state import get_tp_group
@@ -155,14 +158,24 @@ class VLLMEngine:
         if self._asleep:
             torch.cuda.empty_cache()  # what the policy's allocator keeps unused is memory that the engine needs now
             self._wake("weights")  # they hold anything now; the cache would need its memory too early
-        self.llm.apply_model(_drop_packed_head)
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-        self.llm.apply_model(retie)
+        self._load(weights)
         if self._asleep:
             self._wake("kv_cache")
             self._asleep = False
         self.llm.reset_prefix_cache()
         self.version = version
+
+    def _load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        copies = self._copies
+        if copies is not None:
+            self.llm.apply_model(lambda model: copies.apply(weights))
+        elif self._as_loaded:
+            [self._copies] = self.llm.apply_model(lambda model: record(model, weights))
+            self._as_loaded = self._copies is not None
+        else:
+            self.llm.apply_model(_drop_packed_head)
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            self.llm.apply_model(retie)
 
     def _wake(self, what: str) -> None:
         """Give the engine the memory for its ``weights`` or ``kv_cache`` back.

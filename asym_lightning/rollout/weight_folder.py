@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -46,27 +46,31 @@ class Scratch:
         self._lock.release(force=True)
 
 
+def buckets(
+    weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype, bucket_bytes: int = BUCKET_BYTES, device: str | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Floating-point tensors as ``dtype``, others as they are, on ``device`` or where they lie, several at a time: each bucket has at
+    least ``bucket_bytes`` with its last tensor and less without it."""
+    bucket: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in weights:
+        bucket[name] = tensor.to(device or tensor.device, dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        size += bucket[name].nbytes
+        if size >= bucket_bytes:
+            yield bucket
+            bucket, size = {}, 0
+    if bucket:
+        yield bucket
+
+
 def write(weights: Iterable[tuple[str, Tensor]], folder: Path, dtype: torch.dtype, bucket_bytes: int = BUCKET_BYTES) -> None:
     """Write floating-point tensors as ``dtype``, others as they are, to a new ``folder``. At most one bucket and the tensor that fills
     it are held."""
     beside = folder.with_name(f"{folder.name}.tmp")
     beside.mkdir(parents=True)
-    bucket: dict[str, Tensor] = {}
-    size = files = 0
-
-    def flush() -> None:
-        nonlocal size, files
-        save_file(bucket, beside / f"{files:05}.safetensors")
+    for number, bucket in enumerate(buckets(weights, dtype, bucket_bytes, "cpu")):
+        save_file(bucket, beside / f"{number:05}.safetensors")
         bucket.clear()
-        size, files = 0, files + 1
-
-    for name, tensor in weights:
-        bucket[name] = tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
-        size += bucket[name].nbytes
-        if size >= bucket_bytes:
-            flush()
-    if bucket:
-        flush()
     os.replace(beside, folder)
 
 
