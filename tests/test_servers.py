@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,16 @@ from asym_lightning.policy import PolicyModule
 from asym_lightning.preflight import check_servers
 from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout.base import Sample
-from asym_lightning.rollout.server_client import EngineServerError, Server
+from asym_lightning.rollout.server_client import Client, EngineServerError, Server
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.servers import ServerEngine
 from asym_lightning.rollout.vllm import VLLMEngine
-from asym_lightning.rollout.weight_folder import Outbox, Scratch, write
+from asym_lightning.rollout.weight_folder import Outbox, Scratch, buckets, write
+from asym_lightning.rollout.weight_push import Pusher
 from asym_lightning.serve import main as serve
 from asym_lightning.types import ConfigError
 from tests.conftest import ROOT
+from tests.file_transfer import Files, install
 from tests.helpers import algorithm
 from tests.ranks import as_rank, free_port, pair
 from tests.test_engine import PROMPTS, SAMPLING, SEEDS, SHAPE, gap, shake
@@ -107,7 +110,11 @@ def own(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("own")
     policy = policy_in(folder / "model", tied=False)
     settings = ServerSettings(api_key_env=KEY_VARIABLE, request_timeout_s=60)
-    engine = ServerEngine(str(folder / "model"), "float32", 64, 256, settings, folder / "servers", ["--enforce-eager"])
+    options = ["--enforce-eager", "--weight-transfer", "nccl"]  # which is by files there
+    with pytest.MonkeyPatch.context() as patch:
+        install(folder)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
+        engine = ServerEngine(str(folder / "model"), "float32", 64, 256, settings, folder / "servers", options)
     yield Served(policy, folder, engine)
     engine.close()
 
@@ -141,6 +148,40 @@ def test_changed_weights_reach_the_servers_and_stale_ones_show(which: str, reque
     engine.load(4)
     assert gap(policy, engine) < 1e-4
     assert {s.version for samples in engine.generate(PROMPTS, SAMPLING, SEEDS) for s in samples} == {4} == {engine.version}
+
+
+def test_weights_can_be_sent_bucket_by_bucket(own: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, engine, files = own.policy, own.engine, Files(own.folder)
+    monkeypatch.setattr(engine, "_pusher", Pusher(files, torch.float32))
+    monkeypatch.setattr("asym_lightning.rollout.weight_push.buckets", partial(buckets, bucket_bytes=2**16))
+    for version in (7, 8):
+        shake(policy)
+        if version == 8:
+            assert gap(policy, engine) > 1e-2
+        engine.sync(policy.weights(), version)
+        assert gap(policy, engine) < 1e-4
+        assert {s.version for samples in engine.generate(PROMPTS, SAMPLING, SEEDS) for s in samples} == {version}
+    assert files.opened == 1 and files.sent >= 2 * 4
+    with pytest.raises(EngineServerError, match="hold the weights of iteration 8, not of 7"):
+        engine.load(7)
+
+
+def test_what_a_server_cannot_take_is_said(own: Served, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = Files(own.folder)
+
+    async def wrong(client: Client, _: Any) -> None:
+        await client.post("/update_weights", {"update_info": {"names": ["a"], "dtype_names": [], "shapes": [], "path": "nowhere"}})
+
+    monkeypatch.setattr(files, "send", wrong)
+    monkeypatch.setattr(own.engine, "_pusher", Pusher(files, torch.float32))
+    gathered: list[str] = []
+    weights = ((name, gathered.append(name) or tensor) for name, tensor in own.policy.weights())  # type: ignore[func-returns-value]
+    with pytest.raises(EngineServerError, match="did not take new weights: /update_weights: status 500"):
+        own.engine.publish(weights, 1)
+    assert len(gathered) == len(dict(own.policy.weights())), "ranks gather shards in step, also where one fails"
+    monkeypatch.setattr("asym_lightning.rollout.servers.TRANSPORTS", {"nccl": lambda: files})
+    with pytest.raises(EngineServerError, match="takes weights through a folder only: start it with --weight-transfer nccl"):
+        ServerEngine("", "float32", 64, 256, outside.settings(transfer="nccl"), own.folder)
 
 
 def test_a_server_samples_what_the_engine_in_process_does(given: Served) -> None:

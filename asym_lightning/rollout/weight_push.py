@@ -29,7 +29,7 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-def _described(bucket: Bucket) -> dict[str, Any]:
+def described(bucket: Bucket) -> dict[str, Any]:
     """What a server has to know of a bucket before it comes."""
     return {
         "names": list(bucket),
@@ -52,7 +52,7 @@ class IPC:
         from torch.multiprocessing.reductions import reduce_tensor
 
         handles = [{self._gpu: reduce_tensor(tensor)[1]} for tensor in bucket.values()]
-        update = _described(bucket) | {"ipc_handles_pickled": base64.b64encode(pickle.dumps(handles)).decode()}
+        update = described(bucket) | {"ipc_handles_pickled": base64.b64encode(pickle.dumps(handles)).decode()}
         await client.post("/update_weights", {"update_info": update})
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class NCCL:
 
     async def send(self, client: Client, bucket: Bucket) -> None:
         stream = torch.cuda.current_stream()
-        asked = client.post("/update_weights", {"update_info": _described(bucket)})
+        asked = client.post("/update_weights", {"update_info": described(bucket)})
         await _both(asked, asyncio.to_thread(self._broadcast, self._groups[client.server], bucket, stream))
 
     def _broadcast(self, group: Any, bucket: Bucket, stream: torch.cuda.Stream) -> None:
