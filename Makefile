@@ -3,6 +3,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint study study-quick docs doctor tensorboard clean install install-dev
 
+# Containers often forbid Python to keep what it compiled; then each of the processes of a run or a test would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first Python that really starts (a version manager's stand-in may exist and yet not run).
 ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do if $$p -c pass >/dev/null 2>&1; then echo $$p; break; fi; done)

@@ -192,6 +192,7 @@ def run_quietly(command):
     """Returns (exit status, output)."""
     env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PIP_ROOT_USER_ACTION="ignore", PYTHONNOUSERSITE="1")
     env.pop("PYTHONPATH", None)
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         output, _ = process.communicate()
@@ -212,7 +213,7 @@ def pip(*arguments):
 
 
 def pip_install(*what):
-    """Without bytecode, which pip would make on one core, for 30,000 files of which most are never imported: see `write_bytecode`."""
+    """Without bytecode: of 30,000 files most are never imported, and the import check compiles those that are."""
     return pip("install", "-q", "--no-compile", *what)
 
 
@@ -259,20 +260,13 @@ def remove_unused():
         fail_with(output, "pip uninstall " + " ".join(UNUSED))
 
 
-def write_bytecode():
-    """On all cores. Where Python may not write what it compiles (PYTHONDONTWRITEBYTECODE, usual in containers), every start would
-    compile some 7,000 files again. What cannot be compiled is a template or a test's bad input: nothing that is imported."""
-    listing = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-    code, output = run_quietly([venv_python(), "-c", listing])
-    if code:
-        fail_with(output, "python -c " + listing)
-    run_quietly([venv_python(), "-m", "compileall", "-q", "-j", "0", "-x", r"[/\\]tests[/\\]", output.strip()])
-
-
 def check_imports(engine):
+    """Whether what a run needs can be imported. This also leaves its bytecode behind, even where Python is told to write none
+    (PYTHONDONTWRITEBYTECODE, usual in containers): every start would compile some 7,000 files again."""
     modules = [("torch", ""), ("lightning", ""), ("transformers", "Qwen3ForCausalLM")]
     if engine:
-        modules.append(("vllm", "LLM"))
+        modules += [("vllm", "LLM"), ("vllm.entrypoints.openai.api_server", "")]
+    modules.append(("asym_lightning.run", ""))
     code, output = run_quietly([venv_python(), "-c", IMPORT_CHECK, json.dumps(modules)])
     if code:
         lines = [line for line in output.splitlines() if line.startswith("FAILED")]
@@ -314,8 +308,6 @@ def install(dev):
     phase("asym-lightning and what it needs" + (", with test tools" if dev else ""), install_project, extras)
     if engine == "cpu":
         phase("removing " + ", ".join(UNUSED) + " (unused, and in the way of transformers)", remove_unused)
-    if sys.dont_write_bytecode:
-        phase("bytecode", write_bytecode)
     phase("import check", check_imports, engine)
     with open(stamp_path(base, dev), "w") as file:
         json.dump(base, file)
