@@ -80,7 +80,7 @@ def gap_limit(config: DictConfig) -> float:
     """How far engine and trainer may be apart under the same weights (nats)."""
     exact = str(config.trainer.precision).startswith("32")
     given = config.policy.logprob_gap_limit
-    return float(given) if given is not None else 1e-4 if exact else 1.0
+    return float(given) if given is not None else 1e-3 if exact else 1.0
 
 
 class Run:

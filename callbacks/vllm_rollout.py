@@ -82,7 +82,7 @@ class VLLMRollout(Callback):
         seed: int,
         max_verify_errors: float = 0.05,
         staleness: int = 0,
-        probe_limit: float = 1e-4,
+        probe_limit: float = 1e-3,
     ):
         self.failures = Failures(max_verify_errors)
         self._build, self._build_verifier = engine, verifier
