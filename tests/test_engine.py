@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from asym_lightning.ops.packing import pack
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sample, Sampling, sampling_seed
+from asym_lightning.rollout.copies import computes_as_loaded, record
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine
 from asym_lightning.types import Completion
@@ -95,6 +97,34 @@ def test_changed_weights_reach_the_engine_and_stale_ones_show(pair: tuple[Policy
     assert gap(policy, engine) > 1e-2, "a stale engine must show in the log-probs"
     engine.sync(policy.weights(), 0)
     assert gap(policy, engine) < 1e-4
+
+
+def test_what_a_loader_of_vllm_copies_can_be_done_again(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    """For models as they are on a GPU, where nothing packs their weights."""
+    policy, engine, _ = pair
+    config = copy(engine.llm.llm_engine.vllm_config)
+    config.compilation_config = copy(config.compilation_config)
+
+    def unpacked(_: torch.nn.Module) -> Any:
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader.utils import initialize_model
+
+        config.compilation_config.static_forward_context = {}  # of layers by name, each once
+        with set_current_vllm_config(config):
+            return initialize_model(vllm_config=config)
+
+    copied, loaded = (engine.llm.apply_model(unpacked)[0] for _ in range(2))
+    assert not computes_as_loaded(copied), "here the engine packs its matrices"
+    copies = record(copied, policy.weights())
+    assert copies is not None and len(copies.parts) == len(dict(policy.weights()))
+    shake(policy)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.fill_(torch.nan)  # as after a sleep: anything may be in there
+    copies.apply(policy.weights())
+    loaded.load_weights(policy.weights())
+    for (name, got), want in zip(copied.named_parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(got, want), name
 
 
 def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import pickle
 import socket
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -72,7 +72,7 @@ class NCCL:
             port = free.getsockname()[1]
         group = {"master_address": _address_towards(client.server), "master_port": port, "world_size": 1 + workers}
         asked = client.post("/init_weight_transfer_engine", {"init_info": group | {"rank_offset": 1, "packed": False}})
-        _, self._groups[client.server] = await _both(asked, asyncio.to_thread(self._join, group))
+        _, self._groups[client.server] = await together([asked, asyncio.to_thread(self._join, group)])
 
     def _join(self, group: dict[str, Any]) -> Any:
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
@@ -83,7 +83,7 @@ class NCCL:
     async def send(self, client: Client, bucket: Bucket) -> None:
         stream = torch.cuda.current_stream()
         asked = client.post("/update_weights", {"update_info": described(bucket)})
-        await _both(asked, asyncio.to_thread(self._broadcast, self._groups[client.server], bucket, stream))
+        await together([asked, asyncio.to_thread(self._broadcast, self._groups[client.server], bucket, stream)])
 
     def _broadcast(self, group: Any, bucket: Bucket, stream: torch.cuda.Stream) -> None:
         with torch.cuda.device(self._device):
@@ -91,16 +91,7 @@ class NCCL:
                 group.broadcast(tensor, src=0, stream=stream)
 
     def close(self) -> None:
-        for group in self._groups.values():
-            group.destroy()
-        self._groups.clear()
-
-
-async def _both(asked: Coroutine[Any, Any, Any], work: Coroutine[Any, Any, Any]) -> tuple[Any, Any]:
-    """A request to a server, and what this process does with it meanwhile. Raises what the request raised, if it did, at once."""
-    first, second = asyncio.create_task(asked), asyncio.create_task(work)
-    await asyncio.wait({first, second}, return_when=asyncio.FIRST_EXCEPTION)
-    return await first, await second
+        """The groups end with the process: to leave one, NCCL may wait for a server that is gone."""
 
 
 def _address_towards(server: Server) -> str:
