@@ -10,7 +10,8 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_FIRST = [f"test_{name}.py" for name in ("train", "every_method", "sweeps", "servers", "evaluate", "engine", "sharding")]
+LONGEST = ("train", "every_method", "sweeps", "evaluate", "servers", "conf", "sharding", "engine", "watchdog", "learner", "cli", "jail")
+LONGEST_FIRST = [f"test_{name}.py" for name in LONGEST]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,13 +41,14 @@ def forget() -> Any:
     HydraConfig.instance().cfg = None
 
 
-def planned(*overrides: str) -> tuple[Sweep, list[Any]]:
-    """The sweep of a command line and the configs of its runs."""
+def planned(*overrides: str, chosen: Callable[[list[list[str]]], list[list[str]]] | None = None) -> tuple[Sweep, list[Any]]:
+    """The sweep of a command line and the configs of its runs, or of those that are ``chosen``."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         app = GlobalHydra.instance().hydra
         assert app is not None
         master = app.compose_config("train", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
         sweep = Sweep.of(master)
+        sweep.jobs = chosen(sweep.jobs) if chosen else sweep.jobs
         return sweep, sweep.configs(app.config_loader, master)
 
 
