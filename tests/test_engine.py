@@ -84,6 +84,7 @@ def gap_of(policy: PolicyModule, drawn: list[list[Sample]]) -> float:
 
 
 def shake(policy: PolicyModule) -> None:
+    torch.manual_seed(3)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
@@ -141,6 +142,16 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
     portable.sync(policy.weights(), 0)
     assert gap(policy, portable) < 1e-4
     assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
+
+
+def test_only_the_stop_ids_end_a_sample(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+    """Not the end tokens of the folder's tokenizer (256) or config (257), of which vLLM would make stop ids too."""
+    _, engine, folder = pair
+    engine.sync(policy_of(folder).weights(), 0)
+    samples = [s for drawn in engine.generate(PROMPTS, Sampling(32, 32, 1.0, (97,)), SEEDS) for s in drawn]
+    inside = {token for s in samples for token in s.token_ids[:-1]}
+    assert {256, 257} <= inside and 97 not in inside
+    assert all(s.token_ids[-1] == 97 or (s.truncated and len(s.token_ids) == 32) for s in samples)
 
 
 def test_an_engine_that_slept_samples_again_after_a_sync(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are sampled: ``n`` per prompt, at ``temperature`` over the full vocabulary; at 0 greedily, with ``n`` 1."""
+    """How completions are sampled: ``n`` per prompt, at ``temperature`` over the full vocabulary; at 0 greedily, with ``n`` 1; until
+    one of ``stop_ids`` (and no other token, whatever a tokenizer or a config holds for an end) or ``max_tokens``."""
 
     n: int
     max_tokens: int

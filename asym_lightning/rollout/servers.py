@@ -156,6 +156,7 @@ class ServerEngine:
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
             "stop_token_ids": list(sampling.stop_ids),
+            "ignore_eos": True,  # the stop ids hold every end token; a server would add those of its own model's tokenizer and config
             "logprobs": 0,
             "detokenize": False,
         }

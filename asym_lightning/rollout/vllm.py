@@ -205,6 +205,7 @@ class VLLMEngine:
                 temperature=sampling.temperature,
                 max_tokens=sampling.max_tokens,
                 stop_token_ids=list(sampling.stop_ids),
+                ignore_eos=True,  # the stop ids hold every end token; vLLM would add those of the folder's tokenizer and config
                 logprobs=0,
                 detokenize=False,
                 seed=seed,
