@@ -165,7 +165,7 @@ RUNS = {
     **{"paper_table": 7, "paper_ablations": 6, "exponents": 25, "entropy_coefficients": 4, "learning_rates": 15, "optuna_exponents": 2},
     **{f"study/{name}": count for name, count in {"frontier": 40, "rivals": 20, "entropy": 10, "coefficients": 4, "exponents": 36}.items()},
     **{f"study/{name}": count for name, count in {"scale": 5, "degenerate": 3, "two_updates": 25, "chain": 25, "quick": 15}.items()},
-    **{f"study/{name}": 10 for name in ("group_of_4", "group_of_16", "warm_start")},
+    **{f"study/{name}": 10 for name in ("group_of_4", "group_of_16", "iterations_50", "iterations_200", "warm_start")},
 }
 
 

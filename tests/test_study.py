@@ -29,9 +29,11 @@ def rows_of(*parts: Part) -> pd.DataFrame:
         for values in itertools.product(*params.values()):
             given = dict(zip(params, values, strict=True))
             row: dict[str, object] = dict.fromkeys(SETTINGS)
-            row |= {"learning_rate": 3e-4, "part": part.name, "method": given["algo"], "seed": int(given["seed"]), "iterations": 100}
+            row |= {"learning_rate": 3e-4, "part": part.name, "method": given["algo"], "seed": int(given["seed"])}
+            length = int(given.get("trainer.max_epochs", 100))
             row |= {SHORT[key]: float(v) for key, v in given.items() if key in SHORT and v not in ("True", "zero")}
-            row |= {name: rng.uniform(0.4, 0.6) for name in MEASURES} | {"tokens": 160000, "seconds": 40.0, "revision": "0123456789ab"}
+            row |= {name: rng.uniform(0.4, 0.6) for name in MEASURES} | {"iterations": length, "tokens": 1600 * length}
+            row |= {"seconds": 40.0, "revision": "0123456789ab"}
             rows.append(row)
     return tidy(pd.DataFrame(rows))
 
@@ -179,6 +181,7 @@ def test_the_page_is_made_of_the_file_of_runs_alone_and_again_the_same(tmp_path:
     assert len(found) == sum(map(len, claims.FULL.values())) and all(c["paired"]["t_interval"] for c in found)
     for name in ("frontiers", "methods", "exponents", "pass_at_k", "ledger", "covariance"):
         assert f"study/{name}.png" in texts[0][0] and (tmp_path / "study" / f"{name}.png").stat().st_size > 10000
+    assert "160,000 to 160,000 tokens generated in 100 iterations" in texts[0][0], "whatever their budgets"
     assert "| not run |" not in texts[0][0] and "Not run." not in texts[0][0]
 
 

@@ -194,6 +194,20 @@ def _controls() -> list[Claim]:
     return claims
 
 
+def _budgets() -> list[Claim]:
+    return [
+        claim
+        for iterations in (50, 200)
+        for claim in _pair(
+            f"iterations_{iterations}",
+            "asymgrpo",
+            "grpo",
+            (f"After {iterations} iterations AsymGRPO", "GRPO"),
+            [MORE_ACCURATE, MORE_ENTROPY, MORE_SOLUTIONS],
+        )
+    ]
+
+
 def _covariance(part: str) -> list[Claim]:
     words = "The covariance of log-prob and outcome rises with the group's accuracy under"
     slope = "slope over quarters of accuracy, at 3e-4"
@@ -233,6 +247,7 @@ FULL = {
     "Added after the first frontiers were seen: AsymGRPO against GRPO, pairs countdown": added("frontier"),
     "Added after the first frontiers were seen: AsymGRPO against GRPO, chain countdown": added("chain"),
     "Added after the first frontiers were seen: AsymGRPO against REINFORCE, pairs countdown": added("frontier", "REINFORCE", "reinforce"),
+    "Added after the first frontiers were seen: half and twice the budget of rollouts, pairs countdown": _budgets(),
 }
 QUICK = {
     "AsymGRPO against GRPO": main_claims("quick"),

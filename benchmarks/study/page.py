@@ -89,13 +89,14 @@ def _claims(ruled: Sequence[Ruled]) -> str:
 
 
 def _arms_legend(rows: pd.DataFrame) -> str:
-    means = rows.groupby(["part", "method"])["tokens"].mean()
+    hundred = rows.assign(tokens=100 * rows["tokens"] / rows["iterations"])
+    means = hundred.groupby(["part", "method"])["tokens"].mean()
     chain = means.index.get_level_values("part") == "chain"
     told = " and ".join(f"{m.min():,.0f} to {m.max():,.0f}" for m in (means[~chain], means[chain]) if len(m))
     return (
         "Mean ± sample standard deviation over seeds. Reward, entropy (nats) and unsolved prompts: training prompts, last ten iterations; "
-        "the rest: held-out problems at temperature 1. Runs of a testbed have the same number of rollouts, and answers one length, so "
-        f"budgets of tokens are equal too: {told} tokens generated per run (means of the methods)."
+        "the rest: held-out problems at temperature 1. Runs of a table have the same number of rollouts, and answers one length, so "
+        f"budgets of tokens are equal too: {told} tokens generated in 100 iterations (means of the methods)."
     )
 
 

@@ -68,6 +68,8 @@ FULL = (
     Part("degenerate", "degenerate"),
     Part("group_of_4", "group_of_4"),
     Part("group_of_16", "group_of_16"),
+    Part("iterations_50", "iterations_50"),
+    Part("iterations_200", "iterations_200"),
     Part("warm_start_1", "warm_start", warm_start=1),
     Part("warm_start_2", "warm_start", warm_start=2),
 )
