@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.seed import seed_everything
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -124,6 +125,7 @@ class Run:
             logger=loggers,
             enable_progress_bar=False,
             enable_model_summary=False,
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in self.callbacks.values()),  # else Lightning adds one of its own
             log_every_n_steps=1,
             use_distributed_sampler=False,
             default_root_dir=str(folder),

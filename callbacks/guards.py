@@ -22,7 +22,8 @@ class GracefulStop(Callback):
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
-            print("interrupted: this iteration is finished and saved; a second Ctrl-C stops at once", flush=True)
+            saved = " and saved" if trainer.checkpoint_callbacks else ""
+            print(f"interrupted: this iteration is finished{saved}; a second Ctrl-C stops at once", flush=True)
 
         self._previous = signal.signal(signal.SIGINT, stop)
 

@@ -24,7 +24,7 @@ from asym_lightning.verify.base import Verifier
 from asym_lightning.verify.failures import Failures
 from asym_lightning.watch.phases import mark
 
-PROBES = 4  # prompts on whose log-probs engine and trainer have to agree
+PROBES = 2  # prompts on whose log-probs engine and trainer have to agree
 
 
 @dataclass(frozen=True)

@@ -370,6 +370,34 @@ def test_weights_are_written_in_buckets_and_old_ones_removed(tmp_path: Path) -> 
         Outbox(Path("/proc/nothing"), 0, torch.float32).publish(weights.items(), 0)
 
 
+def test_files_in_memory_that_were_taken_are_written_over(tmp_path: Path) -> None:
+    """As bfloat16 and from a tensor that is not contiguous; what nobody took is left alone, and a folder appears whole."""
+
+    def weights(value: float) -> dict[str, torch.Tensor]:
+        return {"w": torch.full((3, 4), value).T, "one": torch.tensor(value), "ids": torch.arange(3) + int(value)}
+
+    outbox = Outbox(tmp_path / "run", 0, torch.bfloat16, reuse=True)
+    nodes = []
+    for version in range(5):
+        outbox.publish(weights(float(version)).items(), version)
+        number, folder = outbox.find(version)
+        (file,) = folder.iterdir()
+        nodes.append(file.stat().st_ino)
+        found = load_file(file)
+        assert {name: (t.shape, t.dtype) for name, t in found.items()} == {
+            "w": ((4, 3), torch.bfloat16),
+            "one": ((), torch.bfloat16),
+            "ids": ((3,), torch.int64),
+        }
+        assert all(torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in weights(float(version)).items())
+        outbox.taken = 0 if version == 0 else number - (version == 3)
+        left = {path.name for path in outbox.folder.iterdir()}
+        assert left == {outbox.find(v)[1].name for v in {0: [0], 1: [0, 1], 2: [2], 3: [3], 4: [3, 4]}[version]}
+    assert nodes[1] == nodes[2] == nodes[3] != nodes[4] and nodes[0] != nodes[1]
+    outbox.close()
+    assert not outbox.folder.exists()
+
+
 def hand_over(rank: int, _: int, folder: Path) -> tuple[list[str], int, str]:
     """What a rank's servers find of three published versions, when only the first rank's have taken the first two; the tensors that a
     rank gathered; and what each says of a folder that rank 0 cannot write to."""

@@ -62,7 +62,7 @@ class ServerEngine:
         self._scratch = Scratch()
         self._pusher = Pusher(TRANSPORTS[settings.transfer](), getattr(torch, dtype)) if settings.transfer != "folder" else None
         shared = Path(settings.folder or self._scratch.path).resolve() / f"weights-{self._scratch.path.name}"
-        self._outbox = Outbox(Path(from_first(str(shared))), rank, getattr(torch, dtype))
+        self._outbox = Outbox(Path(from_first(str(shared))), rank, getattr(torch, dtype), reuse=settings.folder is None)
         self.servers: list[Server] = []
         self._end = weakref.finalize(self, _end, os.getpid(), self.servers, self._outbox, self._scratch, self._pusher)
         try:
