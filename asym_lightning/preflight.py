@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.algorithms.corrections import NoCorrection
+from asym_lightning.callback_checks import check_callbacks, check_monitors
 from asym_lightning.division import check_division, check_shared_engine
 from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
@@ -48,6 +48,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_loggers, ("logger",)),
         (check_launcher, ("hydra", "trainer")),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
+        (check_callbacks, ("callbacks",)),
         (check_objective, ("objective", "callbacks", "benchmarks")),
         (check_algorithm, ("algo", "rollout", "policy")),
         (check_staleness, ("algo", "rollout", "data")),
@@ -196,20 +197,6 @@ def check_placement(config: DictConfig) -> None:
         check_division("trainer.strategy.tensor_parallel_size", strategy.tensor_parallel_size, world_size(config), config)
         if strategy.tensor_parallel_size > 1 and config.policy.lora is not None:
             raise ConfigError("trainer=fsdp2_tp does not divide adapters; take trainer=fsdp2, or lora=none")
-
-
-def check_monitors(config: DictConfig) -> None:
-    """A checkpoint that is picked by a number of the evaluation is due when there is one."""
-    callbacks: dict[str, Any] = OmegaConf.to_container(config.callbacks, resolve=False)  # type: ignore[assignment]
-    every = (callbacks.get("evaluation") or {}).get("every", 0)
-    for name, one in callbacks.items():
-        monitor = (one or {}).get("monitor") or ""
-        due = config.callbacks[name].get("every_n_epochs") or 1 if monitor else 1
-        if monitor.startswith("eval/") and (not every or due % every):
-            raise ConfigError(
-                f"callbacks.{name}.monitor={monitor} is known only every callbacks.evaluation.every={every} iterations; "
-                f"callbacks.{name}.every_n_epochs={due} must be a multiple of it"
-            )
 
 
 def check_data(config: DictConfig) -> None:

@@ -184,7 +184,8 @@ class Run:
         status = "failed"
         try:
             self.trainer.fit(self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=True)
-            status = "interrupted" if self.callbacks["guards"].interrupted else "done"  # type: ignore[attr-defined]
+            guard: Any = self.callbacks.get("guards")
+            status = "interrupted" if guard and guard.interrupted else "done"
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns an interrupt into exit(1)
             status = "interrupted"
             raise KeyboardInterrupt from stop

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from asym_lightning.algorithms.checks import positive_int, whole_number
 from asym_lightning.policy import PolicyModule
 from asym_lightning.types import Completion, MiniBatch, RolloutGroup, Verdict
 
@@ -127,6 +128,8 @@ class Completions(Callback):
     """
 
     def __init__(self, folder: str, every: int = 10, prompts: int = 2, terminal: bool = False):
+        whole_number("callbacks.completions.every", every, 0)
+        positive_int("callbacks.completions.prompts", prompts)
         self.folder, self.every, self.prompts, self.terminal = Path(folder), every, prompts, terminal
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

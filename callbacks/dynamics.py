@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from asym_lightning.algorithms.checks import whole_number
 from asym_lightning.metrics.dynamics import measure_entropy, upper_quantile
 from asym_lightning.ops.ranks import gather_rows
 from asym_lightning.policy import PolicyModule
@@ -22,6 +23,7 @@ class EntropyDynamics(Callback):
     reads_every_token = True  # those of rollouts too that nothing is learned from
 
     def __init__(self, histogram_every: int = 10):
+        whole_number("callbacks.dynamics.histogram_every", histogram_every, 0)
         self.histogram_every = histogram_every
         self.threshold: float | None = None
 

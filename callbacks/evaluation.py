@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from asym_lightning.algorithms.checks import whole_number
 from asym_lightning.evaluation.protocol import answer, samples_of
 from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.policy import PolicyModule
@@ -40,6 +41,8 @@ class HeldoutEvaluation(Callback):
         before: bool = True,
         greedy: bool = False,
     ):
+        for key, value in {"problems": problems, "every": every, "seed": seed}.items():
+            whole_number(f"callbacks.evaluation.{key}", value, 0)
         self.sets, self.problems, self.samples, self.temperature = sets(), problems, samples, temperature
         self.seed, self.every, self.greedy, self._first = seed, every, greedy, before
         self.before: dict[str, float] = {}

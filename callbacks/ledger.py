@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from asym_lightning.algorithms.checks import number, positive_int
 from asym_lightning.metrics.ledger import entry, ledger_sums
 from asym_lightning.ops.packing import pack
 from asym_lightning.ops.ranks import over_ranks
@@ -36,6 +37,8 @@ class EntropyLedger(Callback):
     reads_every_token = True  # those of rollouts too that nothing is learned from
 
     def __init__(self, share: float = 0.125, every: int = 1):
+        number("callbacks.ledger.share", share, 0, 1, open_low=True)
+        positive_int("callbacks.ledger.every", every)
         self.share, self.every = share, every
         self._updates: list[Tensor] = []
         self._totals = dict.fromkeys((*CHANNELS, "squares", "errors"), 0.0)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from asym_lightning.algorithms.checks import whole_number
 from asym_lightning.metrics.throughput import peak_flops, rates
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.groups import rows
@@ -26,6 +27,7 @@ class Recorder(Callback):
     """
 
     def __init__(self, folder: str, save_rollouts_every: int = 1):
+        whole_number("callbacks.record.save_rollouts_every", save_rollouts_every, 0)
         self.folder, self.save_rollouts_every = Path(folder), save_rollouts_every
         self.history: list[dict[str, float]] = []
         self._start = 0.0

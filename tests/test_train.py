@@ -180,8 +180,8 @@ def test_real_problems_account_for_every_completion(policy: str, tmp_path: Path)
 
 def test_the_portable_engine_trains_and_leaves_something_to_look_at(policy: str, tmp_path: Path) -> None:
     shown = ("callbacks.completions.every=1", "callbacks.completions.terminal=true", "callbacks.evaluation.every=1")
-    shown += ("callbacks.ledger.share=1", "callbacks.ledger.every=1")
-    output = train(tmp_path, policy, "rollout=transformers", "trainer.max_epochs=3", "callbacks.checkpoint=null", *shown)
+    shown += ("callbacks.ledger.share=1", "callbacks.ledger.every=1", "callbacks.checkpoint=null", "callbacks.guards=null")
+    output = train(tmp_path, policy, "rollout=transformers", "trainer.max_epochs=3", *shown)
     assert summary(tmp_path)["status"] == "done" and summary(tmp_path)["logprob_gap_max"] < 1e-4
     assert "Rollouts of iteration 2" in output and "advantage" in output
     assert not list(tmp_path.rglob("*.ckpt")), "none was asked for"

@@ -15,10 +15,15 @@ def number(key: str, value: Any, low: float, high: float = math.inf, *, open_low
         raise ConfigError(f"{key}={value}: must be a finite number{lower}{upper}")
 
 
+def whole_number(key: str, value: Any, low: int) -> None:
+    """Require a whole number >= ``low``. Raises ConfigError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigError(f"{key}={value}: must be a whole number >= {low}")
+
+
 def positive_int(key: str, value: Any) -> None:
     """Require a whole number >= 1. Raises ConfigError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{key}={value}: must be a whole number >= 1")
+    whole_number(key, value, 1)
 
 
 def one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:

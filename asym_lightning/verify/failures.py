@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from asym_lightning.algorithms.checks import number
 from asym_lightning.ops.ranks import over_ranks
-from asym_lightning.types import ConfigError, Kind, Verdict
+from asym_lightning.types import Kind, Verdict
 
 _SHOWN_CHARS = 80
 
@@ -21,8 +22,7 @@ class Failures:
     """
 
     def __init__(self, most: float) -> None:
-        if not 0 <= most <= 1:
-            raise ConfigError(f"callbacks.rollout.max_verify_errors={most} must be from 0 to 1")
+        number("callbacks.rollout.max_verify_errors", most, 0, 1)
         self._most = most
         self._failed = self._scored = 0
         self._example = ""
