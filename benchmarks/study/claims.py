@@ -194,6 +194,23 @@ def _controls() -> list[Claim]:
     return claims
 
 
+def _coefficients() -> list[Claim]:
+    ours = of("frontier", "asymgrpo", learning_rate=MIDDLE)
+    claims = []
+    for part, coefficient in (
+        ("coefficients", 1e-4),
+        ("coefficients", 1e-3),
+        ("coefficients", 5e-3),
+        ("entropy", 1e-2),
+        ("coefficients", 5e-2),
+    ):
+        theirs = of(part, "grpo_entropy", learning_rate=MIDDLE, coefficient=coefficient)
+        name = f"GRPO with an entropy bonus of {coefficient:g}"
+        claims.append(Claim(f"AsymGRPO is more accurate than {name}", "pass@1 at 3e-4", 1, at(ours, theirs, "pass@1")))
+        claims.append(Claim(f"AsymGRPO finds more within 8 samples than {name}", "pass@8 at 3e-4", 1, at(ours, theirs, "pass@8")))
+    return claims
+
+
 def _budgets() -> list[Claim]:
     return [
         claim
@@ -248,6 +265,7 @@ FULL = {
     "Added after the first frontiers were seen: AsymGRPO against GRPO, chain countdown": added("chain"),
     "Added after the first frontiers were seen: AsymGRPO against REINFORCE, pairs countdown": added("frontier", "REINFORCE", "reinforce"),
     "Added after the first frontiers were seen: half and twice the budget of rollouts, pairs countdown": _budgets(),
+    "Added after the first frontiers were seen: AsymGRPO against every coefficient of the entropy bonus": _coefficients(),
 }
 QUICK = {
     "AsymGRPO against GRPO": main_claims("quick"),
