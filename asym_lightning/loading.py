@@ -1,12 +1,14 @@
 """From config to objects: parts, tokenizer, data. Whatever is refused says which key and what would be right."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from asym_lightning.algorithms.checks import switch
 from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty
@@ -22,6 +24,7 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
     """
     from hydra.errors import InstantiationException
 
+    _check_switches_in(config[key])
     try:
         return instantiate(config[key], **extra)
     except InstantiationException as error:
@@ -36,9 +39,40 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
         raise ConfigError(f"{place}: {cause or str(error).splitlines()[0]}") from None
 
 
+def check_switches(kind: Any, given: Mapping[Any, Any], key: str) -> None:
+    """Refuse what is no bool where ``kind`` takes one. Raises ConfigError."""
+    try:
+        hints = get_type_hints(kind.__init__ if isinstance(kind, type) else kind)  # type: ignore[misc]
+    except (NameError, TypeError):  # annotations of others that cannot be read
+        return
+    for name, value in given.items():
+        hint = hints.get(name)
+        if hint is bool or (hint == bool | None and value is not None):
+            switch(f"{key}.{name}", value)
+
+
+def _check_switches_in(node: Any) -> None:
+    """The same of everything in a part of the config that is to be instantiated."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            try:
+                kind = get_object(node._target_)
+            except ImportError:
+                return  # instantiating says so
+            check_switches(kind, node, node._get_full_key(None))
+        for value in node.values():
+            _check_switches_in(value)
+    elif isinstance(node, ListConfig):
+        for value in node:
+            _check_switches_in(value)
+
+
 def settings_of(kind: type[Any], given: DictConfig, key: str) -> Any:
     """``kind`` made from a part of the config. Raises ``ConfigError`` for a key it does not know, or a value it refuses."""
+    if not isinstance(given, DictConfig):
+        raise ConfigError(f"{key}={given}: must be made of keys")
     options: Any = OmegaConf.to_container(given, resolve=True)
+    check_switches(kind, options, key)
     try:
         return kind(**options)
     except TypeError as error:
@@ -167,4 +201,5 @@ def data_settings(config: DictConfig) -> DataSettings:
     if not isinstance(keys, dict) or (unknown := [key for key in keys if key not in Difficulty.__annotations__]):
         wrong = f"={keys}" if not isinstance(keys, dict) else f".{unknown[0]}: there is no such key"
         raise ConfigError(f"data.difficulty{wrong}; its keys are {', '.join(Difficulty.__annotations__)}")
+    check_switches(DataSettings, given, "data")
     return DataSettings(**{**given, "difficulty": Difficulty(**keys)})

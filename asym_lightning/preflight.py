@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.algorithms.checks import number, one_of, positive_int, switch
 from asym_lightning.algorithms.corrections import NoCorrection
 from asym_lightning.callback_checks import check_callbacks, check_monitors
 from asym_lightning.division import check_division, check_shared_engine
@@ -226,9 +226,18 @@ def check_numbers(config: DictConfig) -> None:
         "policy.prompts_per_mini_batch": p.prompts_per_mini_batch,
         "policy.tokens_per_micro_batch": p.tokens_per_micro_batch,
         "trainer.max_epochs": t.max_epochs,
+        "trainer.num_nodes": t.num_nodes,
     }
     for key, value in whole.items():
         positive_int(key, value)
+    for key in ("trust_remote_code", "share_prompts", "gradient_checkpointing", "compile"):
+        switch(f"policy.{key}", p[key])
+    if r.enforce_eager is not None:
+        switch("rollout.enforce_eager", r.enforce_eager)
+    if p.logprob_gap_limit is not None:
+        number("policy.logprob_gap_limit", p.logprob_gap_limit, 0, open_low=True)
+    if p.path is not None and not isinstance(p.path, str):
+        raise ConfigError(f"policy.path={p.path}: must be a folder or the id of a model on the hub")
     o = p.optimizer
     settings_of(OptimizerSettings, o, "policy.optimizer")
     if p.lora is not None:
@@ -245,7 +254,7 @@ def check_numbers(config: DictConfig) -> None:
     one_of("rollout.engine", r.engine, ("vllm", "transformers"))
     one_of("policy.old_logprobs", p.old_logprobs, ("trainer", "engine"))
     _check_division(config)
-    if config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
+    if config.ckpt_path is not None and not Path(str(config.ckpt_path)).is_file():
         raise ConfigError(f"ckpt_path={config.ckpt_path}: there is no such file")
 
 

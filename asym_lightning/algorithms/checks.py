@@ -26,6 +26,12 @@ def positive_int(key: str, value: Any) -> None:
     whole_number(key, value, 1)
 
 
+def switch(key: str, value: Any) -> None:
+    """Require true or false: to Python a misspelt ``false`` counts as true. Raises ConfigError otherwise."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value}: must be true or false")
+
+
 def one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Require one of ``allowed``. Raises ConfigError otherwise (True is not taken for 1)."""
     if isinstance(value, bool) or value not in allowed:

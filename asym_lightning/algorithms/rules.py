@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asym_lightning.algorithms import checks
 from asym_lightning.algorithms.steering import Observation, Steered
+from asym_lightning.types import ConfigError
 
 
 class Resample(Steered):
@@ -76,6 +77,8 @@ class RolloutRules:
         if self.dynamic_sampling != 0:
             checks.positive_int("algo.rules.dynamic_sampling", self.dynamic_sampling)
         checks.number("algo.rules.overlong_share", self.overlong_share, 0, 1)
+        if self.resample is not None and not isinstance(self.resample, Resample):
+            raise ConfigError(f"algo.rules.resample={self.resample}: must be null or a Resample (conf/rules)")
 
     def penalty(self, lengths: Int[Tensor, "groups G"], max_tokens: int) -> Float[Tensor, "groups G"]:
         """What is added to the rewards: -clip((length - (max_tokens - buffer)) / buffer, 0, 1), buffer = share * max_tokens."""

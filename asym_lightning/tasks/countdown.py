@@ -8,6 +8,7 @@ from itertools import permutations
 
 from transformers import PreTrainedTokenizerBase
 
+from asym_lightning.algorithms.checks import whole_number
 from asym_lightning.types import ConfigError, Problem
 from asym_lightning.verify.countdown import CountdownVerifier, apply, canonical
 
@@ -43,6 +44,7 @@ class Countdown:
     notes: Sequence[str] = ()
 
     def __init__(self, heldout_share: float = 0.1, seed: int = 0, train_size: int = 16384, heldout_size: int = 256) -> None:
+        whole_number("task.seed", seed, 0)
         if not 0 < heldout_share <= 0.1:  # the warm start keeps the first tenth of the hashes out
             raise ConfigError(
                 f"task.heldout_share={heldout_share} must be above 0 and at most 0.1: the {self.policy} policy has seen the rest"

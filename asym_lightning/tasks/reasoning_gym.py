@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from asym_lightning.algorithms.checks import whole_number
 from asym_lightning.tasks.prompts import INSTRUCTION, PromptFormat
 from asym_lightning.types import ConfigError, Problem
 from asym_lightning.verify.base import Verifier
@@ -49,6 +50,7 @@ class ReasoningGymTask:
         self.format = PromptFormat(instruction, system, chat_template, enable_thinking, plain_template)
         self._verifier = verify
         chosen = {name: _Choice(name, value) for name, value in datasets.items()}
+        whole_number("task.seed", seed, 0)
         first = 2 * seed * SEED_SPACE
         heldout, notes = _draw(chosen, heldout_size, first + SEED_SPACE, "heldout")
         known = {problem.text for problem in heldout}
