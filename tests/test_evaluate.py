@@ -163,6 +163,10 @@ BAD = {
     "policy.path=./nowhere": r"there is no such folder",
     "rollout.dtype=int8": r"rollout\.dtype=int8: must be one of auto",
     "devices=0": r"devices=0: must be a whole number",
+    "accelerator=cqu": r"accelerator=cqu: must be one of auto, cpu",
+    "policy.trust_remote_code=x": r"policy\.trust_remote_code=x: must be true or false",
+    "rollout.enforce_eager=on_": r"rollout\.enforce_eager=on_: must be true or false",
+    "data.max_prompt_tokens=x": r"data\.max_prompt_tokens=x: must be a whole number",
     "sample=3": r"did you mean 'samples'",
     "rollout.max_tokens=100000": r"every prompt is too long",
 }

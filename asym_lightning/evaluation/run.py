@@ -12,7 +12,7 @@ from typing import Any
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.algorithms.checks import number, one_of, positive_int, switch
 from asym_lightning.division import check_shared_engine
 from asym_lightning.evaluation.protocol import answer, check_sampling, samples_of
 from asym_lightning.evaluation.report import result, show
@@ -42,6 +42,12 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         positive_int("devices", config.devices)
         positive_int("problems_per_part", config.problems_per_part)
         number("seed", config.seed, 0)
+        switch("policy.trust_remote_code", config.policy.trust_remote_code)
+        if config.rollout.enforce_eager is not None:
+            switch("rollout.enforce_eager", config.rollout.enforce_eager)
+        if config.data.max_prompt_tokens is not None:
+            positive_int("data.max_prompt_tokens", config.data.max_prompt_tokens)
+        one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu", "cuda"))
         if not config.benchmarks:
             raise ConfigError("benchmarks is empty: name some, such as benchmarks=[math500,aime24]")
         check_sampling(_plain(config)["samples"], config.temperature, map(str, config.benchmarks))
