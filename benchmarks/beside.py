@@ -1,0 +1,60 @@
+"""What other programs on the machine cost a run: `python benchmarks/beside.py`.
+
+The default run, short, alone and beside as many busy processes as there are cores, with libgomp's own spinning (300,000 turns of a loop
+in which the threads of an operation wait for each other) and with what asym-lightning sets. Seconds of all iterations, in turns.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SPINNING = {"libgomp's own": "300000", "asym-lightning's": "10000"}
+
+
+def seconds(spinning: str, iterations: int) -> float:
+    """Of all iterations of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [f"trainer.max_epochs={iterations}", "callbacks.evaluation=null", f"hydra.run.dir={folder}/run"]
+        environment = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
+        command = [sys.executable, "train.py", *overrides]
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment | {"GOMP_SPINCOUNT": spinning},
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return float(json.loads((Path(folder) / "run" / "summary.json").read_text())["seconds_by_phase"]["iteration"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    for busy in (0, len(os.sched_getaffinity(0))):
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        try:
+            taken: dict[str, list[float]] = {name: [] for name in SPINNING}
+            for _ in range(given.repeats):
+                for name, spinning in SPINNING.items():
+                    taken[name].append(seconds(spinning, given.iterations))
+        finally:
+            for other in others:
+                other.kill()
+        for name, values in taken.items():
+            print(
+                f"{busy} busy processes, {name}: median {statistics.median(values):.1f} s, {min(values):.1f} to {max(values):.1f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
