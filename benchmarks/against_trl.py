@@ -79,7 +79,7 @@ def run_ours(job: dict[str, Any], signal: str, extra: tuple[str, ...], place: Pa
         f"trainer.precision={'bf16-mixed' if job['precision'] == 'bf16' else '32-true'}",
         *("trainer.accelerator=cpu", f"trainer.max_epochs={job['warmup'] + job['steps']}", f"seed={job['seed']}", "logger=csv"),
         *(f"callbacks.{name}=null" for name in OFF),
-        *("callbacks.record.save_rollouts_every=0", "+trainer.enable_checkpointing=false"),
+        "callbacks.record.save_rollouts_every=0",
         *("+callbacks.clock._target_=against.clock.Clock", f"+callbacks.clock.path={place / 'result.json'}"),
         f"hydra.run.dir={place}",
     ]

@@ -13,25 +13,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-SPINNING = {"libgomp's own": "300000", "asym-lightning's": "10000"}
+from against.child import run
+
+SPINNING = {"libgomp's own": "300000", "asym-lightning's": None}
 
 
-def seconds(spinning: str, iterations: int) -> float:
+def seconds(spinning: str | None, iterations: int) -> float:
     """Of all iterations of a run."""
+    os.environ.pop("GOMP_SPINCOUNT", None)
+    if spinning is not None:
+        os.environ["GOMP_SPINCOUNT"] = spinning
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [f"trainer.max_epochs={iterations}", "callbacks.evaluation=null", f"hydra.run.dir={folder}/run"]
-        environment = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
-        command = [sys.executable, "train.py", *overrides]
-        subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment | {"GOMP_SPINCOUNT": spinning},
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return float(json.loads((Path(folder) / "run" / "summary.json").read_text())["seconds_by_phase"]["iteration"])
+        place = Path(folder)
+        overrides = [f"trainer.max_epochs={iterations}", "callbacks.evaluation=null", f"hydra.run.dir={place / 'run'}"]
+        run(["train.py", *overrides], place / "log")
+        return float(json.loads((place / "run" / "summary.json").read_text())["seconds_by_phase"]["iteration"])
 
 
 def main() -> None:
@@ -39,6 +35,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        os.environ.pop(name, None)
     for busy in (0, len(os.sched_getaffinity(0))):
         others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
         try:

@@ -54,11 +54,8 @@ def measure(name: str, given: argparse.Namespace, made: dict[str, str], folder: 
         *("task=against_trl", f"task.path={made['problems']}", f"rollout.prompts_per_iteration={size.prompts}"),
         *(f"rollout.group_size={size.group}", f"rollout.max_tokens={size.max_tokens}", f"rollout.max_num_seqs={size.rollouts}"),
         *(f"trainer.max_epochs={1 + given.iterations}", "logger=csv", "callbacks.evaluation=null", "callbacks.policy=null"),
-        *(
-            "callbacks.checkpoint=null",
-            "+callbacks.memory._target_=against.device.DeviceMemory",
-            f"+callbacks.memory.path={place / 'memory.json'}",
-        ),
+        "callbacks.checkpoint=null",
+        *("+callbacks.memory._target_=against.device.DeviceMemory", f"+callbacks.memory.path={place / 'memory.json'}"),
         *(f"hydra.run.dir={place}", *CASES[name], *given.overrides),
     ]
     if given.trainer == "cpu":  # tries out this file

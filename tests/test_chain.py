@@ -58,7 +58,7 @@ def task() -> ChainCountdown:
         ("9-4=5,12*5=-60", "unparseable", None),
         ("9-4=5,12**5=60", "unparseable", None),
         ("9-4=5,12*٥=60", "unparseable", None),
-        ("__import__('os').system('touch /tmp/x')", "unparseable", None),
+        ("__import__('os').system('touch x')", "unparseable", None),
         ("9" * 1_000_000, "unparseable", None),
         ("", "no_answer", None),
         (" \n", "no_answer", None),

@@ -17,15 +17,13 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from lightning import Trainer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from asym_lightning.cli import config_dir, entry
+from asym_lightning.cli import entry
 from asym_lightning.embedded import byte_tokenizer
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
-from asym_lightning.preflight import check_servers
 from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout.base import Sample
 from asym_lightning.rollout.server_client import Client, EngineServerError, Server
@@ -35,7 +33,6 @@ from asym_lightning.rollout.vllm import VLLMEngine
 from asym_lightning.rollout.weight_folder import buckets
 from asym_lightning.rollout.weight_push import Pusher
 from asym_lightning.serve import main as serve
-from asym_lightning.types import ConfigError
 from tests.conftest import ROOT
 from tests.file_transfer import Files, install
 from tests.helpers import algorithm
@@ -314,38 +311,3 @@ def test_a_server_that_others_could_reach_needs_a_key(monkeypatch: pytest.Monkey
     with pytest.raises(SystemExit) as stop:
         serve(["nowhere", "--max-model-len", "64", "--weight-transfer", "ipc"])
     assert stop.value.code == 2 and "--weight-transfer ipc is for servers that a run starts" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["rollout.servers.count=3", "trainer.devices=2"], "count: 3 servers for 2 ranks"),
-        (["rollout.servers.count=0"], "count=0: must be a whole number >= 1"),
-        (["rollout.servers.urls=[http://127.0.0.1:1]", "trainer.devices=2"], "urls: 1 servers for 2 ranks"),
-        (["rollout.servers.urls=[http://127.0.0.1:1]", "rollout.servers.count=1"], "give one of the two"),
-        (["rollout.servers.urls=[127.0.0.1:8000]"], "127.0.0.1:8000 is no address of a server"),
-        (["rollout.servers.urls=http://127.0.0.1:8000"], "must be a list"),
-        (["rollout.servers.urls=[http://a:1,http://a:1]"], "named twice"),
-        (["rollout.servers.urls=[http://node2:8000]", "rollout.servers.api_key_env=NO_SUCH"], "variable NO_SUCH"),
-        (["trainer.num_nodes=2"], "rollout.servers.folder is not given"),
-        (["rollout.servers.retries=-1"], "retries=-1"),
-        (["rollout.servers.transfer=rdma"], "must be one of folder, nccl, ipc"),
-        (["rollout.servers.transfer=nccl"], "from GPU to GPU, and there is none here; take folder"),
-        (["rollout.servers.transfer=ipc", "rollout.servers.urls=[http://127.0.0.1:1]"], "take nccl with urls"),
-        (["rollout.servers.request_timeout_s=0"], "request_timeout_s=0"),
-        (["rollout.engine=transformers"], "take rollout=servers"),
-        (["rollout.placement=somewhere"], "must be one of colocated, servers"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(overrides: list[str], message: str) -> None:
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", ["rollout=servers", "trainer.accelerator=cpu", *overrides])
-    with pytest.raises(ConfigError) as error:
-        check_servers(config)
-    assert message in str(error.value)
-
-
-def test_each_rank_has_servers_of_its_own() -> None:
-    assert [ServerSettings(count=4).own(rank, 2) for rank in range(2)] == [[0, 2], [1, 3]]
-    assert ServerSettings().own(1, 2) == [1]
-    assert ServerSettings(urls=["http://a:1", "http://b:1"]).own(0, 1) == [0, 1]

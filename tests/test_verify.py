@@ -48,7 +48,7 @@ def kinds(verdicts):
         ("7*1=+7", "unparseable", None),
         ("7**1=7", "unparseable", None),
         ("7²*1=7", "unparseable", None),
-        ("__import__('os').system('touch /tmp/x')", "unparseable", None),
+        ("__import__('os').system('touch x')", "unparseable", None),
         ("9" * 1_000_000, "unparseable", None),
         ("(" * 10_000, "unparseable", None),
         ("", "no_answer", None),

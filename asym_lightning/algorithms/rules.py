@@ -65,7 +65,7 @@ class RolloutRules:
         resample: see :class:`Resample`.
 
     Raises:
-        ConfigError: a negative or broken number.
+        ConfigError: a negative or broken number, a ``resample`` that is none.
     """
 
     dynamic_sampling: int = 0

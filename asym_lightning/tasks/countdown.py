@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import permutations
@@ -30,7 +31,7 @@ def _parts(problem: Problem) -> tuple[str, int]:
     return numbers, int(target)
 
 
-class Countdown:
+class Countdown(ABC):
     """Numbers and a target that is the result of a random valid answer, so every problem is solvable: what all such tasks share.
 
     A problem is held out by a hash of (sorted numbers, target): ``heldout_share`` of all problems, never in ``train`` and never
@@ -57,19 +58,19 @@ class Countdown:
         self.heldout: Sequence[Problem] = self._draw_many(random.Random(f"heldout {seed}"), heldout_size, heldout=True)
 
     @staticmethod
+    @abstractmethod
     def draw_numbers(rng: random.Random) -> str:
         """The numbers of a problem as they stand in its prompt."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def valid_answers(numbers: str) -> tuple[tuple[str, int], ...]:
         """All ``(answer, result)`` with these numbers, answers in canonical form, in a fixed order, none twice."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def ordered(numbers: str) -> str:
         """The same numbers in the order that the hash sees."""
-        raise NotImplementedError
 
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Token ids of the prompt, e.g. of ``7715>7:``; no special tokens."""

@@ -197,14 +197,8 @@ def _controls() -> list[Claim]:
 def _coefficients() -> list[Claim]:
     ours = of("frontier", "asymgrpo", learning_rate=MIDDLE)
     claims = []
-    for part, coefficient in (
-        ("coefficients", 1e-4),
-        ("coefficients", 1e-3),
-        ("coefficients", 5e-3),
-        ("entropy", 1e-2),
-        ("coefficients", 5e-2),
-    ):
-        theirs = of(part, "grpo_entropy", learning_rate=MIDDLE, coefficient=coefficient)
+    for coefficient in (1e-4, 1e-3, 5e-3, 1e-2, 5e-2):  # each is in one part
+        theirs = {"method": "grpo_entropy", "learning_rate": MIDDLE, "coefficient": coefficient}
         name = f"GRPO with an entropy bonus of {coefficient:g}"
         claims.append(Claim(f"AsymGRPO is more accurate than {name}", "pass@1 at 3e-4", 1, at(ours, theirs, "pass@1")))
         claims.append(Claim(f"AsymGRPO finds more within 8 samples than {name}", "pass@8 at 3e-4", 1, at(ours, theirs, "pass@8")))
