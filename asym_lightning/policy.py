@@ -300,9 +300,11 @@ class PolicyModule(LightningModule):
         self.meter.maximum("engine/logprob_gap_max", gap)
         worst = float(self.trainer.strategy.reduce(top, reduce_op="max"))
         if not worst <= self.logprob_gap_limit:
+            beyond, tokens = over_ranks(torch.tensor([int((~(gap <= self.logprob_gap_limit)).sum()), gap.numel()]), "sum").tolist()
             raise EngineMismatchError(
                 f"engine and trainer disagree on a sampled token's log-prob by {worst:.3g} (limit policy.logprob_gap_limit="
-                f"{self.logprob_gap_limit:g}): the engine's weights are stale, or its precision differs from trainer.precision"
+                f"{self.logprob_gap_limit:g}, passed by {beyond} of {tokens} tokens): the engine's weights are stale, or its precision "
+                "differs from trainer.precision"
             )
 
     def _reduce_gradients(self, last: bool) -> AbstractContextManager:

@@ -42,9 +42,9 @@ def main() -> None:
         model.bfloat16().save_pretrained(folder)
         model.float()
         byte_tokenizer().save_pretrained(folder)
-        options = ["--enforce-eager", "--gpu-memory-utilization", "0.15"]
+        options = ["--enforce-eager", "--gpu-memory-utilization", "0.15", "--kv-cache-memory-bytes", str(2**30)]
         engines = {}
-        for way in given.ways:  # one after the other: each measures how much memory is free
+        for way in given.ways:
             settings = ServerSettings(transfer=way)
             engines[way] = servers.ServerEngine(folder, "bfloat16", 128, 16, settings, Path(folder) / way, options)
         os.environ["NCCL_HOSTID"] = "trainer"

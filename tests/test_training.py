@@ -1,6 +1,7 @@
 """One optimizer step is the same however it is cut into micro-batches and spread over processes."""
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -336,6 +337,8 @@ def test_no_reference_model_in_memory_unless_the_kl_is_on() -> None:
 
 @pytest.mark.parametrize("mini_batches", [1, 2])
 def test_an_engine_with_other_log_probs_stops_the_run_before_the_first_update(mini_batches: int, tmp_path: Path) -> None:
-    with pytest.raises(EngineMismatchError, match="logprob_gap_limit"):
+    with pytest.raises(EngineMismatchError, match="logprob_gap_limit") as raised:
         gradients(tmp_path / "run", 10_000, mini_batches=mini_batches, limit=1e-4)
+    found = re.search(r"passed by (\d+) of (\d+) tokens", str(raised.value))
+    assert found is not None and 0 < int(found[1]) <= int(found[2])
     assert not list((tmp_path / "run").glob("*.pt"))

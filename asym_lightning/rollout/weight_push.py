@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
-from asym_lightning.rollout.server_client import Client, Server, together
+from asym_lightning.rollout.server_client import Client, EngineServerError, Server, together
 from asym_lightning.rollout.server_control import or_dead, relabel, worker_of
 from asym_lightning.rollout.weight_folder import buckets
 
@@ -78,7 +78,7 @@ class NCCL:
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
         torch.cuda.set_device(self._device)  # of this thread
-        return trainer_init(group)
+        return working(trainer_init(group))
 
     async def send(self, client: Client, bucket: Bucket) -> None:
         stream = torch.cuda.current_stream()
@@ -92,6 +92,20 @@ class NCCL:
 
     def close(self) -> None:
         """The groups end with the process: to leave one, NCCL may wait for a server that is gone."""
+
+
+def working(group: Any) -> Any:
+    """``group``, if it sends anything: where vLLM cannot load NCCL it makes one that does nothing, without a word.
+
+    Raises:
+        EngineServerError: it does not.
+    """
+    if group.disabled:
+        raise EngineServerError(
+            "no weights can be sent: vLLM cannot load NCCL, which has to be of the version that vLLM was built for (libnccl.so.2, or the "
+            "file that VLLM_NCCL_SO_PATH names); rollout.servers.transfer=folder does without it"
+        )
+    return group
 
 
 def _address_towards(server: Server) -> str:

@@ -1,6 +1,7 @@
 """A process that a benchmark starts in the checkout."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,4 +32,4 @@ def run(command: list[str], log: Path, threads: int | None = None, seconds: floa
             raise ChildError(f"still running after {seconds:.0f} s") from None
     if done.returncode:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise ChildError(next((line for line in reversed(lines) if "Error" in line), lines[-1]).strip()[:300])
+        raise ChildError(next((line for line in reversed(lines) if re.search(r"\w(Error|Exception): ", line)), lines[-1]).strip()[:300])
