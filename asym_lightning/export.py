@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from asym_lightning.runfolder import is_checkpoint
 from asym_lightning.types import ConfigError
 
 
@@ -32,8 +33,9 @@ def export(checkpoint: Path, folder: Path) -> None:
     from asym_lightning.embedded import EmbeddedSettings, embedded_policy
     from asym_lightning.loading import load_tokenizer, settings_of
     from asym_lightning.lora import LoRASettings, add_adapters, merged
+    from asym_lightning.zero import whole_state
 
-    if not checkpoint.is_file():
+    if not is_checkpoint(checkpoint):
         raise ConfigError(f"{checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/")
     source = checkpoint.resolve().parent.parent / "config.yaml"
     if not source.is_file():
@@ -46,14 +48,14 @@ def export(checkpoint: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32)
     if config.policy.get("lora") is not None:
         add_adapters(model, settings_of(LoRASettings, config.policy.lora, "policy.lora"))
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = whole_state(checkpoint) if checkpoint.is_dir() else torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
     save(model, dict(merged(model)), load_tokenizer(config), folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m asym_lightning.export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a .ckpt file of a run")
+    parser.add_argument("checkpoint", type=Path, help="a .ckpt of a run")
     parser.add_argument("folder", type=Path, help="where the transformers folder goes")
     given = parser.parse_args()
     try:

@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) through peft: they learn in place of the weights, and travel merged into them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,9 @@ def adapted(model: nn.Module) -> bool:
     return any(hasattr(module, "base_layer") for module in model.modules())
 
 
-def merged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def merged(model: nn.Module, present: Callable[[Sequence[Tensor]], AbstractContextManager] = nullcontext) -> Iterator[tuple[str, Tensor]]:
     """Name and value of every entry of the state dict as it would be without adapters, what they add included; a tensor of several
-    names comes once."""
+    names comes once. ``present`` makes tensors whole that are not, for as long as one is in use."""
     layers: dict[str, Any] = {name: module for name, module in model.named_modules() if hasattr(module, "base_layer")}
     seen: set[int] = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -63,12 +63,12 @@ def merged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         seen.add(id(tensor))
         owner, _, rest = name.partition(".base_layer.")
-        if owner not in layers:
-            yield name, tensor.detach()
-        elif rest == "weight":
-            yield f"{owner}.weight", tensor.detach() + layers[owner].get_delta_weight(_ADAPTER).detach()
-        else:
-            yield f"{owner}.{rest}", tensor.detach()
+        added = owner in layers and rest == "weight"
+        with present([tensor, *(layers[owner].parameters() if added else ())]):
+            if added:
+                yield f"{owner}.weight", tensor.detach() + layers[owner].get_delta_weight(_ADAPTER).detach()
+            else:
+                yield f"{owner}.{rest}" if owner in layers else name, tensor.detach()
 
 
 @contextmanager

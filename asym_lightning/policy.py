@@ -26,6 +26,7 @@ from asym_lightning.planning import plans
 from asym_lightning.sharding import FSDP2, clip_gradients, shard, share_of, whole
 from asym_lightning.types import MiniBatch, PackedBatch
 from asym_lightning.watch.phases import mark
+from asym_lightning.zero import DeepSpeed, present
 
 IDLE_EVERY = 8  # of the rollouts of a group without a gradient, one in so many counts for all in the diagnostics
 
@@ -99,8 +100,12 @@ class PolicyModule(LightningModule):
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of every weight under its transformers name, adapters merged; a tied output head is its embedding and left
         out. Shards are gathered one tensor at a time, by all ranks in step."""
-        for name, tensor in merged(self.model):
+        for name, tensor in merged(self.model, present):
             yield name, whole(tensor, self.device)
+
+    def forward(self, *given: Any, **named: Any) -> Scores:
+        """What DeepSpeed's engine calls for ``score``."""
+        return PolicyModule.score(self, *given, **named)
 
     def score(self, batch: PackedBatch, entropy_grad: bool = False, model: Any = None, temperature: float | None = None) -> Scores:
         """Log-probability and entropies of every completion token of a micro-batch, in its order; at the rollouts' temperature unless
@@ -186,11 +191,9 @@ class PolicyModule(LightningModule):
                 self.manual_backward(loss * self.share.count)
         if gaps:
             self._check_engine(torch.cat(gaps))
-        norm = clip_gradients(self.parameters(), self.settings.max_grad_norm)
-        self.meter.mean("optimizer/grad_norm", norm, 1)
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
+        self.meter.mean("optimizer/grad_norm", self._step(optimizer), 1)
         self._count(batch, advantages)
-        optimizer.step()
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self._steer(batch)
         self.meter.mean("time/learn", time.perf_counter() - start, 1 / self.trainer.num_training_batches)
@@ -258,7 +261,7 @@ class PolicyModule(LightningModule):
         out = self.algorithm.policy_loss(inputs, micro.engine_logp, self.old_is_engine)
         policy_loss = (out.per_token * tokens.weights).sum()
         extra = sum(((term * tokens.weights).sum() for term in terms if term is not None), start=policy_loss.new_zeros(()))
-        empty = (tokens.logp.sum() + tokens.entropy.sum()) * 0 if not tokens.logp.numel() else 0.0
+        empty = tokens.logp.sum() * 0 if not tokens.logp.numel() else 0.0
         micro.logp, micro.entropy, micro.advantages = tokens.logp.detach(), tokens.entropy.detach(), tokens.advantages
         share = 1 / (len(batch.micro_batches) * self.share.count)  # the parts of one mini-batch count as one
         self.meter.mean("loss/policy", policy_loss, share)
@@ -310,9 +313,19 @@ class PolicyModule(LightningModule):
     def _reduce_gradients(self, last: bool) -> AbstractContextManager:
         """Gradients are reduced over ranks once, with the last micro-batch; those in shards may be reduced with every one."""
         strategy, wrapped = self.trainer.strategy, self.trainer.strategy.model
+        if isinstance(strategy, DeepSpeed):
+            return strategy.accumulate(last)
         if isinstance(self, FSDPModule) and isinstance(strategy, FSDP2):
             self.set_requires_gradient_sync(last or strategy.reduce_each == "micro_batch")
         return nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()  # type: ignore[union-attr,operator]
+
+    def _step(self, optimizer: Any) -> Tensor:
+        """Clip gradients and update the weights; the norm before that."""
+        if isinstance(self.trainer.strategy, DeepSpeed):
+            return self.trainer.strategy.step(optimizer)
+        norm = clip_gradients(self.parameters(), self.settings.max_grad_norm)
+        optimizer.step()
+        return norm
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

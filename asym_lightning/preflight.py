@@ -18,6 +18,7 @@ from asym_lightning.lora import LoRASettings
 from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.rollout.server_settings import ServerSettings
+from asym_lightning.runfolder import is_checkpoint
 from asym_lightning.types import ConfigError
 
 NEEDED: dict[str, tuple[tuple[str, ...], str]] = {  # by the start of a _target_: modules, and the extra that brings them
@@ -254,8 +255,25 @@ def check_numbers(config: DictConfig) -> None:
     one_of("rollout.engine", r.engine, ("vllm", "transformers"))
     one_of("policy.old_logprobs", p.old_logprobs, ("trainer", "engine"))
     _check_division(config)
-    if config.ckpt_path is not None and not Path(str(config.ckpt_path)).is_file():
-        raise ConfigError(f"ckpt_path={config.ckpt_path}: there is no such file")
+    if config.ckpt_path is not None:
+        _check_checkpoint(Path(str(config.ckpt_path)), t.strategy, world_size(config))
+
+
+def _check_checkpoint(path: Path, strategy: object, ranks: int) -> None:
+    """It is there, and of a trainer that this one goes on from: DeepSpeed's are folders with the parts of every rank."""
+    key, deepspeed = f"ckpt_path={path}", isinstance(strategy, DictConfig) and strategy.get("_target_") == "asym_lightning.zero.DeepSpeed"
+    if not is_checkpoint(path):
+        raise ConfigError(f"{key}: there is no such checkpoint")
+    if path.is_dir() != deepspeed:
+        whose = "trainer=deepspeed wrote it, in parts, and alone goes on from it" if path.is_dir() else "trainer=deepspeed did not write it"
+        raise ConfigError(f"{key}: {whose}; take the trainer that it is of, or export it and start anew with policy.path")
+    if isinstance(strategy, DictConfig) and deepspeed:
+        parts = len(list(path.glob("checkpoint/*_optim_states.pt")))
+        stages = (1, 2) if (path / "checkpoint" / "mp_rank_00_model_states.pt").exists() else (3,)
+        if strategy.stage not in stages:
+            raise ConfigError(f"trainer.strategy.stage={strategy.stage}: {key} is of stage {' or '.join(map(str, stages))}")
+        if parts != ranks:
+            raise ConfigError(f"trainer.devices: {ranks} ranks cannot go on from {key}, which {parts} wrote; take as many")
 
 
 def _check_division(config: DictConfig) -> None:

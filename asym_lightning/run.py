@@ -5,14 +5,12 @@ import platform
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -35,6 +33,7 @@ from asym_lightning.memory import keep_freed_memory
 from asym_lightning.metrics.throughput import PHASES
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
+from asym_lightning.quiet import quiet
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
 from asym_lightning.watch.launcher import watch_start
@@ -48,7 +47,6 @@ def train(config: DictConfig) -> float:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     quiet()
     torch.set_float32_matmul_precision("highest")
     keep_freed_memory()
@@ -62,19 +60,6 @@ def train(config: DictConfig) -> float:
         if rank == 0 or read_summary(folder) is None:  # the rank that fails first may be another
             note_failure(folder, config, f"{type(error).__name__}: {error}")
         raise
-
-
-def quiet() -> None:
-    """Keep what says nothing about this run off the terminal."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
-    warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
-    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")  # within lightning, on a GPU
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # scores, which nothing changes in place
-    warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
 
 
 def gap_limit(config: DictConfig) -> float:

@@ -17,6 +17,11 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, child in tree.items() for k, v in flat(child, f"{prefix}{key}.").items()}
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is a checkpoint: a file, or the folder of DeepSpeed's parts."""
+    return path.is_file() or (path / "checkpoint").is_dir()
+
+
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """The run's summary.json; None where there is none that can be read."""
     try:

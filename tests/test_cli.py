@@ -37,6 +37,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 
 SHARDS = "trainer=fsdp2 trainer.accelerator=cpu"
+ZERO = "trainer=deepspeed trainer.accelerator=cpu"
 RANKS = "trainer.devices={0} rollout.prompts_per_iteration={0} policy.prompts_per_mini_batch={0}"
 BAD = {
     "algo=asymgpro": "did you mean algo=asymgrpo.*dr_grpo",
@@ -107,7 +108,10 @@ BAD = {
     "policy.logprob_gap_limit=-1": r"policy\.logprob_gap_limit=-1: must be a finite number > 0",
     "policy.lora=x": r"policy\.lora=x: must be made of keys",
     "trainer.num_nodes=x": r"trainer\.num_nodes=x: must be a whole number >= 1",
-    "ckpt_path=-1": r"ckpt_path=-1: there is no such file",
+    "ckpt_path=-1": r"ckpt_path=-1: there is no such checkpoint",
+    f"{ZERO} ckpt_path={ROOT / 'pyproject.toml'}": r"ckpt_path=.*pyproject\.toml: trainer=deepspeed did not write it",
+    f"{ZERO} trainer.strategy.stage=4": r"trainer\.strategy\.stage=4: must be one of 1, 2, 3",
+    f"{ZERO} trainer.precision=16-mixed": r"trainer\.precision=16-mixed: must be one of 32-true, bf16-mixed",
     "policy.path=[1,2]": r"policy\.path=\[1, 2\]: must be a folder",
     "task.seed=x": r"task\.seed=x: must be a whole number >= 0",
     "callbacks.record=null": r"callbacks\.record is missing: it writes the metrics",
@@ -157,6 +161,28 @@ def test_bad_overrides(given: str, capsys: pytest.CaptureFixture[str], monkeypat
 
     line = refusal(capsys, monkeypatch, tmp_path, *given.split())
     assert re.search(BAD[given], line), line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        ("trainer=cpu", "trainer=deepspeed wrote it, in parts, and alone goes on from it"),
+        (ZERO, r"trainer\.strategy\.stage=2: ckpt_path=.* is of stage 3"),
+        (f"{ZERO} trainer.strategy.stage=3 trainer.devices=4", r"4 ranks cannot go on from ckpt_path=.*, which 2 wrote"),
+    ],
+)
+def test_a_checkpoint_in_parts_is_for_the_trainer_that_wrote_it(
+    overrides: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import re
+
+    parts = tmp_path / "last.ckpt" / "checkpoint"
+    parts.mkdir(parents=True)
+    for rank in range(2):
+        for kind in ("model", "optim"):
+            (parts / f"zero_pp_rank_{rank}_mp_rank_00_{kind}_states.pt").touch()
+    line = refusal(capsys, monkeypatch, tmp_path, *overrides.split(), f"ckpt_path={parts.parent}")
+    assert re.search(why, line), line
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from asym_lightning.run import gap_limit
 from asym_lightning.sharding import FSDP2
 from asym_lightning.types import Kind
 from asym_lightning.verify import jail
+from asym_lightning.zero import DeepSpeed
 from tests.test_sweeps import planned
 
 CONF = config_dir()
@@ -129,6 +130,7 @@ def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeyp
     elif group == "trainer":
         made = instantiate(config.trainer, logger=False, enable_checkpointing=False)
         assert isinstance(made, Trainer) and (not name.startswith("fsdp2") or isinstance(made.strategy, FSDP2))
+        assert isinstance(made.strategy, DeepSpeed) is (name == "deepspeed")
     elif group in ("callbacks", "logger"):
         OmegaConf.register_new_resolver("hydra", lambda _: str(tmp_path), replace=True)
         given: dict[str, Any] = {

@@ -166,7 +166,8 @@ def keys() -> frozenset[str]:
     modulations = ",".join(sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml")))
     everything = ["policy=hf", "task=math", "experiment=paper_evaluation", f"modulation@algo.modulation=[{modulations}]"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        for overrides in ([], everything, ["correction=tis", "trainer=fsdp2"], ["correction=mis", "rollout=servers"]):
+        trainers = ["correction=tis", "trainer=fsdp2"], ["correction=mis", "trainer=deepspeed", "rollout=servers"]
+        for overrides in ([], everything, *trainers):
             walk(compose("train", overrides), "")
     return frozenset(found)
 

@@ -20,6 +20,7 @@ CHOICES = [
     (["algo=asymgrpo"], ""),
     (["rollout=servers"], "rollout."),
     (["trainer=fsdp2", "trainer.accelerator=cpu"], "trainer."),
+    (["trainer=deepspeed", "trainer.accelerator=cpu"], "trainer."),
     (["lora=default"], "policy."),
     (["correction=mis", "algo=asymgrpo_adaptive"], "algo."),
     (["algo=aepo"], "algo."),

@@ -1,5 +1,6 @@
 """The same updates from one process, from two with whole policies and from two with shards, however tokens are packed."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.sharding import FSDP2, clip_gradients
 from asym_lightning.types import ConfigError, RolloutGroup, Verdict
+from asym_lightning.zero import DeepSpeed, whole_state
 from benchmarks.memory import Setting, Shape, parts, table
 from tests.conftest import ROOT
 from tests.helpers import algorithm, random_groups
@@ -85,20 +87,28 @@ class Given(Callback):
         assert isinstance(pl_module, PolicyModule)
         state = [value for states in trainer.optimizers[0].state.values() for name, value in states.items() if name != "step"]
         held = [*pl_module.parameters(), *(p.grad for p in pl_module.parameters() if p.grad is not None), *state]
-        self.shards = sum(isinstance(tensor, DTensor) for tensor in held)
+        self.shards = sum(isinstance(tensor, DTensor) or (hasattr(tensor, "ds_id") and not tensor.numel()) for tensor in held)
         self.bytes = sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in held)
         self.weights = {name: tensor.clone() for name, tensor in pl_module.weights()}
         self.moved = max(float((self.weights[name] - tensor).abs().max()) for name, tensor in self.start.items())
 
 
 def updated(
-    case: str, strategy: Any, budget: int, epochs: int = 1, resume: Path | None = None, keep: Path | None = None, devices: int = 2
+    case: str,
+    strategy: Any,
+    budget: int,
+    epochs: int = 1,
+    resume: Path | None = None,
+    keep: Path | None = None,
+    devices: int = 2,
+    spoilt: bool = False,
 ) -> dict[str, Any]:
     """Train on fixed rollouts, three updates per epoch; weights and gradient norms afterwards.
 
     Args:
         resume: a checkpoint to go on from.
         keep: a folder for the checkpoints of all epochs.
+        spoilt: one gradient is not finite.
     """
     given = (CASES | DIVIDED)[case]
     torch.manual_seed(0)
@@ -110,6 +120,8 @@ def updated(
     model = make(make_config(tie_word_embeddings=given.get("tied", True), **shape))
     if "lora" in given:
         add_adapters(model, given["lora"])
+    if spoilt:
+        model.get_decoder().norm.weight.register_hook(lambda gradient: gradient * float("nan"))
     policy = PolicyModule(model, method, settings, 1.0, float("inf"), given.get("checkpointing", False))
     data = RolloutDataModule(NoTask(), None, 12, 12 // UPDATES, budget, 0, method.rules, 8, policy.packed)  # type: ignore[arg-type]
     watch = Given(given.get("groups", list)(random_groups(12, 4, VOCABULARY)))
@@ -129,7 +141,15 @@ def updated(
     return {"weights": watch.weights, "norms": watch.norms, "shards": watch.shards, "bytes": watch.bytes, "moved": watch.moved}
 
 
+def zero(stage: int, **settings: Any) -> DeepSpeed:
+    """With the smallest of weights in parts too, which DeepSpeed leaves whole."""
+    strategy = DeepSpeed(stage, **settings)
+    strategy.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # type: ignore[index]
+    return strategy
+
+
 RUNS = [("ddp", 10_000), ("ddp", 40), ("fsdp2", 10_000), ("fsdp2", 40), ("fsdp2-offload", 40), ("fsdp2-once", 40)]
+ZERO = [("zero1", 40), ("zero2", 40), ("zero2-offload", 40), ("zero3", 10_000), ("zero3", 40), ("zero3-offload", 40)]
 
 
 def on_each_rank(folder: Path) -> None:
@@ -147,6 +167,22 @@ def on_each_rank(folder: Path) -> None:
         keep_result(updated("tied", FSDP2(), 40, 2, resume=folder / name / "epoch=0.ckpt"), folder / f"resumed-{name}.pt")
 
 
+def on_each_rank_by_deepspeed(folder: Path) -> None:
+    """The same with DeepSpeed, which keeps settings of its own in a process."""
+    warnings.filterwarnings("ignore", message=r".torch.distributed.\w+. is deprecated")
+    for case in CASES:
+        for name, budget in ZERO:
+            strategy = zero(int(name[4]), cpu_offload=name.endswith("offload"))
+            keep_result(updated(case, strategy, budget), folder / f"{case}-{name}-{budget}.pt")
+    for stage in (1, 2, 3):
+        keep_result(updated("untied", zero(stage, param_dtype="bfloat16"), 40), folder / f"zero{stage}-bf16.pt")
+        name = f"zero{stage}"
+        keep_result(updated("tied", zero(stage), 40, 2, keep=folder / name), folder / f"{name}-uninterrupted.pt")
+        keep_result(updated("tied", zero(stage), 40, 2, resume=folder / name / "epoch=0.ckpt"), folder / f"{name}-resumed.pt")
+        with pytest.raises(FloatingPointError, match="the gradient is not finite"):
+            updated("tied", zero(stage), 40, spoilt=True)
+
+
 def keep_result(result: dict[str, Any], file: Path) -> None:
     if torch.distributed.get_rank() == 0:
         torch.save(result, file)
@@ -157,6 +193,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     updated("tied", "auto", 10_000, 1, keep=folder / "plain", devices=1)
     on_two_ranks(on_each_rank, folder)
+    on_two_ranks(on_each_rank_by_deepspeed, folder)
     return folder
 
 
@@ -168,15 +205,15 @@ def assert_equal(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], to
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_three_updates_are_the_same_for_one_process_ddp_and_fsdp2(case: str, results: Path) -> None:
+def test_three_updates_are_the_same_for_one_process_ddp_fsdp2_and_deepspeed(case: str, results: Path) -> None:
     want = updated(case, "auto", 10_000, devices=1)
     assert_equal(updated(case, "auto", 40, devices=1)["weights"], want["weights"])
     assert want["norms"][0] > 0.05 and want["moved"] > 5e-4, "gradients must be clipped and weights move for this test to say anything"
-    for name, budget in RUNS:
+    for name, budget in RUNS + ZERO:
         got = torch.load(results / f"{case}-{name}-{budget}.pt")
         assert_equal(got["weights"], want["weights"])
         assert got["norms"] == pytest.approx(want["norms"], rel=1e-5)
-        assert bool(got["shards"]) is name.startswith("fsdp2")
+        assert bool(got["shards"]) is name.startswith(("fsdp2", "zero3"))
 
 
 @pytest.mark.parametrize("case", DIVIDED)
@@ -200,6 +237,24 @@ def test_a_checkpoint_of_shards_is_one_of_whole_weights(results: Path) -> None:
     one = updated("tied", "auto", 10_000, 2, resume=results / "kept" / "epoch=0.ckpt", devices=1)
     assert_equal(one["weights"], want)
     assert any((want[n] - kept["state_dict"][f"model.{n}"]).abs().max() > 1e-3 for n in want), "the second epoch must change something"
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed_goes_on_from_a_checkpoint_in_parts_and_makes_whole_weights_of_it(stage: int, results: Path) -> None:
+    want = torch.load(results / f"zero{stage}-uninterrupted.pt")["weights"]
+    got = torch.load(results / f"zero{stage}-resumed.pt")["weights"]
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    first, last = (whole_state(results / f"zero{stage}" / f"epoch={epoch}.ckpt") for epoch in (0, 1))
+    assert_equal({name: last[f"model.{name}"] for name in want}, want, 0.0)
+    assert any((first[f"model.{name}"] - want[name]).abs().max() > 1e-3 for name in want), "the second epoch must change something"
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed_keeps_weights_in_bf16_and_updates_an_fp32_copy(stage: int, results: Path) -> None:
+    low, full = torch.load(results / f"zero{stage}-bf16.pt"), torch.load(results / f"untied-zero{stage}-40.pt")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in low["weights"].values())
+    assert low["norms"] != full["norms"] and low["norms"] == pytest.approx(full["norms"], rel=0.05)
+    assert_equal({name: tensor.float() for name, tensor in low["weights"].items()}, full["weights"], 5e-3)
 
 
 def test_layers_in_bf16_leave_weights_and_gradients_in_fp32(results: Path) -> None:
@@ -239,3 +294,9 @@ def test_bad_settings_name_the_key(key: str, given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         FSDP2(**given)
     assert str(caught.value).startswith(f"{key}: must be ")
+
+
+def test_deepspeed_says_that_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asym_lightning.zero.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"trainer=deepspeed needs deepspeed.*pip install -e '\.\[deepspeed\]'"):
+        DeepSpeed()

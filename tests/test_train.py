@@ -4,10 +4,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from asym_lightning.export import export
 from callbacks.board import CHARTS
 from tests.commands import LOCKSTEP, SAME, SMALL, metrics, rollouts, start, summary, train, weights
 from tests.conftest import ROOT
+from tests.ranks import free_port
 from tests.test_engine import FAMILIES
 
 ALSO_SAME = ("entropy/", "accuracy/", "train/", "diversity/", "length/", "covariance/", "ledger/", "verify/", "logprob_gain/")
@@ -37,7 +38,8 @@ def alone(policy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_do_what_one_does(policy: str, alone: Path, tmp_path: Path) -> None:
-    train(tmp_path, policy, *TWICE, "trainer.devices=2", "rollout.tensor_parallel_size=2")  # the two share one engine
+    output = train(tmp_path, policy, *TWICE, "trainer.devices=2", "rollout.tensor_parallel_size=2")  # the two share one engine
+    assert "leaked" not in output and "nitializing" not in output
     one, two = alone, tmp_path
     assert len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
     pd.testing.assert_frame_equal(rollouts(one), rollouts(two))
@@ -50,33 +52,61 @@ def test_two_processes_do_what_one_does(policy: str, alone: Path, tmp_path: Path
 
 def test_shards_on_two_nodes_do_what_one_process_does(policy: str, alone: Path, tmp_path: Path) -> None:
     """Two nodes of one rank each, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    rendezvous = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test")
+    endpoint = f"--rdzv-endpoint=127.0.0.1:{free_port()}"
+    rendezvous = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", endpoint, "--rdzv-id=test")
     shards = ("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.num_nodes=2", "trainer.devices=1")
     command = [sys.executable, "-m", "torch.distributed.run", *rendezvous, "train.py", *SMALL, policy, *TWICE, *shards]
     one, two = alone, tmp_path / "2"
+    at_once([([*command, f"hydra.run.dir={two}"], os.environ)] * 2)
+    assert_same_run(one, two)
+
+
+def test_deepspeed_under_slurm_does_what_one_process_does(policy: str, alone: Path, tmp_path: Path) -> None:
+    """Two nodes of one task each, with the variables that srun sets."""
+    two, nodes = tmp_path / "2", ("trainer.num_nodes=2", "trainer.devices=1")
+    command = [sys.executable, "train.py", *SMALL, policy, *TWICE, *ZERO, *nodes, f"hydra.run.dir={two}"]
+    job = {"JOB_ID": 1, "JOB_NAME": "train", "NTASKS": 2, "NTASKS_PER_NODE": 1, "NNODES": 2, "NODELIST": "localhost"}
+    given = os.environ | {"MASTER_PORT": str(free_port())}  # Slurm sets none, and Lightning makes one of the job's number
+    tasks = [
+        given | {f"SLURM_{key}": str(value) for key, value in (job | {"PROCID": rank, "NODEID": rank, "LOCALID": 0}).items()}
+        for rank in range(2)
+    ]
+    output = at_once([(command, task) for task in tasks])[0]
+    assert not re.search("deprecated|WARNING|UserWarning|nitializing", output), output
+    assert_same_run(alone, two)
+
+
+def at_once(commands: Sequence[tuple[Sequence[str], Mapping[str, str]]]) -> list[str]:
+    """Run commands, each in its environment, beside each other; their outputs."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    nodes = [subprocess.Popen([*command, f"hydra.run.dir={two}"], cwd=ROOT, **pipes) for _ in range(2)]
-    outputs = [node.communicate(timeout=300)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], outputs[0][-3000:] + outputs[1][-3000:]
+    running = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for command, environment in commands]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
+    assert not any(process.returncode for process in running), "".join(output[-3000:] for output in outputs)
+    return outputs
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    """The run of two ranks did what that of one did; its last checkpoint holds what it ended with."""
     assert summary(two)["logprob_gap_max"] < 1e-4 and len(list((two / "rollouts").glob("*rank-1.parquet"))) == 2
     pd.testing.assert_frame_equal(rollouts(one), rollouts(two))
     pd.testing.assert_frame_equal(metrics(one)[SAME], metrics(two)[SAME], rtol=1e-3, atol=1e-6)
     want, got = weights(one), weights(two)
     for name in want:
         torch.testing.assert_close(got[name], want[name], rtol=0, atol=1e-4)
-    export = [sys.executable, "-m", "asym_lightning.export", str(two / "checkpoints" / "last.ckpt"), str(tmp_path / "exported")]
+    export = [sys.executable, "-m", "asym_lightning.export", str(two / "checkpoints" / "last.ckpt"), str(two / "exported")]
     subprocess.run(export, cwd=ROOT, check=True, timeout=100)
-    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").state_dict()
+    exported = AutoModelForCausalLM.from_pretrained(two / "exported").state_dict()
     assert all(torch.equal(exported[name], got[name]) for name in got)
 
 
-SHARDS = ("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2", "rollout=transformers")
+TWO = ("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2")
+SHARDS = ("trainer=fsdp2", *TWO)
+ZERO = ("trainer=deepspeed", "trainer.strategy.stage=3", *TWO)
 
 
-@pytest.mark.parametrize("strategy", [(), SHARDS], ids=["whole", "shards"])
+@pytest.mark.parametrize(
+    "strategy", [(), (*SHARDS, "rollout=transformers"), (*ZERO, "rollout=transformers")], ids=["whole", "shards", "zero"]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(strategy: tuple[str, ...], policy: str, tmp_path: Path) -> None:
     steered = ("algo=asymgrpo_adaptive", "modulation@algo.modulation=adaptive_entropy", "algo.modulation.adaptive_entropy.target=9")
     common = (policy, *steered, *strategy, "policy.prompts_per_mini_batch=4")

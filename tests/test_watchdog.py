@@ -45,6 +45,8 @@ STATUS = {"fail": 1, "die": -signal.SIGKILL, "stall": 1, "freeze": -signal.SIGKI
         ("die", 0, "fsdp2"),
         ("die", 1, "ddp"),
         ("die", 1, "fsdp2"),
+        ("die", 1, "deepspeed"),
+        ("stall", 1, "deepspeed"),
         ("stall", 0, "ddp"),
         ("stall", 1, "ddp"),
         ("stall", 1, "fsdp2"),

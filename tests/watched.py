@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import Strategy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from asym_lightning.datamodule import RolloutDataModule
@@ -20,6 +21,7 @@ from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.sharding import FSDP2
 from asym_lightning.watch.phases import mark
+from asym_lightning.zero import DeepSpeed
 from callbacks.watchdog import Watchdog
 from tests.helpers import algorithm, random_groups
 from tests.test_training import NoTask
@@ -84,6 +86,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+MADE: dict[str, Callable[[], Strategy]] = {"fsdp2": FSDP2, "deepspeed": lambda: DeepSpeed(3)}
 TROUBLES: dict[str, Callback] = {
     f"{what.__name__}-{rank}": Trouble(rank, what) for what in (fail, die, stall, freeze, interrupt) for rank in (0, 1)
 }
@@ -140,7 +143,7 @@ def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy
     trainer = Trainer(
         accelerator="cpu",
         devices=world,
-        strategy=FSDP2() if strategy == "fsdp2" else strategy if world > 1 else "auto",
+        strategy=MADE[strategy]() if strategy in MADE else strategy if world > 1 else "auto",
         max_epochs=2,
         callbacks=[Watchdog(LIMIT_S, note), Given(), Slow() if trouble == "slow" else TROUBLES[trouble]],
         logger=False,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from asym_lightning.export import export
 from asym_lightning.loading import build_benchmarks, context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
+from asym_lightning.runfolder import is_checkpoint
 from asym_lightning.tasks.base import ProblemSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
 from asym_lightning.types import ConfigError, Kind
@@ -66,10 +66,9 @@ def evaluate(config: DictConfig) -> float:
     """Score the policy on every benchmark; returns the first one's avg@n."""
     from hydra.core.hydra_config import HydraConfig
 
-    from asym_lightning.run import quiet
+    from asym_lightning.quiet import quiet
 
     quiet()
-    logging.getLogger("lightning.fabric").setLevel("WARNING")
     folder = Path(HydraConfig.get().runtime.output_dir)
     if str(config.policy.path).endswith(".ckpt"):
         config = _with_path(config, _exported(Path(config.policy.path), folder / "policy"), config.policy.path)
@@ -210,7 +209,7 @@ def _with_path(config: DictConfig, path: str, name: str) -> DictConfig:
 
 
 def _check_checkpoint(checkpoint: Path) -> None:
-    if not checkpoint.is_file():
+    if not is_checkpoint(checkpoint):
         raise ConfigError(f"policy.path={checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/")
     if not (checkpoint.resolve().parent.parent / "config.yaml").is_file():
         raise ConfigError(f"policy.path={checkpoint}: it must lie in the checkpoints/ folder of its run directory, beside config.yaml")
@@ -236,5 +235,6 @@ def _exported(checkpoint: Path, folder: Path) -> str:
 
 def _stamp(policy: Path) -> str:
     """Which weights these are, without reading them: names, sizes and times of a checkpoint or of a folder's files."""
-    files = [policy] if policy.is_file() else sorted([*policy.glob("*.safetensors"), *policy.glob("*.bin")])
+    patterns = "*.safetensors", "*.bin", "*/*.pt"
+    files = [policy] if policy.is_file() else sorted(path for pattern in patterns for path in policy.glob(pattern))
     return ", ".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)

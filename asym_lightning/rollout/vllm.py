@@ -1,5 +1,6 @@
 """The vLLM engine, in process. The only file that imports vllm."""
 
+import atexit
 import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -152,7 +153,9 @@ class VLLMEngine:
         if tensor_parallel_size > 1:
             from vllm.distributed.parallel_state import get_tp_group
 
-            self._sharers = get_tp_group().cpu_group
+            group: Any = get_tp_group()
+            self._sharers = group.cpu_group
+            atexit.register(setattr, group, "mq_broadcaster", None)  # else its shared memory is left, and Python says so
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         if self._asleep:
