@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,10 +22,10 @@ from asym_lightning.ops.packing import standing, thinned
 from asym_lightning.ops.ranks import Share, gather_rows, over_ranks
 from asym_lightning.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.planning import plans
-from asym_lightning.sharding import FSDP2, clip_gradients, shard, share_of, whole
+from asym_lightning.sharding import FSDP2, accumulate, shard, share_of, step, whole
 from asym_lightning.types import MiniBatch, PackedBatch
 from asym_lightning.watch.phases import mark
-from asym_lightning.zero import DeepSpeed, present
+from asym_lightning.zero import present
 
 IDLE_EVERY = 8  # of the rollouts of a group without a gradient, one in so many counts for all in the diagnostics
 
@@ -183,16 +182,16 @@ class PolicyModule(LightningModule):
             if micro.old_logp is None:
                 micro.old_logp = scores.logp.detach()
             if micro.learned:
-                with self._reduce_gradients(not further and i + 1 == len(batch.micro_batches)):
+                with accumulate(self, not further and i + 1 == len(batch.micro_batches)):
                     self.manual_backward(loss * self.share.count)
         for i, micro in enumerate(further):
             loss = self._resampled_loss(micro, batch.resampled)  # type: ignore[arg-type]
-            with self._reduce_gradients(i + 1 == len(further)):
+            with accumulate(self, i + 1 == len(further)):
                 self.manual_backward(loss * self.share.count)
         if gaps:
             self._check_engine(torch.cat(gaps))
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
-        self.meter.mean("optimizer/grad_norm", self._step(optimizer), 1)
+        self.meter.mean("optimizer/grad_norm", step(self, optimizer, self.settings.max_grad_norm), 1)
         self._count(batch, advantages)
         self.lr_schedulers().step()  # type: ignore[union-attr]
         self._steer(batch)
@@ -309,23 +308,6 @@ class PolicyModule(LightningModule):
                 f"{self.logprob_gap_limit:g}, passed by {beyond} of {tokens} tokens): the engine's weights are stale, or its precision "
                 "differs from trainer.precision"
             )
-
-    def _reduce_gradients(self, last: bool) -> AbstractContextManager:
-        """Gradients are reduced over ranks once, with the last micro-batch; those in shards may be reduced with every one."""
-        strategy, wrapped = self.trainer.strategy, self.trainer.strategy.model
-        if isinstance(strategy, DeepSpeed):
-            return strategy.accumulate(last)
-        if isinstance(self, FSDPModule) and isinstance(strategy, FSDP2):
-            self.set_requires_gradient_sync(last or strategy.reduce_each == "micro_batch")
-        return nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()  # type: ignore[union-attr,operator]
-
-    def _step(self, optimizer: Any) -> Tensor:
-        """Clip gradients and update the weights; the norm before that."""
-        if isinstance(self.trainer.strategy, DeepSpeed):
-            return self.trainer.strategy.step(optimizer)
-        norm = clip_gradients(self.parameters(), self.settings.max_grad_norm)
-        optimizer.step()
-        return norm
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

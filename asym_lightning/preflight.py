@@ -154,12 +154,19 @@ def check_staleness(config: DictConfig) -> None:
 
 
 def check_trainer(config: DictConfig) -> None:
-    """Lightning accepts devices, strategy and precision."""
+    """Lightning accepts devices, strategy and precision, and the policy the strategy."""
     import lightning
 
+    from asym_lightning.sharding import learns_with
+
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
-    build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    made = build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     strategy, precision = config.trainer.strategy, str(config.trainer.precision)
+    if not learns_with(made.strategy):
+        raise ConfigError(
+            f"trainer.strategy={strategy}: the policy does not learn with Lightning's {type(made.strategy).__name__}; take auto, ddp, "
+            "trainer=fsdp2, trainer=fsdp2_tp or trainer=deepspeed"
+        )
     if isinstance(strategy, DictConfig) and strategy.get("param_dtype") and precision.startswith("32"):
         raise ConfigError(
             f"trainer.strategy.param_dtype={strategy.param_dtype} with trainer.precision={precision}: the engine would compute in fp32, "

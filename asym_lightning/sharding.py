@@ -4,12 +4,13 @@ several ranks compute together (`trainer=fsdp2_tp`)."""
 import logging
 import math
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard, register_fsdp_forward_method
@@ -19,6 +20,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from asym_lightning.algorithms.checks import number, one_of, positive_int
 from asym_lightning.ops.ranks import Share, over_ranks, own_share
 from asym_lightning.types import ConfigError
+from asym_lightning.zero import DeepSpeed
 
 STYLES: dict[str, Callable[[], ParallelStyle]] = {  # by their names in transformers' plans
     "colwise": ColwiseParallel,
@@ -78,6 +80,12 @@ class FSDP2(ModelParallelStrategy):
             super().model_to_device()
 
 
+def learns_with(strategy: Any) -> bool:
+    """Whether the policy adds up, clips and hands on gradients and weights right under a strategy of Lightning's."""
+    plain = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
+    return plain or isinstance(strategy, FSDP2 | DeepSpeed)
+
+
 def share_of(trainer: Any) -> Share:
     """Which part of the rollouts this rank learns from."""
     strategy = getattr(trainer, "strategy", None)
@@ -123,6 +131,27 @@ def _divide(model: Any, mesh: DeviceMesh) -> None:
 def whole(tensor: Tensor, device: torch.device) -> Tensor:
     """The whole of a shard, on every rank; all ranks must ask for it. A plain tensor is returned as it is."""
     return tensor.to(device).full_tensor() if isinstance(tensor, DTensor) else tensor  # type: ignore[attr-defined]
+
+
+def accumulate(policy: Any, last: bool) -> AbstractContextManager:
+    """For one of the backward passes of an update: gradients are reduced over ranks once, with the ``last`` one; those in shards may be
+    reduced with every one."""
+    strategy, wrapped = policy.trainer.strategy, policy.trainer.strategy.model
+    if isinstance(strategy, DeepSpeed):
+        strategy.last_backward(last)
+        return nullcontext()
+    if isinstance(strategy, FSDP2):
+        policy.set_requires_gradient_sync(last or strategy.reduce_each == "micro_batch")
+    return nullcontext() if last or not hasattr(wrapped, "no_sync") else wrapped.no_sync()
+
+
+def step(policy: Any, optimizer: Any, most: float) -> Tensor:
+    """Clip gradients to ``most`` and update the weights; the norm before that."""
+    if isinstance(policy.trainer.strategy, DeepSpeed):
+        return policy.trainer.strategy.step(optimizer)
+    norm = clip_gradients(policy.parameters(), most)
+    optimizer.step()
+    return norm
 
 
 def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from datetime import timedelta
 from importlib.util import find_spec
 from io import StringIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -107,21 +108,20 @@ class DeepSpeed(DeepSpeedStrategy):
         with self.precision_plugin.train_step_context():  # within the engine are the forward passes alone
             return self.lightning_module.training_step(*given, **named)
 
-    def accumulate(self, last: bool) -> AbstractContextManager:
-        """Within it one of the backward passes of an update, which the ``last`` one ends."""
+    def last_backward(self, last: bool) -> None:
+        """Whether the backward pass to come is the last one of an update."""
         self.deepspeed_engine.set_gradient_accumulation_boundary(last)
-        return nullcontext()
 
     def step(self, optimizer: Any) -> Tensor:
         """Clip gradients and update the weights; the norm before that.
 
         Raises:
-            FloatingPointError: a gradient that is not finite, with which DeepSpeed leaves the weights as they are.
+            FloatingPointError: a gradient that is not finite; with fp32 weights DeepSpeed would go on without a word.
         """
         optimizer.step()
         norm = torch.as_tensor(self.deepspeed_engine.get_global_grad_norm())
-        if getattr(self.deepspeed_engine.optimizer, "overflow", False):
-            raise FloatingPointError(f"the gradient is not finite (norm {float(norm)}): DeepSpeed skipped the update")
+        if not 0 <= float(norm) < inf or getattr(self.deepspeed_engine.optimizer, "overflow", False):  # a norm of -1 says so, too
+            raise FloatingPointError(f"the gradient is not finite (norm {float(norm):g}); DeepSpeed may have left the update out")
         return norm
 
 

@@ -75,6 +75,7 @@ BAD = {
     "trainer.devices=3": "3 ranks",
     "trainer.strategy=bogus": "trainer.*bogus",
     "trainer.precision=bogus": "trainer.*bogus",
+    "trainer.strategy=deepspeed trainer.accelerator=cpu": r"trainer\.strategy=deepspeed: .* Lightning's DeepSpeedStrategy; take auto, ddp",
     "trainer=fsdp3": "did you mean trainer=fsdp2",
     f"{SHARDS} trainer.strategy.reduce_each=epoch": r"trainer\.strategy\.reduce_each=epoch: must be one of micro_batch, mini_batch",
     f"{SHARDS} trainer.precision=16-mixed": "does not support.*16-mixed",

@@ -179,8 +179,9 @@ def on_each_rank_by_deepspeed(folder: Path) -> None:
         name = f"zero{stage}"
         keep_result(updated("tied", zero(stage), 40, 2, keep=folder / name), folder / f"{name}-uninterrupted.pt")
         keep_result(updated("tied", zero(stage), 40, 2, resume=folder / name / "epoch=0.ckpt"), folder / f"{name}-resumed.pt")
-        with pytest.raises(FloatingPointError, match="the gradient is not finite"):
-            updated("tied", zero(stage), 40, spoilt=True)
+        for dtype in (None, "bfloat16"):
+            with pytest.raises(FloatingPointError, match="the gradient is not finite"):
+                updated("tied", zero(stage, param_dtype=dtype), 40, spoilt=True)
 
 
 def keep_result(result: dict[str, Any], file: Path) -> None:
