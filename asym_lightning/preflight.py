@@ -158,7 +158,9 @@ def check_trainer(config: DictConfig) -> None:
     import lightning
 
     from asym_lightning.sharding import learns_with
+    from asym_lightning.zero import name_device
 
+    name_device()
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     made = build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     strategy, precision = config.trainer.strategy, str(config.trainer.precision)

@@ -30,7 +30,8 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
         entry("train", "tests.test_cli:never")
-    lines = capsys.readouterr().err.strip().splitlines()
+    said = capsys.readouterr()
+    lines = (said.out + said.err).strip().splitlines()
     assert stopped.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
     assert not list(work.iterdir()), "nothing may be written"
     return lines[0]
