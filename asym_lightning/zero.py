@@ -25,12 +25,13 @@ class SamePrecision(DeepSpeedPrecision):
     """What ``trainer.precision`` means for every other strategy: weights in fp32, products in bf16 for ``bf16-mixed``; rewards and
     log-probs that come with a batch stay as they are."""
 
+    device = "cuda"
+
     def convert_input(self, data: Any) -> Any:
         return data
 
     def forward_context(self) -> AbstractContextManager:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.autocast(device, torch.bfloat16) if self.precision == "bf16-mixed" else nullcontext()
+        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16-mixed" else nullcontext()
 
 
 class DeepSpeed(DeepSpeedStrategy):
@@ -82,10 +83,14 @@ class DeepSpeed(DeepSpeedStrategy):
         self._precision_plugin = plugin
 
     def setup_environment(self) -> None:
-        import deepspeed.ops
-
         if isinstance(self.accelerator, CPUAccelerator):  # Lightning allows GPUs alone; it and DeepSpeed know devices by their numbers
+            import deepspeed.ops
+            from deepspeed.accelerator import set_accelerator
+            from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+
+            set_accelerator(CPU_Accelerator())  # there may be a GPU, too
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # would be compiled now, and only inference needs it
+            self.precision_plugin.device = "cpu"  # type: ignore[attr-defined]
             self.parallel_devices = [torch.device("cpu", i) for i in range(self.num_processes)]
             DDPStrategy.setup_environment(self)
         else:
