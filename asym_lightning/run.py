@@ -283,6 +283,7 @@ def show(summary: dict[str, Any], folder: Path) -> None:
         console.print("no group had a signal in the last iterations: every prompt's rollouts all got the same reward", soft_wrap=True)
     logs = Path("logs").resolve()
     board = logs if logs in folder.resolve().parents else folder
-    places = {"run directory": folder, "policy": folder / "policy", "TensorBoard": f"{sys.executable} -m tensorboard.main --logdir {board}"}
+    policy = {"policy": folder / "policy"} if (folder / "policy").is_dir() else {}  # a run that was stopped at once has none
+    places = {"run directory": folder, **policy, "TensorBoard": f"{sys.executable} -m tensorboard.main --logdir {board}"}
     for name, place in places.items():
         console.print(f"{name + ':':15}{place}", highlight=False, soft_wrap=True)

@@ -122,15 +122,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(strategy: tuple[str, ...], polic
     assert all(torch.equal(want[name], got[name]) for name in want)
 
 
-def test_ctrl_c_ends_with_a_checkpoint_and_a_summary(policy: str, tmp_path: Path) -> None:
-    running = start(f"hydra.run.dir={tmp_path}", *SMALL, policy, "trainer.max_epochs=100000")
+@pytest.mark.parametrize(
+    ("kind", "ranks"), [(signal.SIGINT, ()), (signal.SIGTERM, ("trainer.devices=2", "rollout=transformers"))], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_signal_ends_a_run_with_a_checkpoint_and_a_summary(
+    kind: signal.Signals, ranks: tuple[str, ...], policy: str, tmp_path: Path
+) -> None:
+    running = start(f"hydra.run.dir={tmp_path}", *SMALL, policy, "trainer.max_epochs=100000", *ranks)
     deadline = time.time() + 200
     while len(list(tmp_path.glob("rollouts/*"))) < 3 and running.poll() is None and time.time() < deadline:
         time.sleep(0.2)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(kind)
     output = running.communicate(timeout=100)[0]
     assert running.returncode == 130, output[-5000:]
-    assert "Traceback" not in output
+    assert "Traceback" not in output and "interrupted: this iteration is finished and saved" in output
     got = summary(tmp_path)
     assert got["status"] == "interrupted" and got["iterations"] >= 3 and (tmp_path / "policy" / "model.safetensors").is_file()
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)

@@ -1,6 +1,7 @@
 """Verifiers: exact, in order, and unharmed by hostile answers."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -160,6 +161,17 @@ def test_worker_environment_holds_no_secret(verifier, monkeypatch):
     if not os.access(environ, os.R_OK):
         pytest.skip("no /proc here, or a jailed process's is closed to us")
     assert b"hush" not in environ.read_bytes()
+
+
+def test_a_signal_to_all_processes_of_a_job_leaves_the_workers_at_work(verifier):
+    """Slurm sends SIGTERM to all of them; the trainer then finishes its iteration."""
+    verifier.score(["\\boxed{1}"] * 2, ["1"] * 2, [False] * 2)
+    pids = [worker.process.pid for worker in verifier.pool.workers]
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(0.3)
+    assert kinds(verifier.score(["\\boxed{1}"] * 2, ["1"] * 2, [False] * 2)) == ["correct"] * 2
+    assert [worker.process.pid for worker in verifier.pool.workers] == pids
 
 
 def test_a_worker_that_dies_is_replaced(verifier):

@@ -7,6 +7,7 @@ One JSON object per line: the settings and then the jobs come in on stdin, one r
 import importlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -35,6 +36,7 @@ def _failed(error: BaseException) -> dict[str, Any]:
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints must not look like a reply
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the trainer's to handle, when a whole job gets it
     settings = json.loads(sys.stdin.readline())
     sys.path[:] = settings["path"]
     sys.dont_write_bytecode = True
