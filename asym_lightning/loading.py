@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.checks import switch
-from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer
+from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
@@ -138,6 +139,23 @@ def _model_config(config: DictConfig) -> Any:
     if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ConfigError(f"policy.path={path} has a config.json but no weights (*.safetensors)")
     return model
+
+
+def skeleton(config: DictConfig) -> Any:
+    """The policy's model without its weights, on torch's meta device: names and shapes of its layers, in no memory.
+
+    Raises:
+        ConfigError: the folder or hub id is not a transformers model that writes text.
+    """
+    with torch.device("meta"):
+        if config.policy.path is None:
+            return build_model(EmbeddedSettings(), byte_tokenizer())
+        from transformers import AutoModelForCausalLM
+
+        try:
+            return AutoModelForCausalLM.from_config(_model_config(config), trust_remote_code=config.policy.trust_remote_code)
+        except ValueError as error:
+            raise ConfigError(f"policy.path={config.policy.path} cannot be a policy: {str(error).splitlines()[0]}") from None
 
 
 def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:

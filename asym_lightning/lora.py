@@ -19,7 +19,7 @@ class LoRASettings:
     log-prob of a token another one each time it is scored.
 
     Raises:
-        ConfigError: r < 1 or alpha <= 0.
+        ConfigError: r < 1, alpha <= 0, or names that are none.
     """
 
     r: int
@@ -29,6 +29,9 @@ class LoRASettings:
     def __post_init__(self) -> None:
         if self.r < 1 or self.alpha <= 0:
             raise ConfigError(f"policy.lora: r={self.r} must be at least 1 and alpha={self.alpha} above 0")
+        names = [self.target_modules] if isinstance(self.target_modules, str) else self.target_modules
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"policy.lora.target_modules={self.target_modules}: must be all-linear, or names such as [q_proj,v_proj]")
 
 
 def add_adapters(model: Any, settings: LoRASettings) -> None:
@@ -39,7 +42,7 @@ def add_adapters(model: Any, settings: LoRASettings) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
+    targets = settings.target_modules
     try:
         inject_adapter_in_model(LoraConfig(r=settings.r, lora_alpha=settings.alpha, target_modules=targets), model)  # type: ignore[arg-type]
     except ValueError as error:

@@ -13,8 +13,8 @@ from asym_lightning.algorithms.corrections import NoCorrection
 from asym_lightning.callback_checks import check_callbacks, check_monitors
 from asym_lightning.division import check_division, check_shared_engine
 from asym_lightning.evaluation.protocol import check_sampling
-from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, stop_ids
-from asym_lightning.lora import LoRASettings
+from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, skeleton, stop_ids
+from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.rollout.server_settings import ServerSettings
@@ -57,6 +57,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
         (check_monitors, ("callbacks",)),
+        (check_adapters, ("policy.lora", "policy.path", "policy.trust_remote_code")),
         (check_data, ("task", "policy.path", "policy.trust_remote_code", "rollout", "data", "benchmarks", "callbacks")),
     ]
     done: set[str] = set()
@@ -209,6 +210,12 @@ def check_placement(config: DictConfig) -> None:
             raise ConfigError("trainer=fsdp2_tp does not divide adapters; take trainer=fsdp2, or lora=none")
 
 
+def check_adapters(config: DictConfig) -> None:
+    """The policy has layers for the adapters."""
+    if config.policy.lora is not None:
+        add_adapters(skeleton(config), settings_of(LoRASettings, config.policy.lora, "policy.lora"))
+
+
 def check_data(config: DictConfig) -> None:
     """The model is one, the task's prompts fit it, and its answers can be verified on this machine."""
     context = context_length(config)
@@ -250,8 +257,6 @@ def check_numbers(config: DictConfig) -> None:
         raise ConfigError(f"policy.path={p.path}: must be a folder or the id of a model on the hub")
     o = p.optimizer
     settings_of(OptimizerSettings, o, "policy.optimizer")
-    if p.lora is not None:
-        settings_of(LoRASettings, p.lora, "policy.lora")
     for key, value in {"learning_rate": o.learning_rate, "max_grad_norm": o.max_grad_norm}.items():
         number(f"policy.optimizer.{key}", value, 0, open_low=True)
     for key, value in {"weight_decay": o.weight_decay, "warmup_steps": o.warmup_steps}.items():
