@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from asym_lightning.algorithms.checks import positive_int
+from asym_lightning.checks import positive_int
 from asym_lightning.loading import layer_sizes
 from asym_lightning.types import ConfigError
 

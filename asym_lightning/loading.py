@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from asym_lightning.algorithms.checks import switch
+from asym_lightning.checks import switch
 from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty

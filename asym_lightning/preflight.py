@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from asym_lightning.algorithms.checks import number, one_of, positive_int, switch
 from asym_lightning.algorithms.corrections import NoCorrection
 from asym_lightning.callback_checks import check_callbacks, check_monitors
+from asym_lightning.checks import number, one_of, positive_int, switch
 from asym_lightning.division import check_division, check_shared_engine
 from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, skeleton, stop_ids

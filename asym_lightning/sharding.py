@@ -17,7 +17,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, SequenceParallel, parallelize_module
 
-from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.checks import number, one_of, positive_int
 from asym_lightning.ops.ranks import Share, over_ranks, own_share
 from asym_lightning.types import ConfigError
 from asym_lightning.zero import DeepSpeed

@@ -23,7 +23,18 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from asym_lightning.assets import shipped
-from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, read_summary, set_aside, settings, why_incomplete
+from asym_lightning.runfolder import (
+    claim,
+    complete,
+    differences,
+    going_on,
+    note_failure,
+    objective,
+    read_summary,
+    set_aside,
+    settings,
+    why_incomplete,
+)
 from asym_lightning.types import ConfigError
 from asym_lightning.watch.parent import VARIABLE, die_with_parent
 
@@ -195,8 +206,6 @@ def run_in_sweep(train: Callable[[DictConfig], float], config: DictConfig, singl
     Returns:
         The run's objective; None where it failed.
     """
-    from asym_lightning.run import objective
-
     if "LOCAL_RANK" in os.environ:
         raise ConfigError("a sweep starts the processes of its runs itself: start it without torchrun (LOCAL_RANK is set)")
     if multiprocessing.current_process().name != "MainProcess":  # joblib's workers would outlive a command that is killed
@@ -222,8 +231,6 @@ def run_in_sweep(train: Callable[[DictConfig], float], config: DictConfig, singl
 
 def _run_apart(config: DictConfig, folder: Path, single: list[str]) -> float | None:
     """A run on several devices, as a command of its own: where one rank fails the others hang, and nothing more can be run with them."""
-    from asym_lightning.run import objective
-
     given = HydraConfig.get().overrides
     search = [override for override in given.hydra if override.startswith("hydra.searchpath")]
     command = [*single, *search, *given.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]

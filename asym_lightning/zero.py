@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor
 
-from asym_lightning.algorithms.checks import number, one_of, switch
+from asym_lightning.checks import number, one_of, switch
 from asym_lightning.types import ConfigError
 
 

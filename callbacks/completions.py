@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from asym_lightning.algorithms.checks import positive_int, whole_number
+from asym_lightning.checks import positive_int, whole_number
 from asym_lightning.policy import PolicyModule
 from asym_lightning.types import Completion, MiniBatch, RolloutGroup, Verdict
 

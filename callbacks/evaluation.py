@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.algorithms.checks import whole_number
+from asym_lightning.checks import whole_number
 from asym_lightning.evaluation.protocol import answer, samples_of
 from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.policy import PolicyModule

@@ -6,7 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from asym_lightning.algorithms.checks import number, positive_int
+from asym_lightning.checks import number, positive_int
 from asym_lightning.metrics.ledger import entry, ledger_sums
 from asym_lightning.ops.packing import pack
 from asym_lightning.ops.ranks import over_ranks

@@ -2,7 +2,7 @@
 
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.algorithms.checks import positive_int
+from asym_lightning.checks import positive_int
 from asym_lightning.progress import Bar
 from callbacks.record import Recorder
 

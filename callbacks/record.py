@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.algorithms.checks import whole_number
+from asym_lightning.checks import whole_number
 from asym_lightning.metrics.throughput import peak_flops, rates
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.groups import rows

@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch.distributed import distributed_c10d
 
-from asym_lightning.algorithms.checks import number
+from asym_lightning.checks import number
 from asym_lightning.watch.phases import here, mark
 from asym_lightning.watch.watching import Watch, store
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 from asym_lightning.algorithms.advantages import BetaFamily
 from asym_lightning.algorithms.steering import Observation, Steered
 

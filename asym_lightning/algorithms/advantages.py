@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 from asym_lightning.types import ConfigError
 
 

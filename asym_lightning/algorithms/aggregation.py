@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 
 
 class Aggregation(Protocol):

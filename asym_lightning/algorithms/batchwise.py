@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 from asym_lightning.algorithms.advantages import GroupStandardized, centered, checked, successes
 from asym_lightning.algorithms.steering import Observation, Steered
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 
 LEVELS = ("token", "sequence")
 

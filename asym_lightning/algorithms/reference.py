@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 from asym_lightning.algorithms.modulation import Modulation
 from asym_lightning.algorithms.tokens import Tokens
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 from asym_lightning.algorithms.modulation import Modulation
 from asym_lightning.algorithms.tokens import Tokens
 

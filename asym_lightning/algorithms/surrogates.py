@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from asym_lightning.algorithms import checks
+from asym_lightning import checks
 from asym_lightning.algorithms.losses import LossInputs, LossOutput
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from asym_lightning.algorithms.checks import number, positive_int
+from asym_lightning.checks import number, positive_int
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import RolloutEngine, Sampling, sampling_seed
 from asym_lightning.tasks.base import ProblemSet

@@ -11,7 +11,7 @@ from typing import Any
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.algorithms.checks import number, one_of, positive_int, switch
+from asym_lightning.checks import number, one_of, positive_int, switch
 from asym_lightning.division import check_shared_engine
 from asym_lightning.evaluation.protocol import answer, check_sampling, samples_of
 from asym_lightning.evaluation.report import result, show
@@ -20,7 +20,7 @@ from asym_lightning.export import export
 from asym_lightning.loading import build_benchmarks, context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
-from asym_lightning.runfolder import is_checkpoint
+from asym_lightning.runfolder import git_revision, is_checkpoint, versions
 from asym_lightning.tasks.base import ProblemSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
 from asym_lightning.types import ConfigError, Kind
@@ -159,8 +159,6 @@ class Evaluation:
         verifier.close()
 
     def _write(self, results: dict[str, Any]) -> None:
-        from asym_lightning.run import git_revision, versions
-
         known = {"policy": str(self.config.policy.get("name") or self.config.policy.path), "seed": self.config.seed, "notes": self.notes}
         known |= {"benchmarks": results, "git_revision": git_revision(), "versions": versions()}
         beside = self.folder / "results.tmp"

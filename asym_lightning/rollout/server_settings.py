@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from asym_lightning.algorithms.checks import number, one_of, positive_int
+from asym_lightning.checks import number, one_of, positive_int
 from asym_lightning.rollout.address import is_loopback
 from asym_lightning.types import ConfigError
 

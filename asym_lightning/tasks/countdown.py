@@ -9,7 +9,7 @@ from itertools import permutations
 
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.algorithms.checks import whole_number
+from asym_lightning.checks import whole_number
 from asym_lightning.types import ConfigError, Problem
 from asym_lightning.verify.countdown import CountdownVerifier, apply, canonical
 

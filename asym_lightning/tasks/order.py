@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from asym_lightning.algorithms.checks import number, positive_int
+from asym_lightning.checks import number, positive_int
 from asym_lightning.ops.ranks import gather_rows
 from asym_lightning.types import ConfigError, Kind, RolloutGroup
 

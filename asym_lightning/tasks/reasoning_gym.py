@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.algorithms.checks import whole_number
+from asym_lightning.checks import whole_number
 from asym_lightning.tasks.prompts import INSTRUCTION, PromptFormat
 from asym_lightning.types import ConfigError, Problem
 from asym_lightning.verify.base import Verifier

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from asym_lightning.algorithms.checks import number
+from asym_lightning.checks import number
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.types import Kind, Verdict
 
