@@ -32,10 +32,8 @@ NEEDED: dict[str, tuple[tuple[str, ...], str]] = {  # by the start of a _target_
 def world_size(config: DictConfig) -> int:
     """Number of ranks that the trainer's settings ask for; ``auto`` and -1 are all GPUs of this machine."""
     devices = config.trainer.devices
-    if devices in ("auto", -1, "-1"):
-        count = 1 if config.trainer.accelerator == "cpu" else torch.cuda.device_count()
-    else:
-        count = devices if isinstance(devices, int) else len(devices) if not isinstance(devices, str) else 1
+    every = 1 if config.trainer.accelerator == "cpu" else torch.cuda.device_count()
+    count = devices if isinstance(devices, int) and devices > 0 else every
     return max(1, count) * config.trainer.num_nodes
 
 
@@ -245,6 +243,8 @@ def check_numbers(config: DictConfig) -> None:
         "trainer.max_epochs": t.max_epochs,
         "trainer.num_nodes": t.num_nodes,
     }
+    if t.devices not in ("auto", "-1", -1) and (type(t.devices) is not int or t.devices < 1):
+        raise ConfigError(f"trainer.devices={t.devices}: must be a number, or auto; CUDA_VISIBLE_DEVICES=2,3 chooses the GPUs")
     for key, value in whole.items():
         positive_int(key, value)
     for key in ("trust_remote_code", "share_prompts", "gradient_checkpointing", "compile"):

@@ -15,7 +15,7 @@ def quiet() -> None:
     disable_progress_bar()
     name_device()
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
-    warnings.filterwarnings("ignore", message="The dirpath has changed from")  # a resumed run has a folder of its own
+    warnings.filterwarnings("ignore", message="The dirpath has changed from")  # callbacks/checkpoint.py says what follows
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
     warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
     warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")  # within lightning, on a GPU

@@ -251,6 +251,10 @@ class VLLMRollout(Callback):
         slept = isinstance(self.engine, SleepingEngine) and self.engine.sleep()
         return time.perf_counter() - start if slept else None
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self.ahead is not None:  # Lightning tears nothing down after an error, and the process would end with the thread's work only
+            self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.engine is not None and self.verifier is not None:
             self.engine.close()  # first: what is being made ends with it

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -100,6 +101,28 @@ class Broken(Remembering):
         raise ConnectionError("the engine is gone")
 
 
+class Slow(Remembering):
+    """Samples the first iteration; later ones take until it is closed."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.closed, self.asked = Event(), 0
+
+    def generate(self, *given: Any) -> Any:
+        self.asked += 1
+        if self.asked > 1:
+            self.closed.wait(60)
+        return super().generate(*given)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Failing(Callback):
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise MemoryError("no room to learn in")
+
+
 class Kept(Callback):
     """The rollouts of every iteration."""
 
@@ -113,7 +136,7 @@ class Kept(Callback):
         self.metrics.append(pl_module.meter.compute(lambda x, _: x, pl_module.device))
 
 
-def trained(folder: Path, engine: TransformersEngine, staleness: int, iterations: int = 4) -> Kept:
+def trained(folder: Path, engine: TransformersEngine, staleness: int, iterations: int = 4, *more: Callback) -> Kept:
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     optimizer = OptimizerSettings(3e-3, (0.9, 0.95), 0.0, 0, 1.0)
     policy = PolicyModule(model, algorithm(), optimizer, 1.0, math.inf)
@@ -122,7 +145,7 @@ def trained(folder: Path, engine: TransformersEngine, staleness: int, iterations
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=iterations,
-        callbacks=[rollout, kept],
+        callbacks=[rollout, kept, *more],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -190,3 +213,10 @@ def test_what_goes_wrong_in_the_background_ends_the_run(
 ) -> None:
     with pytest.raises(error, match=message):
         trained(folder, engine(folder / "model"), staleness=1)
+
+
+def test_a_run_that_fails_does_not_go_on_making_rollouts(folder: Path) -> None:
+    engine = Slow(folder / "model")
+    with pytest.raises(MemoryError):
+        trained(folder, engine, 3, 9, Failing())
+    assert engine.closed.is_set() and engine.asked == 2, "iteration 1 was being made, 2 and 3 were not begun"

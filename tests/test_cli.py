@@ -113,6 +113,7 @@ BAD = {
     "lora=default policy.lora.target_modules=3": r"policy\.lora\.target_modules=3: must be all-linear, or names",
     "lora=default policy.lora.alpha=0": r"policy\.lora: r=16 must be at least 1 and alpha=0 above 0",
     "trainer.num_nodes=x": r"trainer\.num_nodes=x: must be a whole number >= 1",
+    "trainer.devices=[2,3]": r"trainer\.devices=\[2, 3\]: must be a number, or auto; CUDA_VISIBLE_DEVICES=2,3",
     "ckpt_path=-1": r"ckpt_path=-1: there is no such checkpoint",
     f"{ZERO} ckpt_path={ROOT / 'pyproject.toml'}": r"ckpt_path=.*pyproject\.toml: trainer=deepspeed did not write it",
     f"{ZERO} trainer.strategy.stage=4": r"trainer\.strategy\.stage=4: must be one of 1, 2, 3",

@@ -218,6 +218,27 @@ def test_weights_of_another_run_stop_this_one(given: Served, outside: Outside) -
         outside.engine("bfloat16")
 
 
+def test_an_engine_that_is_closed_does_not_wait_for_its_servers(outside: Outside) -> None:
+    engine = outside.engine()
+    engine.sync(policy_in(outside.folder, tied=True).weights(), 1)
+    os.kill(outside.pid, signal.SIGSTOP)  # what it is given now is not answered
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            sampled = thread.submit(engine.generate, PROMPTS, SAMPLING, SEEDS)
+            engine.close()
+            with pytest.raises(EngineServerError, match="the run has ended"):
+                sampled.result(60)
+    finally:
+        os.kill(outside.pid, signal.SIGCONT)
+
+
+def test_a_completion_that_another_run_ended_is_no_completion(given: Served) -> None:
+    given.engine.sync(given.policy.weights(), 6)
+    choice = {"weight_versions": [{"version": given.engine._label}], "finish_reason": "abort", "token_ids": [1]}
+    with pytest.raises(EngineServerError, match=r"ended a completion early \(abort\): another run uses it too"):
+        given.engine._sample(choice)
+
+
 def test_every_route_needs_the_key_and_nothing_shows_it(given: Served, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     def status(path: str, key: str | None = None) -> int:
         connection = http.client.HTTPConnection(outside.url.removeprefix("http://"), timeout=30)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -64,6 +64,8 @@ class ServerEngine:
         shared = Path(settings.folder or self._scratch.path).resolve() / f"weights-{self._scratch.path.name}"
         self._outbox = Outbox(Path(from_first(str(shared))), rank, getattr(torch, dtype), reuse=settings.folder is None)
         self.servers: list[Server] = []
+        self._closed = False
+        self._asking: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
         self._end = weakref.finalize(self, _end, os.getpid(), self.servers, self._outbox, self._scratch, self._pusher)
         try:
             for n, number in enumerate(settings.own(rank, world)):
@@ -180,8 +182,23 @@ class ServerEngine:
         bodies = [{"token_ids": list(ids), "sampling_params": params} for ids, params in zip(prompts, sampling, strict=True)]
         at_once = max(1, 2 * self.max_num_seqs // max((params.get("n", 1) for params in sampling), default=1))
         s = self.settings
-        found: list[Any] = asyncio.run(answers(self.servers, s.api_key, s.request_timeout_s, bodies, at_once, s.retries))
+        found: list[Any] = asyncio.run(
+            self._until_closed(answers(self.servers, s.api_key, s.request_timeout_s, bodies, at_once, s.retries))
+        )
         return found
+
+    async def _until_closed(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """The result of ``work``, which :meth:`close` in another thread ends."""
+        task = asyncio.ensure_future(work)
+        self._asking = asyncio.get_running_loop(), task
+        if self._closed:
+            task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise EngineServerError("the run has ended while servers sampled for it") from None
+        finally:
+            self._asking = None
 
     def _check_label(self, choice: Any) -> None:
         """Raises EngineServerError where a token was sampled from other weights than this rank's servers were given."""
@@ -194,10 +211,17 @@ class ServerEngine:
 
     def _sample(self, choice: Any) -> Sample:
         self._check_label(choice)
+        if choice["finish_reason"] not in ("stop", "length"):
+            raise EngineServerError(f"a server ended a completion early ({choice['finish_reason']}): another run uses it too")
         logprobs = [entry["logprob"] for entry in choice["logprobs"]["content"]]
         return Sample(choice["token_ids"], logprobs, choice["finish_reason"] == "length", self.version)
 
     def close(self) -> None:
+        """End what this rank's servers were asked for, and those that were started here."""
+        self._closed = True
+        if asking := self._asking:
+            with suppress(RuntimeError):  # it ended in this very moment
+                asking[0].call_soon_threadsafe(asking[1].cancel)
         self._end()
 
 

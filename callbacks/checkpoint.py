@@ -1,0 +1,29 @@
+"""Lightning's checkpoints, for runs that are interrupted and go on in another folder."""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """``ModelCheckpoint`` with two promises more. With ``save_last``, ``last.ckpt`` is of the last iteration wherever a run ends, be it by
+    a signal, and is there before the final evaluation begins. With ``monitor``, a resumed run still knows the best score, although its
+    folder is a new one: what is kept there is better than all before."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if ends and self.save_last and not self._should_skip_saving_checkpoint(trainer):  # true also of what is saved already
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if self.monitor is None or self.dirpath == state_dict["dirpath"] or not state_dict["best_k_models"]:
+            return
+        for name in ("best_model_score", "best_k_models", "kth_best_model_path", "kth_value"):
+            setattr(self, name, state_dict[name])
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            best, place = float(state_dict["best_model_score"]), state_dict["best_model_path"]
+            print(f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be in {self.dirpath}", flush=True)
