@@ -1,10 +1,14 @@
 """What can be known to be wrong of the callbacks before anything is loaded."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from asym_lightning.checks import one_of
+from asym_lightning.evaluation.protocol import samples_of
 from asym_lightning.loading import build
+from asym_lightning.metrics.evaluation import names
 from asym_lightning.types import ConfigError
 
 NEEDED = {"rollout": "it makes the rollouts", "record": "it writes the metrics down, and others read them there"}
@@ -39,14 +43,31 @@ def _without_folders(tree: Any) -> Any:
     return "." if isinstance(tree, str) and HERE in tree else tree
 
 
-def check_monitors(config: DictConfig) -> None:
+def evaluated(config: DictConfig, sets: Sequence[str]) -> list[str]:
+    """The metrics of the run's evaluation of ``sets``; none where there is none."""
+    evaluation = config.callbacks.get("evaluation")
+    if not evaluation or not evaluation.problems:
+        return []
+    found = {one: names(samples_of(evaluation.samples, one)) + ["greedy"] * evaluation.greedy for one in sets}
+    return [f"eval/{one}/{name}" for one, metrics in found.items() for name in metrics]
+
+
+def check_objective(config: DictConfig, known: Sequence[str]) -> None:
+    """The objective is a number that a run ends with."""
+    one_of("objective", config.objective, ("reward", *(name for name in known if "verify/" not in name)))
+
+
+def check_monitors(config: DictConfig, known: Sequence[str]) -> None:
     """A checkpoint that is picked by a number of the evaluation is due when there is one."""
     callbacks: dict[str, Any] = OmegaConf.to_container(config.callbacks, resolve=False)  # type: ignore[assignment]
     every = (callbacks.get("evaluation") or {}).get("every", 0)
     for name, one in callbacks.items():
         monitor = (one or {}).get("monitor") or ""
-        due = config.callbacks[name].get("every_n_epochs") or 1 if monitor else 1
-        if monitor.startswith("eval/") and (not every or due % every):
+        if not monitor.startswith("eval/"):
+            continue
+        one_of(f"callbacks.{name}.monitor", monitor, tuple(known))
+        due = config.callbacks[name].get("every_n_epochs") or 1
+        if not every or due % every:
             raise ConfigError(
                 f"callbacks.{name}.monitor={monitor} is known only every callbacks.evaluation.every={every} iterations; "
                 f"callbacks.{name}.every_n_epochs={due} must be a multiple of it"

@@ -117,7 +117,7 @@ class RolloutDataModule(LightningDataModule):
         self.mini_batches = self._equalized([self._mini_batch(part) for part in parts], share.peers)
         if self.rules.resample is not None:
             again = merged_in_turn(resampled, share.sharers)
-            further = self._equalized([self._mini_batch(part, only_right=True) for part in again], share.peers)
+            further = self._equalized([self._mini_batch(part, only_right=True) for part in again], share.peers, 0)
             for batch, more in zip(self.mini_batches, further, strict=True):
                 batch.resampled = more
 
@@ -146,13 +146,16 @@ class RolloutDataModule(LightningDataModule):
         parts = [part.nonzero()[:, 0].tolist() for part in (~signal, signal)]
         return batch, [units(groups, self.tokens_per_micro_batch, kept, self.share_prompts, only) for only in parts]
 
-    def _equalized(self, made: Sequence[tuple[MiniBatch, list[list[Unit]]]], peers: Any) -> list[MiniBatch]:
-        """Sum the counts over all that is learned from, and pack on every rank the same number of micro-batches of about the same size."""
+    def _equalized(self, made: Sequence[tuple[MiniBatch, list[list[Unit]]]], peers: Any, fewest: int = 1) -> list[MiniBatch]:
+        """Sum the counts over all that is learned from, and pack on every rank the same number of micro-batches of about the same size,
+        ``fewest`` empty ones where no rank has anything."""
         budget = self.tokens_per_micro_batch
         counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b, _ in made]), "sum", peers).tolist()
         most = over_ranks(torch.tensor([[len(bins_of(part, budget)) for part in parts] for _, parts in made]), "max").tolist()
         for (batch, parts), (tokens, rollouts), numbers in zip(made, counts, most, strict=True):
             batch.token_count, batch.rollout_count = tokens, rollouts
+            if fewest and not any(numbers):
+                numbers[-1] = fewest
             for part, number in zip(parts, numbers, strict=True):
                 batch.micro_batches += pack_units(part, budget, self.share_prompts, number)
         return [batch for batch, _ in made]

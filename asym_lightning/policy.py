@@ -117,12 +117,12 @@ class PolicyModule(LightningModule):
         hidden = base(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False, **layout).last_hidden_state[
             0
         ]
-        head = model.get_output_embeddings()
+        head, top_p = model.get_output_embeddings(), self.algorithm.nucleus
         chosen = hidden.index_select(0, batch.predict_at)
         if not batch.targets.numel():  # an empty micro-batch still takes part in the gradient's reduction
             nothing = hidden.sum() * 0 + head.weight.sum() * 0
-            return Scores(*[chosen.sum(-1) + nothing for _ in range(3)])
-        top_p = self.algorithm.nucleus
+            none = chosen.sum(-1) + nothing
+            return Scores(none, none, none if top_p is not None else None)  # the same fields as elsewhere: ranks lay them side by side
         return Scores(*token_logprobs(chosen, head.weight, batch.targets, head.bias, temperature, entropy_grad, top_p=top_p))
 
     def on_train_epoch_start(self) -> None:
@@ -265,8 +265,9 @@ class PolicyModule(LightningModule):
         share = 1 / (len(batch.micro_batches) * self.share.count)  # the parts of one mini-batch count as one
         self.meter.mean("loss/policy", policy_loss, share)
         self.meter.mean("loss/modulation", extra, share)
+        counted = torch.ones_like(tokens.logp) if batch.stand is None else batch.stand[micro.rows]
         for name, values in out.diagnostics.items():
-            self.meter.mean(name, values.sum(), values.numel())
+            self.meter.mean(name, (values * counted).sum(), counted.sum())
         return policy_loss + extra + empty
 
     def _resampled_loss(self, micro: PackedBatch, batch: MiniBatch) -> Tensor:
@@ -287,7 +288,7 @@ class PolicyModule(LightningModule):
             masks = torch.stack([torch.ones_like(right), right, ~right]).double()
             totals, counts = over_ranks(torch.stack([masks @ entropy, masks.sum(1)]), "sum", self.share.peers)
             seen = Observation(*(totals / counts).tolist())
-            for part in self.algorithm.steered:
+            for part in self.algorithm.steered if counts[0] else ():  # all rollouts may be cut off and left out
                 part.observe(seen)
 
     def _count(self, batch: MiniBatch, advantages: Tensor) -> None:

@@ -9,13 +9,12 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.corrections import NoCorrection
-from asym_lightning.callback_checks import check_callbacks, check_monitors
+from asym_lightning.callback_checks import check_callbacks, check_monitors, check_objective, evaluated
 from asym_lightning.checks import number, one_of, positive_int, switch
 from asym_lightning.division import check_division, check_shared_engine
 from asym_lightning.evaluation.protocol import check_sampling
 from asym_lightning.loading import build, context_length, data_settings, load_tokenizer, prepare_data, settings_of, skeleton, stop_ids
 from asym_lightning.lora import LoRASettings, add_adapters
-from asym_lightning.metrics.passk import powers_of_two
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.runfolder import is_checkpoint
@@ -48,15 +47,13 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_launcher, ("hydra", "trainer")),
         (check_numbers, ("rollout", "policy", "trainer", "seed", "ckpt_path")),
         (check_callbacks, ("callbacks",)),
-        (check_objective, ("objective", "callbacks", "benchmarks")),
         (check_algorithm, ("algo", "rollout", "policy")),
         (check_staleness, ("algo", "rollout", "data")),
         (check_trainer, ("trainer",)),
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
-        (check_monitors, ("callbacks",)),
         (check_adapters, ("policy.lora", "policy.path", "policy.trust_remote_code")),
-        (check_data, ("task", "policy.path", "policy.trust_remote_code", "rollout", "data", "benchmarks", "callbacks")),
+        (check_data, ("task", "policy.path", "policy.trust_remote_code", "rollout", "data", "benchmarks", "callbacks", "objective")),
     ]
     done: set[str] = set()
     for check, keys in checks:
@@ -99,18 +96,6 @@ def _check_installed(key: str, target: str) -> None:
     absent = [module for module in modules if find_spec(module) is None]
     if absent:
         raise ConfigError(f"{key}: {target} needs {', '.join(absent)}, which is not installed: pip install -e '.[{extra}]' in the checkout")
-
-
-def check_objective(config: DictConfig) -> None:
-    """The objective is a number that a run ends with."""
-    evaluation = config.callbacks.get("evaluation")
-    names = ["reward"]
-    for name in ("heldout", *config.benchmarks) if evaluation and evaluation.problems else ():
-        samples = evaluation.samples.get(name) if isinstance(evaluation.samples, DictConfig) else evaluation.samples
-        if isinstance(samples, int) and samples > 0:  # what is not is refused with the sets
-            kinds = [f"avg@{samples}", *(f"pass@{k}" for k in powers_of_two(samples)), f"maj@{samples}", "distinct_correct"]
-            names += [f"eval/{name}/{kind}" for kind in kinds]
-    one_of("objective", config.objective, tuple(names))
 
 
 def check_algorithm(config: DictConfig) -> None:
@@ -163,6 +148,7 @@ def check_trainer(config: DictConfig) -> None:
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
     made = build(config, "trainer", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     strategy, precision = config.trainer.strategy, str(config.trainer.precision)
+    one_of("trainer.precision", precision, ("32-true", "bf16-mixed"))  # weights in bf16 are too coarse for small updates
     if not learns_with(made.strategy):
         raise ConfigError(
             f"trainer.strategy={strategy}: the policy does not learn with Lightning's {type(made.strategy).__name__}; take auto, ddp, "
@@ -223,10 +209,13 @@ def check_data(config: DictConfig) -> None:
     sets = prepared.sets
     for task in (prepared.task, *(one.task for one in sets)):
         task.verifier().close()  # no worker starts yet; one that needs a jail says here that there is none
-    evaluation = config.callbacks.get("evaluation")
+    evaluation, names = config.callbacks.get("evaluation"), [one.name for one in sets]
     if evaluation is not None and evaluation.problems:
         samples = OmegaConf.to_container(evaluation, resolve=True)["samples"]  # type: ignore[call-overload, index]
-        check_sampling(samples, evaluation.temperature, [one.name for one in sets], "callbacks.evaluation.")
+        check_sampling(samples, evaluation.temperature, names, "callbacks.evaluation.")
+    known = evaluated(config, names)
+    check_objective(config, known)
+    check_monitors(config, known)
 
 
 def check_numbers(config: DictConfig) -> None:

@@ -146,10 +146,16 @@ def accumulate(policy: Any, last: bool) -> AbstractContextManager:
 
 
 def step(policy: Any, optimizer: Any, most: float) -> Tensor:
-    """Clip gradients to ``most`` and update the weights; the norm before that."""
+    """Clip gradients to ``most`` and update the weights; the norm before that.
+
+    Raises:
+        FloatingPointError: a gradient that is not finite. All ranks have the same norm, and none updates.
+    """
     if isinstance(policy.trainer.strategy, DeepSpeed):
         return policy.trainer.strategy.step(optimizer)
     norm = clip_gradients(policy.parameters(), most)
+    if not norm.isfinite():
+        raise FloatingPointError(f"the gradient is not finite (norm {float(norm):g}); the weights are still those of before this update")
     optimizer.step()
     return norm
 

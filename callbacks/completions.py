@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from asym_lightning.checks import positive_int, whole_number
@@ -84,7 +85,7 @@ def terminal(groups: list[tuple[RolloutGroup, list[Shown]]], title: str) -> Tabl
     for group, members in groups:
         for i, one in enumerate(members):
             texts = [group.prompt.problem.text if i == 0 else "", one.completion.text]
-            table.add_row(*(text.replace("[", "\\[") for text in texts), *one.cells(), end_section=i + 1 == len(members))
+            table.add_row(*map(Text, texts), *one.cells(), end_section=i + 1 == len(members))
     return table
 
 

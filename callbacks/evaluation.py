@@ -79,7 +79,7 @@ class HeldoutEvaluation(Callback):
             found = self._sampled(trainer, rollout, one, samples_of(self.samples, one.name), self.temperature)
             result |= {f"eval/{one.name}/{name}": value for name, value in found.items()}
             if self.greedy:
-                result[f"eval/{one.name}/greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["avg@1"]
+                result[f"eval/{one.name}/greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["pass@1"]
         rollout.sleep()
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in result.items()})
         for logger in trainer.loggers:

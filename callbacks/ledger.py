@@ -7,11 +7,12 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from asym_lightning.checks import number, positive_int
+from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.metrics.ledger import entry, ledger_sums
-from asym_lightning.ops.packing import pack
+from asym_lightning.ops.packing import bins_of, pack_units, units
 from asym_lightning.ops.ranks import over_ranks
 from asym_lightning.policy import PolicyModule
-from asym_lightning.types import MiniBatch
+from asym_lightning.types import MiniBatch, PackedBatch
 
 CHANNELS = ("measured_positive", "measured_negative", "predicted_positive", "predicted_negative")
 
@@ -52,12 +53,11 @@ class EntropyLedger(Callback):
         inside = self._sampled_tokens(batch, pl_module.seed * 1_000_003 + pl_module.global_step)
         rows = batch.tokens("rows")[inside]
         of_group = rows // size
-        members = rows.unique()
-        rollouts = [(row, batch.groups[row // size]) for row in members.tolist()]
-        share: bool = trainer.datamodule.share_prompts  # type: ignore[attr-defined]
-        sample = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in rollouts], share)
+        packed = self._packed(trainer.datamodule, batch, rows)  # type: ignore[attr-defined]
         with trainer.precision_plugin.forward_context():
-            after = pl_module.score(sample.to(pl_module.device))
+            scores = [pl_module.score(micro.to(pl_module.device)) for micro in packed]
+        order = torch.cat([micro.rows for micro in packed]).argsort(stable=True).to(rows.device)  # by rollout, as those before
+        new_logp, new_entropy = (torch.cat([getattr(one, name) for one in scores])[order] for name in ("logp", "entropy"))
         weights = pl_module.algorithm.aggregation.weights(batch.lengths[rows], batch.token_count, batch.rollout_count)
         logp, entropy, advantages = (batch.tokens(name)[inside] for name in ("logp", "entropy", "advantages"))
         advantages = advantages * weights * batch.token_count
@@ -65,11 +65,19 @@ class EntropyLedger(Callback):
         baseline = (sums / of_group.bincount(minlength=groups).clamp(min=1))[of_group]
         positive = batch.right.flatten()[rows]
         standing = batch.standing()[inside].double()
-        self._updates.append(ledger_sums((logp, entropy), (after.logp, after.entropy), advantages, baseline, positive, standing))
+        self._updates.append(ledger_sums((logp, entropy), (new_logp, new_entropy), advantages, baseline, positive, standing))
         per_token = standing / batch.lengths[rows]  # summed over a rollout's tokens: what it stands for
-        gain = per_token * (after.logp - logp).double()
+        gain = per_token * (new_logp - logp).double()
         pl_module.meter.mean("logprob_gain/positive", gain[positive].sum(), per_token[positive].sum())
         pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), per_token[~positive].sum())
+
+    def _packed(self, data: RolloutDataModule, batch: MiniBatch, rows: Tensor) -> list[PackedBatch]:
+        """The rollouts that tokens are of, under the learner's token budget, in equally many micro-batches on every rank."""
+        budget, share = data.tokens_per_micro_batch, data.share_prompts
+        kept = torch.zeros(batch.right.numel(), dtype=torch.bool).index_fill(0, rows.unique().cpu(), True).tolist()
+        parts = units(batch.groups, budget, kept, share)
+        most = int(over_ranks(torch.tensor(len(bins_of(parts, budget))), "max"))
+        return pack_units(parts, budget, share, max(1, most))
 
     def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
         """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed; of rollouts that stand for

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 
 from asym_lightning.types import Kind, Problem, Verdict
 
@@ -29,6 +30,13 @@ class Parity:
 
     def close(self) -> None:
         pass
+
+
+class Graded(Parity):
+    """A wrong completion gets something, too."""
+
+    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+        return [replace(verdict, reward=max(verdict.reward, 0.1)) for verdict in super().score(completions, answers, truncated)]
 
 
 class Interrupting(Parity):

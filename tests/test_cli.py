@@ -113,6 +113,8 @@ BAD = {
     "lora=default policy.lora.target_modules=3": r"policy\.lora\.target_modules=3: must be all-linear, or names",
     "lora=default policy.lora.alpha=0": r"policy\.lora: r=16 must be at least 1 and alpha=0 above 0",
     "trainer.num_nodes=x": r"trainer\.num_nodes=x: must be a whole number >= 1",
+    "trainer.precision=bf16-true": r"trainer\.precision=bf16-true: must be one of 32-true, bf16-mixed",
+    "+callbacks.checkpoint.monitor=eval/heldout/avg@3 callbacks.evaluation.every=50": r"avg@3: must be one of eval/heldout",
     "trainer.devices=[2,3]": r"trainer\.devices=\[2, 3\]: must be a number, or auto; CUDA_VISIBLE_DEVICES=2,3",
     "ckpt_path=-1": r"ckpt_path=-1: there is no such checkpoint",
     f"{ZERO} ckpt_path={ROOT / 'pyproject.toml'}": r"ckpt_path=.*pyproject\.toml: trainer=deepspeed did not write it",
@@ -159,6 +161,14 @@ BAD = {
     f"{RANKS.format(2)} rollout=transformers rollout.tensor_parallel_size=2": r"only rollout\.engine=vllm divides layers",
     "logger=wandb": r"no account is known here; run `wandb login`, set WANDB_API_KEY, or .*logger\.wandb\.offline=true",
 }
+
+
+def test_an_objective_of_held_out_problems_needs_some(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "one.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    given = ("sweep=optuna_exponents", "task=math", f"task.path={tmp_path / 'one.jsonl'}")
+    assert "objective=eval/heldout/pass@8: must be one of reward" in refusal(capsys, monkeypatch, tmp_path, *given)
 
 
 @pytest.mark.parametrize("given", BAD)

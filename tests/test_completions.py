@@ -12,7 +12,7 @@ from asym_lightning.ops.packing import micro_batches
 from asym_lightning.types import Completion, Kind, MiniBatch, Problem, Prompt, RolloutGroup, Verdict
 from callbacks.completions import Shown, markdown, page, shown, terminal
 
-HOSTILE = "</td><script>alert(1)</script>|`[red]&\n"
+HOSTILE = "</td><script>alert(1)</script>|`[red]&\\[/x]\n"
 
 
 @pytest.fixture
@@ -70,4 +70,4 @@ def test_tables_keep_their_cells(groups: list[tuple[RolloutGroup, list[Shown]]])
     assert all(line.replace("\\|", "").count("|") == 7 for line in lines[2:])
     written = StringIO()
     Console(width=200, file=written).print(terminal(groups, "title"))
-    assert "[red]" in written.getvalue()
+    assert "[red]&\\[/x]" in written.getvalue()

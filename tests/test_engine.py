@@ -1,5 +1,6 @@
 """The real vLLM beside transformers: same weights, same log-probs; weights that change are really in the engine."""
 
+import shutil
 import weakref
 from collections.abc import Iterator
 from copy import copy
@@ -9,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from asym_lightning.cli import config_dir
 from asym_lightning.embedded import byte_tokenizer
@@ -142,6 +152,16 @@ def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tu
     portable.sync(policy.weights(), 0)
     assert gap(policy, portable) < 1e-4
     assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
+
+
+def test_generation_settings_of_a_model_change_nothing(pair: tuple[PolicyModule, VLLMEngine, Path], tmp_path: Path) -> None:
+    policy, _, folder = pair
+    shutil.copytree(folder, tmp_path / "own")
+    GenerationConfig(repetition_penalty=5.0, no_repeat_ngram_size=1, eos_token_id=257).save_pretrained(tmp_path / "own")
+    plain, own = (TransformersEngine(str(place), "float32", 32) for place in (folder, tmp_path / "own"))
+    for engine in (plain, own):
+        engine.sync(policy.weights(), 0)
+    assert own.generate(PROMPTS, SAMPLING, SEEDS) == plain.generate(PROMPTS, SAMPLING, SEEDS)
 
 
 def test_only_the_stop_ids_end_a_sample(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:

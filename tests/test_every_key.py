@@ -50,7 +50,7 @@ def test_a_word_is_refused_where_it_means_nothing(chosen: list[str], within: str
             if not key.startswith(within) or key.startswith("logger.") or key in TEXT:
                 continue
             keys += 1
-            of_data = key.startswith(("data.", "task.", "benchmarks", "callbacks.evaluation."))
+            of_data = key.startswith(("data.", "task.", "benchmarks", "callbacks.evaluation.", "objective"))
             monkeypatch.setattr(preflight, "check_data", check_data if of_data else not_asked)  # it takes long
             try:
                 preflight.check_all([compose("train", [*chosen, f"{key}=blue"])])

@@ -16,7 +16,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 from asym_lightning.algorithms import EntropyBonus, GroupStandardized, RolloutRules
 from asym_lightning.algorithms.corrections import Mask
 from asym_lightning.algorithms.reference import ReferenceKL
-from asym_lightning.algorithms.selective import ClipCov
+from asym_lightning.algorithms.selective import ClipCov, TopEntropy
 from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.lora import LoRASettings, add_adapters
 from asym_lightning.optimizer import OptimizerSettings
@@ -47,13 +47,19 @@ def cut(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
     return [short[i] if i % 2 else group for i, group in enumerate(whole)]
 
 
+def without_gradient(module: torch.nn.Module, given: Any, out: torch.Tensor) -> None:
+    """What comes back through ``out`` is no number."""
+    if out.requires_grad:
+        out.register_hook(lambda gradient: gradient * float("nan"))
+
+
 CASES: dict[str, dict[str, Any]] = {
     "tied": {"parts": {"modulation": [EntropyBonus(0.1)]}},
     "untied": {"tied": False, "parts": {"correction": Mask(0.5, 1.5, "sequence")}, "checkpointing": True},
     "silent": {"groups": silent, "parts": {"advantage": GroupStandardized(), "modulation": [ReferenceKL(0.5)]}},
     "idle": {"groups": silent, "parts": {"advantage": GroupStandardized()}},  # its micro-batches without an advantage are dropped
     "lora": {"lora": LoRASettings(4, 8.0), "tied": False, "parts": {"modulation": [ReferenceKL(0.5)]}},
-    "cut": {"groups": cut, "tied": False, "parts": {"rules": RolloutRules(mask_truncated=True)}},
+    "cut": {"groups": cut, "tied": False, "parts": {"rules": RolloutRules(mask_truncated=True), "modulation": [TopEntropy(0.3)]}},
 }
 DIVIDED: dict[str, dict[str, Any]] = {  # for layers that two ranks compute together
     "together": {**CASES["silent"], "width": 64},
@@ -121,7 +127,7 @@ def updated(
     if "lora" in given:
         add_adapters(model, given["lora"])
     if spoilt:
-        model.get_decoder().norm.weight.register_hook(lambda gradient: gradient * float("nan"))
+        model.get_decoder().norm.register_forward_hook(without_gradient)
     policy = PolicyModule(model, method, settings, 1.0, float("inf"), given.get("checkpointing", False))
     data = RolloutDataModule(NoTask(), None, 12, 12 // UPDATES, budget, 0, method.rules, 8, policy.packed)  # type: ignore[arg-type]
     watch = Given(given.get("groups", list)(random_groups(12, 4, VOCABULARY)))
@@ -163,6 +169,9 @@ def on_each_rank(folder: Path) -> None:
             keep_result(updated(case, FSDP2(tensor_parallel_size=2), budget), folder / f"{case}-{budget}.pt")
     keep_result(updated("untied", FSDP2(param_dtype="bfloat16"), 40), folder / "bf16.pt")
     keep_result(updated("tied", FSDP2(), 40, 2, keep=folder / "kept"), folder / "uninterrupted.pt")
+    for strategy in ("ddp", FSDP2()):
+        with pytest.raises(FloatingPointError, match=r"the gradient is not finite .* of before this update"):
+            updated("tied", strategy, 40, spoilt=True)
     for name in ("kept", "plain"):
         keep_result(updated("tied", FSDP2(), 40, 2, resume=folder / name / "epoch=0.ckpt"), folder / f"resumed-{name}.pt")
 

@@ -24,7 +24,8 @@ from asym_lightning.algorithms import (
     TokenMean,
 )
 from asym_lightning.algorithms.adaptive import AdaptiveBetaFamily
-from asym_lightning.algorithms.batchwise import AGRAE, Whitened
+from asym_lightning.algorithms.batchwise import AGRAE, FADE, Whitened
+from asym_lightning.algorithms.corrections import Truncate
 from asym_lightning.algorithms.losses import LossInputs
 from asym_lightning.algorithms.modulation import AdaptiveEntropyBonus, EntropyAdvantage
 from asym_lightning.algorithms.reference import ReferenceKL
@@ -35,6 +36,7 @@ from asym_lightning.datamodule import RolloutDataModule
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import EngineMismatchError, PolicyModule
 from asym_lightning.types import Kind, MiniBatch, PackedBatch, Problem, RolloutGroup, Verdict
+from callbacks.dynamics import EntropyDynamics
 from callbacks.ledger import EntropyLedger
 from tests.helpers import algorithm, random_groups, tokens
 from tests.ranks import pair, within_pair
@@ -179,6 +181,43 @@ def test_rollouts_of_no_advantage_take_no_backward_pass_and_change_nothing(kept:
         assert 0 < watched.without <= (full.with_gradient - watched.with_gradient) / 2, "a part stands for all"
 
 
+class Logged(Callback):
+    """The metrics of the iteration."""
+
+    reads_every_token = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, PolicyModule)
+        self.metrics = pl_module.meter.compute(lambda x, how: x, torch.device("cpu"))
+
+
+def test_shares_of_tokens_are_those_of_all_rollouts_where_only_some_are_scored(tmp_path: Path) -> None:
+    def same_length(group: RolloutGroup) -> RolloutGroup:
+        return replace(group, completions=[replace(c, token_ids=(c.token_ids * 8)[:8], logprobs=[-3.7] * 8) for c in group.completions])
+
+    groups = [same_length(group) for group in groups_without_signal(2)]
+    parts: dict[str, Any] = {"groups": [*groups[:1], *groups[2:5], *groups[1:2], *groups[5:]], "advantage": GroupStandardized()}
+    parts |= {"loss": PPOClip(1e-3, 1e-3), "correction": Truncate(1.0)}
+    every, some = Logged(), Logged()
+    gradients(tmp_path / "every", 60, 1, 2, callbacks=[every], modulation=[ZeroBonus(0.0)], **parts)
+    gradients(tmp_path / "some", 60, 1, 2, callbacks=[some], **parts)
+    clipped = {name: value for name, value in every.metrics.items() if name.startswith("clip/")}
+    assert max(clipped.values()) > 0 and {name: some.metrics[name] for name in clipped} == pytest.approx(clipped)
+    assert some.metrics["correction/truncated"] == pytest.approx(every.metrics["correction/truncated"], abs=0.15)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("modulation", [[], [EntropyBonus(0.1)], [TopEntropy(0.3)]], ids=["none", "bonus", "planned"])
+def test_a_mini_batch_of_which_all_is_cut_off_changes_nothing(devices: int, modulation: list[Any], tmp_path: Path) -> None:
+    groups = random_groups(8, 4, VOCABULARY)
+    for group in groups[:4]:  # the first of two mini-batches
+        group.completions[:] = [replace(c, truncated=True) for c in group.completions]
+    parts: dict[str, Any] = {"rules": RolloutRules(mask_truncated=True), "modulation": modulation, "advantage": FADE()}
+    watching = [EntropyDynamics(), EntropyLedger(every=1)]
+    got = gradients(tmp_path / "run", 60, devices, 2, groups=groups, callbacks=watching, **parts)
+    assert not any(grad.any() for grad in got[0].values()) and any(grad.any() for grad in got[1].values())
+
+
 LOSSES = [PPOClip(), Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO()]
 
 
@@ -286,6 +325,11 @@ def test_right_rollouts_of_another_temperature_are_learned_from(tmp_path: Path) 
 class Watch(EntropyLedger):
     """Scores the whole mini-batch again after an update and works out what the ledger must say, rollout by rollout."""
 
+    def _packed(self, *given: Any) -> list[PackedBatch]:
+        made = super()._packed(*given)
+        self.sizes = [len(micro.input_ids) for micro in made]
+        return made
+
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
         assert isinstance(pl_module, PolicyModule)
@@ -321,6 +365,7 @@ def test_the_ledger_measures_what_scoring_everything_again_finds(aggregation: st
     assert {name: watch.got[name] for name in want} == pytest.approx(want, rel=1e-3, abs=1e-7)
     assert min(abs(value) for value in want.values()) > 1e-6
     assert watch.got["ledger/step_size"] > 0, "log-probs move along the advantages"
+    assert len(watch.sizes) > 1 and max(watch.sizes) <= 40, "the learner's budget holds here too"
     few = EntropyLedger(share=0.01)
     gradients(tmp_path / "few", 40, callbacks=[few])
     assert few.state_dict()["squares"] > 0

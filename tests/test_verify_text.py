@@ -117,8 +117,8 @@ def test_multiple_choice() -> None:
     verdicts = MultipleChoice().score(texts, ["B", "(B)", "b", "B", "B", "\\text{(B)}"], [False] * 6)
     assert kinds(verdicts) == ["correct"] * 3 + ["wrong", "unparseable", "correct"]
     assert verdicts[0].answer == verdicts[2].answer == "B"
-    with pytest.raises(ValueError, match="not a choice"):
-        MultipleChoice().score(["Answer: A"], ["12"], [False])
+    [failed] = MultipleChoice().score(["Answer: A"], ["12"], [False])
+    assert failed.kind is Kind.ERROR and "reference answer '12' is not a choice" in failed.detail
 
 
 @pytest.mark.parametrize(

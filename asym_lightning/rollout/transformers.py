@@ -20,10 +20,11 @@ class TransformersEngine:
     """
 
     def __init__(self, path: str, dtype: str, max_num_seqs: int, device: str = "cpu", trust_remote_code: bool = False, **_: Any):
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
         self.model: Any = model.to(device).eval()
+        self.model.generation_config = GenerationConfig()  # a model's own may change the distribution: penalties, min_p and others
         self.model.register_forward_pre_hook(lambda module, inputs: mark())
         self.max_num_seqs, self.version = max_num_seqs, 0
 

@@ -45,11 +45,14 @@ class TextVerifier(ABC):
         if answer is None or len(answer) > MAX_CHARS:
             why = "the last \\boxed has no balanced braces" if answer is None else f"longer than {MAX_CHARS} characters"
             return Verdict(0.0, Kind.UNPARSEABLE, detail=why)
-        return self.compare(answer, gold)
+        try:
+            return self.compare(answer, gold)
+        except ValueError as error:
+            return Verdict(0.0, Kind.ERROR, detail=str(error))
 
     @abstractmethod
     def compare(self, answer: str, gold: str) -> Verdict:
-        """The verdict on an answer that was found."""
+        """The verdict on an answer that was found. Raises ``ValueError`` for a reference that is none."""
 
     def close(self) -> None:  # noqa: B027
         """Nothing is held."""
