@@ -21,8 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder that ASYM_LIGHTNING_DATA names: ``math_train``, ``math500``, ``aime24``, ``aime25``, ``amc23`` and ``olympiadbench`` as
-    Parquet files with the columns ``problem`` and ``answer``, and ``gsm8k_test.jsonl``, as published."""
+    """The folder of published problems that ASYM_LIGHTNING_DATA names: ``math_train``, ``math500``, ``aime24``, ``aime25``, ``amc23`` and
+    ``olympiadbench`` as Parquet files with the columns ``problem`` and ``answer``, and ``gsm8k_test.jsonl``."""
     folder = os.environ.get("ASYM_LIGHTNING_DATA")
     if not folder:
         pytest.skip("needs real problems: ASYM_LIGHTNING_DATA names no folder")
