@@ -20,7 +20,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from asym_lightning import unknown_keys
 from asym_lightning.sweeps import Sweep, end_local_jobs, run_in_sweep
+from asym_lightning.types import ConfigError
 from asym_lightning.watch.parent import die_with_launcher
 
 
@@ -62,10 +64,8 @@ def entry(config_name: str, target: str, check: str = "asym_lightning.preflight:
 
         _run(main, sweep)
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_readable(error, config_name, own))
-    except ValueError as error:
-        if type(error).__name__ != "ConfigError":
-            raise
+        _refuse(_readable(error, config_name, arguments.overrides, own))
+    except ConfigError as error:
         _refuse(str(error))
     except KeyboardInterrupt:
         end_local_jobs()
@@ -141,14 +141,13 @@ def _refuse(message: str) -> None:
     sys.exit(2)
 
 
-def _readable(error: BaseException, config_name: str, own: Path | None = None) -> str:
+def _readable(error: BaseException, config_name: str, overrides: list[str], own: Path | None) -> str:
     """Hydra's message in one line, with the nearest name where one was not found."""
     text = str(error)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
     if (key and "not in struct" in f"{text} {error.__cause__}") or (key and "Could not override" in text):
         name = key.group(1)
-        near = difflib.get_close_matches(name, _all_keys(config_name), 1, 0.5)
-        return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; python {config_name}.py --help lists every key")
+        return unknown_keys.explain(name, config_name, overrides, [config_dir(), *([own] if own else [])])
     option = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if option:
         group, _, name = option.group(1).rpartition("/")
@@ -159,21 +158,3 @@ def _readable(error: BaseException, config_name: str, own: Path | None = None) -
         hint = f"; did you mean {group}={near[0]}?" if near else ""
         return f"unknown {group} '{name}'{hint} Known: {', '.join(known)}"
     return text
-
-
-def _all_keys(config_name: str) -> list[str]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(config_name)
-    names: list[str] = []
-
-    def walk(node: DictConfig, prefix: str) -> None:
-        for key in node:
-            name = f"{prefix}{key!s}"
-            names.append(name)
-            child = node._get_node(key)
-            if isinstance(child, DictConfig):
-                walk(child, f"{name}.")
-
-    walk(config, "")
-    return names

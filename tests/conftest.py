@@ -1,4 +1,4 @@
-"""Settings that must stand before torch, transformers or vllm are imported, and the folder of shared data."""
+"""Settings that must stand before torch, transformers or vllm are imported, and the folder of real problems."""
 
 import os
 from pathlib import Path
@@ -21,11 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real problems that lies beside the checkout (not part of the package)."""
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("needs real problems: no folder ../shared/data beside the repository")
-    return folder
+    """The folder of published problems that ASYM_LIGHTNING_DATA names: ``math_train``, ``math500``, ``aime24``, ``aime25``, ``amc23`` and
+    ``olympiadbench`` as Parquet files with the columns ``problem`` and ``answer``, and ``gsm8k_test.jsonl``."""
+    folder = os.environ.get("ASYM_LIGHTNING_DATA")
+    if not folder:
+        pytest.skip("needs real problems: ASYM_LIGHTNING_DATA names no folder")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Advantages against the printed table, numbers worked by hand, and properties."""
+"""Advantages against a table of numbers, numbers worked by hand, and properties."""
 
 import math
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from asym_lightning.algorithms import BetaFamily, GroupStandardized, MeanCentered
 from asym_lightning.types import ConfigError
 
-# The table of the handbook (G = 8): rows p = 1/8 .. 7/8, per arm (A_pos, A_neg).
+# ((1-p)/p)^beta_pos and -(p/(1-p))^beta_neg to four places (G = 8): rows p = 1/8 .. 7/8, per pair of exponents (A_pos, A_neg).
 TABLE: dict[tuple[float, float], list[tuple[float, float]]] = {
     (0, 0): [(1, -1)] * 7,
     (0.5, 0.5): [
@@ -50,7 +50,7 @@ def as_rewards(group: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("betas", list(TABLE))
-def test_table_of_the_handbook(betas: tuple[float, float]) -> None:
+def test_the_two_powers_of_the_odds(betas: tuple[float, float]) -> None:
     rewards = torch.cat([binary(count) for count in range(1, 8)])
     advantages = BetaFamily(*betas)(rewards)
     for row, (count, (positive, negative)) in enumerate(zip(range(1, 8), TABLE[betas], strict=True)):

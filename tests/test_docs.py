@@ -25,6 +25,7 @@ from tests.runs import random_policy, run
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+TEXTS = ["../README.md", *PAGES]
 EXAMPLES = ["extend/method.md", "extend/task.md", "extend/verifier.md", "extend/model.md"]
 
 
@@ -41,8 +42,8 @@ def commands(page: str) -> list[list[str]]:
     return [words[next(i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :] for words in split if words]
 
 
-COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
-STARTED = [(page, words) for page, words in COMMANDS if "train.py" in words and page not in EXAMPLES]  # by a launcher or without
+COMMANDS = [(page, words) for page in TEXTS for words in commands(page)]
+STARTED = [(page, words) for page, words in COMMANDS if "train.py" in words and page not in EXAMPLES and "--config-dir" not in words]
 TRAINING = [(page, ["python", *words[words.index("train.py") :]]) for page, words in STARTED]
 
 
@@ -164,19 +165,42 @@ def keys() -> frozenset[str]:
                 walk(child, f"{prefix}{key!s}.")
 
     modulations = ",".join(sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml")))
-    everything = ["policy=hf", "task=math", "experiment=paper_evaluation", f"modulation@algo.modulation=[{modulations}]"]
+    everything = ["policy=hf", "task=math", "experiment=paper_evaluation", "logger=wandb", f"modulation@algo.modulation=[{modulations}]"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        trainers = ["correction=tis", "trainer=fsdp2"], ["correction=mis", "trainer=deepspeed", "rollout=servers"]
+        trainers = (
+            ["correction=tis", "trainer=fsdp2", "lora=default", "task=math", "verify@task.verify=function"],
+            ["correction=mis", "trainer=deepspeed", "rollout=servers", "logger=mlflow", "task=math", "verify@task.verify=composite"],
+        )
         for overrides in ([], everything, *trainers):
             walk(compose("train", overrides), "")
     return frozenset(found)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("methods.md", *EXAMPLES)])
+@pytest.mark.parametrize("page", [page for page in TEXTS if page not in ("methods.md", *EXAMPLES)])
 def test_keys_in_the_text_exist(page: str) -> None:
     text = re.sub(r"(?ms)^```.*?^```", "", (DOCS / page).read_text())
-    named = set(re.findall(r"`((?:algo|policy|task|rollout|trainer|callbacks)\.[a-z_.]+)(?:=[^`]*)?`", text))
+    if page == "coming_from.md":  # of its tables the last column names keys of ours
+        text = re.sub(r"(?m)^\|.*\|(?=[^|]+\|$)", "", text)
+    named = set(re.findall(r"`((?:algo|policy|task|rollout|trainer|callbacks|data|logger)\.[a-z_.]+)(?:=[^`]*)?`", text))
     assert not sorted(key for key in named if key not in keys())
+    choices = re.findall(r"`([a-z_]+)(?:@[a-z_.]+)?=([a-z_0-9]+)", text)
+    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    missing = [(group, name) for group, name in choices if group in groups and not (config_dir() / group / f"{name}.yaml").is_file()]
+    assert not missing, missing
+
+
+def test_defaults_of_the_first_page_are_the_configs() -> None:
+    """Cells such as `8`, or `3e-4, 2e-6 with policy=hf`."""
+    rows = re.findall(r"(?m)^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|$", (DOCS / "index.md").read_text())
+    assert len(rows) > 7
+    for key, cell in rows:
+        for part in cell.split(", "):
+            said, _, choice = part.replace("`", "").partition(" with ")
+            with initialize_config_dir(str(config_dir()), version_base="1.3"):
+                config = compose("train", [choice] if choice else [])
+            found = OmegaConf.select(config, key)
+            meant = {"none": None, "all of them": config.rollout.prompts_per_iteration}
+            assert found == (meant[said] if said in meant else type(found)(said)), f"{key}: {part}"
 
 
 def test_messages_in_troubleshooting_are_the_codes() -> None:

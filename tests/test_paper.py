@@ -4,7 +4,10 @@ embedded policy."""
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -116,11 +119,27 @@ def test_a_rank_holds_a_part_of_every_tensor_rounded_up() -> None:
 # ---- the same files on the embedded policy ----
 
 
+SETS: dict[str, dict[str, Any]] = {  # a made row with the columns of each set on the hub
+    "math": {"problem": "1 + 1?", "solution": "It is \\boxed{2}."},
+    "math500": {"problem": "2 + 1?", "answer": "3", "solution": "It is \\boxed{3}."},
+    "aime24": {"problem": "3 + 1?", "solution": "\\boxed{004}"},
+    "aime25": {"problem": "4 + 1?", "answer": "5"},
+    "amc23": {"question": "5 + 1?", "answer": "6.0"},
+    "olympiadbench": {"question": "Which numbers have a square of 49?", "final_answer": ["-7", "7"]},
+}
+
+
+def made(folder: Path, name: str, rows: int = 1) -> Path:
+    file = folder / f"{name}.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([SETS[name]] * rows), file)
+    return file
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_file_runs_on_the_embedded_policy(name: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = ("math500", "aime24", "aime25", "amc23", "olympiadbench")
-    data = [f"task.path={shared_data / 'math_train.parquet'}", *(f"benchmarks.{one}.path={shared_data / one}.parquet" for one in sets)]
-    own = ["rollout.prompts_per_iteration=4", "rollout.group_size=8", "callbacks.evaluation.problems=1", "task.limit=50"]
+def test_the_file_runs_on_the_embedded_policy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = [one for one in SETS if one != "math"]
+    data = [f"task.path={made(tmp_path, 'math', 8)}", *(f"benchmarks.{one}.path={made(tmp_path, one)}" for one in sets)]
+    own = ["rollout.prompts_per_iteration=4", "rollout.group_size=8", "callbacks.evaluation.problems=1"]
     policy = f"policy.path={random_policy(tmp_path / 'random')}"
     folder = run(monkeypatch, tmp_path, f"experiment={name}", "debug=tiny", policy, *data, *own)
     got = summary(folder)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from asym_lightning.metrics.dynamics import BIN_EDGES
+from asym_lightning.metrics.dynamics import BIN_EDGES, accuracy_bin
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k, powers_of_two
 from asym_lightning.ops.ranks import all_names
@@ -43,15 +43,15 @@ def _measure_accuracy(right: np.ndarray, meter: Meter) -> None:
     meter.mean("solved/none", (correct == 0).sum(), count)
     meter.mean("solved/all", (correct == size).sum(), count)
     meter.mean("solved/mixed", ((correct > 0) & (correct < size)).sum(), count)
-    bins = np.bincount([_bin(c / size) for c in correct], minlength=len(BIN_EDGES))
+    bins = np.bincount(_bins(correct / size), minlength=len(BIN_EDGES))
     for edge, number in zip(BIN_EDGES, bins, strict=True):
         meter.mean(f"accuracy/p_{edge:.2f}", number, count)
     for k in powers_of_two(size):
         meter.mean(f"train/pass@{k}", sum(pass_at_k(size, int(c), k) for c in correct), count)
 
 
-def _bin(accuracy: float) -> int:
-    return max(i for i, edge in enumerate(BIN_EDGES) if edge <= accuracy)
+def _bins(accuracies: np.ndarray) -> np.ndarray:
+    return accuracy_bin(torch.from_numpy(accuracies)).numpy()
 
 
 def _measure_diversity(groups: Sequence[RolloutGroup], meter: Meter) -> None:
@@ -114,6 +114,6 @@ def _measure_covariance(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     mixed = (p > 0) & (p < 1)
     right, logp, p = right[mixed], logp[mixed], p[mixed]
     difference = np.where(right, logp, 0).sum(1) / right.sum(1) - np.where(right, 0, logp).sum(1) / (~right).sum(1) if len(p) else p
-    values, bins = 2 * p * (1 - p) * difference, np.array([_bin(x) for x in p], dtype=int)
+    values, bins = 2 * p * (1 - p) * difference, _bins(p)
     for i, edge in enumerate(BIN_EDGES):
         meter.mean(f"covariance/p_{edge:.2f}", values[bins == i].sum(), (bins == i).sum())

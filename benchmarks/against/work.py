@@ -9,7 +9,6 @@ from typing import Any
 from asym_lightning.types import Kind, Problem, Verdict
 from asym_lightning.verify.countdown import CountdownVerifier
 
-SIGNALS = ("realistic", "all")
 Rewards = Callable[[Sequence[str], Sequence[str], Sequence[bool]], list[float]]
 
 
