@@ -49,6 +49,12 @@ class HeldoutEvaluation(Callback):
         self.after: dict[str, float] = {}
         self._evaluated = -1  # iterations done at the last evaluation
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for one in self.sets if trainer.is_global_zero and self.problems else ():
+            if len(one.problems) > self.problems:
+                first = f"the first {self.problems} of {len(one.problems)} problems"
+                print(f"{one.name}: evaluated on {first} (callbacks.evaluation.problems)", flush=True)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._first:
             self.before = self._evaluate(trainer, pl_module, trainer.current_epoch)

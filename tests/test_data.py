@@ -135,6 +135,7 @@ def test_a_mixture_has_its_weights_and_each_source_its_verifier(tmp_path: Path) 
     counts = Counter(problem.id.split(":")[0] for problem in task.train)
     assert counts == {"parity": 48, "pairs": 24} and len({p.id for p in task.train}) == 48 + 6
     assert len(task.heldout) == 16 + 4 and "parity 48 (48 different), pairs 24 (6 different)" in task.notes[-1]
+    assert Counter(problem.id.split(":")[0] for problem in task.heldout[:5]) == {"parity": 4, "pairs": 1}
     pair = next(p for p in task.train if p.id.startswith("pairs"))
     assert text(task.encode(pair, Characters())) == pair.text  # type: ignore[arg-type]
     right = PairsCountdown.solutions(Problem("", "", pair.answer.removeprefix("pairs:")))[0]
@@ -211,6 +212,9 @@ def test_overlap_by_hand() -> None:
     assert [(p.id, q.id) for p, q in found.exact] == [("2", "1")]
     assert [(p.id, q.id) for p, q in found.passage] == [("1", "0")]
     assert not overlaps(train, {"test": held}, 14)["test"].passage
+    wrapped = problems("Solve: what is 2+3? Say the answer.", "Solve: name a prime. Say the answer.")
+    found = overlaps(wrapped, {"test": problems("What is 2+3?", "Solve: name a prime. Say the answer.", "name")}, 13)["test"]
+    assert {(p.id, q.id) for p, q in found.exact} == {("0", "0"), ("1", "1")}, "with the instruction of all, or without"
 
 
 class Listed:

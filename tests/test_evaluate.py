@@ -152,6 +152,8 @@ def test_other_settings_in_the_same_folder_are_refused(
     rows.write_text((place / "amc.jsonl").read_text().replace("1+1?", "2+1?"))
     line = refused(capsys, monkeypatch, place, tmp_path, *one, f"benchmarks.amc23.path={rows}")
     assert "problems of amc23=" in line
+    line = refused(capsys, monkeypatch, place, tmp_path, *one, "benchmarks.amc23.verify.timeout_s=77", "benchmarks.amc23.verify.workers=1")
+    assert "verifier of amc23=" in line and "'timeout_s': 77" in line and "workers" not in line
 
 
 BAD = {

@@ -186,6 +186,8 @@ def _settings(config: DictConfig, sets: Sequence[ProblemSet], tokenizer: Any) ->
     found = {"policy": policy, "weights": _stamp(Path(policy)), "temperature": plain["temperature"], "seed": plain["seed"]}
     found |= {f"rollout.{key}": plain["rollout"][key] for key in ("engine", "dtype", "max_tokens")}
     for one in sets:
+        verifier = plain["benchmarks"][one.name].get("verify") or {}
+        found[f"verifier of {one.name}"] = {key: value for key, value in verifier.items() if key != "workers"}
         found[f"samples of {one.name}"] = samples_of(plain["samples"], one.name)
         prompts = [[p.id, one.task.encode(p, tokenizer), p.answer] for p in one.problems]
         found[f"problems of {one.name}"] = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from transformers import PreTrainedTokenizerBase
 
@@ -36,8 +37,8 @@ class Mixture:
     """Of the training problems, each source's share is its weight's share of all weights (1 where none is given).
 
     One pass holds every problem of every source: the one that is largest for its weight once, the others' again and again. ``heldout``
-    is all of the sources' held-out problems. Ids and references begin with the source's name. Raises ``ConfigError`` without sources
-    and for weights that are not above 0 or name no source.
+    is all of the sources' held-out problems; the first ones of it are of every source, by their shares. Ids and references begin with the
+    source's name. Raises ``ConfigError`` without sources and for weights that are not above 0 or name no source.
     """
 
     name = "mixture"
@@ -59,7 +60,8 @@ class Mixture:
         self.train: Sequence[Problem] = [
             self._tagged(name, source.train[i % len(source.train)]) for name, source in sources.items() for i in range(counts[name])
         ]
-        self.heldout: Sequence[Problem] = [self._tagged(name, p) for name, source in sources.items() for p in source.heldout]
+        heldout = [(i / len(s.heldout), self._tagged(name, p)) for name, s in sources.items() for i, p in enumerate(s.heldout)]
+        self.heldout: Sequence[Problem] = [problem for _, problem in sorted(heldout, key=itemgetter(0))]
         shares = ", ".join(f"{name} {counts[name]} ({len(source.train)} different)" for name, source in sources.items())
         self.notes: Sequence[str] = (*(note for source in sources.values() for note in source.notes), f"problems of a pass: {shares}")
 

@@ -21,6 +21,20 @@ def passages(text: str, words: int) -> Iterator[tuple[str, ...]]:
     return zip(*(found[i:] for i in range(words)), strict=False)
 
 
+def bare(texts: Sequence[str]) -> list[str]:
+    """The texts without the beginning and the end that all of them have, which is the instruction of a data set and no problem."""
+    if len(texts) < 2:
+        return list(texts)
+    start, end = _shared(texts), _shared([text[::-1] for text in texts])
+    return [text[start : max(start, len(text) - end)] for text in texts]
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """How many characters all of them begin with."""
+    first, last = min(texts), max(texts)
+    return next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+
+
 def duplicates(problems: Sequence[Problem]) -> list[Pair]:
     """Each problem that repeats an earlier one, with that one. The same problem (by its id) listed again is none."""
     first: dict[str, Problem] = {}
@@ -36,15 +50,18 @@ class Overlap:
 
 
 def overlaps(train: Sequence[Problem], sets: Mapping[str, Sequence[Problem]], words: int) -> dict[str, Overlap]:
-    """The overlap of the training problems with every set; a passage is a run of ``words`` words."""
+    """The overlap of the training problems with every set, an instruction that all of them carry aside; a passage is a run of ``words``
+    words."""
     texts = {name: {normal(p.text): p for p in problems} for name, problems in sets.items()}
     runs = {name: {run: p for p in problems for run in passages(p.text, words)} for name, problems in sets.items()}
     result = {name: Overlap([], []) for name in sets}
-    for problem in {normal(p.text): p for p in reversed(train)}.values():
-        key, own = normal(problem.text), list(passages(problem.text, words))
+    different = {normal(p.text): p for p in reversed(train)}
+    for (key, problem), inner in zip(different.items(), bare(list(different)), strict=True):
+        own = list(passages(problem.text, words))
         for name in sets:
-            if key in texts[name]:
-                result[name].exact.append((problem, texts[name][key]))
+            same = texts[name].get(key) or texts[name].get(inner)
+            if same:
+                result[name].exact.append((problem, same))
             else:
                 shared = next((run for run in own if run in runs[name]), None)
                 if shared is not None:
