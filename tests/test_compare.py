@@ -277,6 +277,22 @@ def test_an_evaluation_at_the_cut_counts(tmp_path: Path) -> None:
     assert by["asymgrpo", "eval/heldout/pass@1"].values == {1: 0.77}
 
 
+def test_of_an_unfinished_run_only_an_evaluation_at_the_cut_counts(tmp_path: Path) -> None:
+    def evaluated_earlier(summary: dict[str, Any]) -> None:
+        summary["evaluation"]["after"] = {"eval/heldout/pass@1": 0.9}  # its last one, after some 20 iterations
+
+    several(tmp_path, 1, iterations=30)
+    folder = write_run(tmp_path / "failed", "asymgrpo", 1, iterations=30, status="failed", change=evaluated_earlier)
+    by = {(r.arm.method, r.measure.name): r for r in compared(tmp_path, unfinished=True).results}
+    assert ("asymgrpo", "eval/heldout/pass@1") not in by and ("asymgrpo", "wall_seconds") not in by
+    assert by["grpo", "eval/heldout/pass@1"].summary.n == 1 and by["asymgrpo", "reward/mean"].summary.n == 1
+    table = (folder / "metrics.csv").read_text().splitlines()
+    row = ["30" if name == "step" else "0.77" if name == "eval/heldout/pass@1" else "" for name in table[0].split(",")]
+    (folder / "metrics.csv").write_text("\n".join([*table, ",".join(row)]))
+    by = {(r.arm.method, r.measure.name): r for r in compared(tmp_path, unfinished=True).results}
+    assert by["asymgrpo", "eval/heldout/pass@1"].values == {1: 0.77}
+
+
 # ---- baseline ----
 
 
@@ -309,7 +325,8 @@ def test_a_baseline_of_several_arms_must_be_one_of_them(tmp_path: Path) -> None:
 def test_verdicts_end_to_end(tmp_path: Path, command: Command) -> None:
     logs = tmp_path / "logs"
     several(logs, 1, 2, 3, 4, 5)
-    several(logs, 1, 2, 3, 4, 5, algorithm="asymgrpo", shift=0.1, entropy=0.25)
+    for seed in range(1, 6):  # mean shift 0.1
+        several(logs, seed, algorithm="asymgrpo", shift=0.097 + 0.001 * seed, entropy=0.25 + 0.001 * seed)
     several(logs, 1, 2, algorithm="reinforce", shift=0.1)
     status, said, errors = command(logs, "--out", tmp_path / "report")
     assert (status, errors) == (0, "") and "reinforce lacks seed 3, 4, 5" in said
