@@ -47,7 +47,7 @@ def null_gaps(points: Array, seeds: int, trials: int) -> Iterator[Gap]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frontier_size", description=__doc__)
     parser.add_argument("--runs", type=Path, default=ROOT / "docs" / "results" / "study" / "runs.csv", help="the study's numbers")
-    parser.add_argument("--trials", type=int, default=1000, help="drawn comparisons of each kind (default: 1000)")
+    parser.add_argument("--trials", type=int, default=1000, help="drawn comparisons of each kind (default: 1000, half an hour)")
     given = parser.parse_args()
     rows = load(given.runs)
     print("| noise of | measure | seeds | mean gap | any third | thirds cross | any single reward | single rewards cross |")
