@@ -232,6 +232,61 @@ def test_what_differs_between_methods_is_listed(tmp_path: Path) -> None:
     assert set(found) == {*changed, "version of torch", "git revision", "eval/heldout/pass@1 before training"}
 
 
+def test_what_any_method_can_be_given_is_listed_where_methods_differ_in_it(tmp_path: Path) -> None:
+    rules = {"_target_": "asym_lightning.algorithms.RolloutRules", "dynamic_sampling": 0}
+    several(tmp_path, 1, overrides={"algo.rules": rules})
+    given = {"algo.equal_scale": True, "algo.rules": {**rules, "dynamic_sampling": 10}, "algo.advantage.beta_pos": 0.7}
+    several(tmp_path, 1, algorithm="asymgrpo", overrides=given)
+    found = {u.what: u.values for u in compared(tmp_path).unequal}
+    assert found == {  # beta_pos is the method's own
+        "algo.equal_scale": {"false": "grpo", "true": "asymgrpo"},
+        "algo.rules.dynamic_sampling": {"0": "grpo", "10": "asymgrpo"},
+    }
+
+
+def test_a_scale_that_only_one_method_was_swept_over_is_listed(tmp_path: Path) -> None:
+    several(tmp_path, 1)
+    for equal in (False, True):
+        several(tmp_path, 1, algorithm="asymgrpo", overrides={"algo.equal_scale": equal})
+    found = compared(tmp_path)
+    assert {u.what: u.values for u in found.unequal} == {"values tried of algo.equal_scale": {"false": "grpo", "false, true": "asymgrpo"}}
+    assert found.methods["asymgrpo"]["equal_scale"] == "false / true"
+    assert found.opponents["asymgrpo, equal_scale true"] is found.baselines[0]
+
+
+def test_what_each_method_is_made_of_is_told(tmp_path: Path, command: Command) -> None:
+    bonus = {"_target_": "asym_lightning.algorithms.EntropyBonus", "coef": 0.001}
+    logs = tmp_path / "logs"
+    several(logs, 1)
+    several(logs, 1, algorithm="asymgrpo", overrides={"algo.advantage.beta_pos": 0.7, "algo.equal_scale": True})
+    several(logs, 1, algorithm="grpo_entropy", overrides={"algo.modulation.entropy_bonus": bonus, "algo.loss.clip_low": 0.3})
+    found = compared(logs).methods
+    assert found == {  # of the advantage, which is another function, all keys; of the loss, which is the same, what differs
+        "grpo": {"equal_scale": "false", "advantage": "GroupStandardized", "loss": "clip_low 0.2", "modulation": "none"},
+        "asymgrpo": {
+            **{"equal_scale": "true", "advantage": "BetaFamily, beta_pos 0.7, beta_neg 0.4", "loss": "clip_low 0.2"},
+            "modulation": "none",
+        },
+        "grpo_entropy": {
+            **{"equal_scale": "false", "advantage": "GroupStandardized", "loss": "clip_low 0.3"},
+            "modulation": "EntropyBonus, coef 1e-3",
+        },
+    }
+    _, said, _ = command(logs, "--out", tmp_path / "report")
+    assert "  asymgrpo: equal_scale true; advantage BetaFamily, beta_pos 0.7, beta_neg 0.4; loss clip_low 0.2; modulation none\n" in said
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert text.count('<td class="text">BetaFamily, beta_pos 0.7, beta_neg 0.4</td>') == 1
+    assert json.loads((tmp_path / "report" / "stats.json").read_text())["methods"] == found
+
+
+def test_that_all_else_is_equal_points_to_the_methods_settings(tmp_path: Path, command: Command) -> None:
+    several(tmp_path / "logs", 1)
+    several(tmp_path / "logs", 1, algorithm="asymgrpo")
+    command(tmp_path / "logs", "--out", tmp_path / "report")
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert 'Apart from <a href="#methods">the settings of each method</a>, seed, loggers and folders, all configs' in text
+
+
 def test_a_run_that_differs_within_its_arm_is_named_by_seed(tmp_path: Path) -> None:
     several(tmp_path, 1, 2)
     several(tmp_path, 3, change=lambda summary: summary.update(git_revision=None))
@@ -277,6 +332,22 @@ def test_an_evaluation_at_the_cut_counts(tmp_path: Path) -> None:
     assert by["asymgrpo", "eval/heldout/pass@1"].values == {1: 0.77}
 
 
+def test_of_an_unfinished_run_only_an_evaluation_at_the_cut_counts(tmp_path: Path) -> None:
+    def evaluated_earlier(summary: dict[str, Any]) -> None:
+        summary["evaluation"]["after"] = {"eval/heldout/pass@1": 0.9}  # its last one, after some 20 iterations
+
+    several(tmp_path, 1, iterations=30)
+    folder = write_run(tmp_path / "failed", "asymgrpo", 1, iterations=30, status="failed", change=evaluated_earlier)
+    by = {(r.arm.method, r.measure.name): r for r in compared(tmp_path, unfinished=True).results}
+    assert ("asymgrpo", "eval/heldout/pass@1") not in by and ("asymgrpo", "wall_seconds") not in by
+    assert by["grpo", "eval/heldout/pass@1"].summary.n == 1 and by["asymgrpo", "reward/mean"].summary.n == 1
+    table = (folder / "metrics.csv").read_text().splitlines()
+    row = ["30" if name == "step" else "0.77" if name == "eval/heldout/pass@1" else "" for name in table[0].split(",")]
+    (folder / "metrics.csv").write_text("\n".join([*table, ",".join(row)]))
+    by = {(r.arm.method, r.measure.name): r for r in compared(tmp_path, unfinished=True).results}
+    assert by["asymgrpo", "eval/heldout/pass@1"].values == {1: 0.77}
+
+
 # ---- baseline ----
 
 
@@ -309,7 +380,8 @@ def test_a_baseline_of_several_arms_must_be_one_of_them(tmp_path: Path) -> None:
 def test_verdicts_end_to_end(tmp_path: Path, command: Command) -> None:
     logs = tmp_path / "logs"
     several(logs, 1, 2, 3, 4, 5)
-    several(logs, 1, 2, 3, 4, 5, algorithm="asymgrpo", shift=0.1, entropy=0.25)
+    for seed in range(1, 6):  # mean shift 0.1
+        several(logs, seed, algorithm="asymgrpo", shift=0.097 + 0.001 * seed, entropy=0.25 + 0.001 * seed)
     several(logs, 1, 2, algorithm="reinforce", shift=0.1)
     status, said, errors = command(logs, "--out", tmp_path / "report")
     assert (status, errors) == (0, "") and "reinforce lacks seed 3, 4, 5" in said

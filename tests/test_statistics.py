@@ -111,6 +111,16 @@ def test_two_shared_seeds_are_too_few_however_far_apart() -> None:
     assert judge({1: 1.0}, {2: 0.0}) == "too few seeds"
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(3, "not separated"), (5, "not separated"), (6, "better")])
+def test_seeds_without_spread_are_judged_by_their_signs_alone(seeds: int, said: str) -> None:
+    ones = dict.fromkeys(range(seeds), 0.5 + 1 / 256)  # each seed solved one problem more
+    found = paired(ones, dict.fromkeys(range(seeds), 0.5))
+    assert found and found.p_t == found.p_sign_flip == found.smallest_p == 2 / 2**seeds
+    assert judge(ones, dict.fromkeys(range(seeds), 0.5)) == said
+    same = paired(ones, ones)
+    assert same and same.p_t == 1 and same.t_interval == (0, 0) and judge(ones, ones) == "not separated"
+
+
 def test_holm_can_take_a_verdict_back() -> None:
     found = paired(*CLEAR)
     assert found and verdict(found, 0.04, 1) == "better" and verdict(found, 0.051, 1) == "not separated"

@@ -13,6 +13,8 @@ ABSENT = "absent"
 # What cannot change what is learned: it makes no arms, and is listed among what is not equal (seed and loggers are not listed).
 BOOKKEEPING = ("ckpt_path", "trainer.max_epochs", "trainer.profiler", "callbacks.")
 UNLISTED = ("seed", "logger.")
+# Of ``algo``, what any method can be given: no part of what defines one, so not equal where methods differ in it.
+COMMON = ("algo.equal_scale", "algo.rules.", "algo.correction.")
 MEASURING = "callbacks.evaluation."
 WHEN = (f"{MEASURING}every", f"{MEASURING}before")  # further evaluations change none that is compared
 
@@ -178,12 +180,12 @@ def order(arms: Sequence[Arm], baseline: str | None) -> tuple[list[Arm], dict[st
 
 
 def inequalities(arms: Sequence[Arm]) -> list[Inequality]:
-    """What differs between runs besides method, setting and seed: other config keys, versions, revision, iterations, swept values,
-    and the evaluation before training, which tells a warm start from another."""
+    """What differs between runs besides method, setting and seed: config keys that do not define a method, versions, revision,
+    iterations, swept values, and the evaluation before training, which tells a warm start from another."""
     runs = [(arm, run) for arm in arms for run in arm.runs.values()]
     swept = {key for arm in arms for key in arm.setting}
     keys = sorted({key for _, run in runs for key in run.config} - swept)
-    listed = [key for key in keys if not key.startswith(("algo.", *UNLISTED))]
+    listed = [key for key in keys if not _own(key) and not key.startswith(UNLISTED)]
     facts: dict[str, list[str]] = {key: [shown(run.config.get(key, ABSENT)) for _, run in runs] for key in listed}
     for name in sorted({name for _, run in runs for name in run.versions}):
         facts[f"version of {name}"] = [run.versions.get(name, ABSENT) for _, run in runs]
@@ -194,6 +196,11 @@ def inequalities(arms: Sequence[Arm]) -> list[Inequality]:
         facts[f"{name} before training"] = [f"{run.before[name]:.6g}" if name in run.before else ABSENT for _, run in runs]
     found = [Inequality(what, _holders(runs, values)) for what, values in facts.items() if len(set(values)) > 1]
     return _unbalanced(arms) + found
+
+
+def _own(key: str) -> bool:
+    """Whether the key is part of what defines a method."""
+    return key.startswith("algo.") and not key.startswith(COMMON)
 
 
 def _holders(runs: Sequence[tuple[Arm, Run]], values: Sequence[str]) -> dict[str, str]:
@@ -209,15 +216,15 @@ def _holders(runs: Sequence[tuple[Arm, Run]], values: Sequence[str]) -> dict[str
 
 
 def _unbalanced(arms: Sequence[Arm]) -> list[Inequality]:
-    """Swept shared keys whose values are not the same for every method."""
+    """Swept keys, but for a method's own, whose values are not the same for every method."""
     methods = list(dict.fromkeys(arm.method for arm in arms))
     found = []
-    for key in sorted({key for arm in arms for key in arm.shared_setting}):
-        values = {m: sorted({arm.setting[key] for arm in arms if arm.method == m}, key=_order) for m in methods}
-        if len({repr(v) for v in values.values()}) > 1:
-            by_value: defaultdict[str, list[str]] = defaultdict(list)
-            for method, tried in values.items():
-                by_value[_list(map(shown, tried))].append(method)
+    for key in sorted({key for arm in arms for key in arm.setting if not _own(key)}):
+        tried = {m: {run.config.get(key, ABSENT) for arm in arms if arm.method == m for run in arm.runs.values()} for m in methods}
+        by_value: defaultdict[str, list[str]] = defaultdict(list)
+        for method, values in tried.items():
+            by_value[_list(map(shown, sorted(values, key=_order)))].append(method)
+        if len(by_value) > 1:
             found.append(Inequality(f"values tried of {key}", {value: "; ".join(names) for value, names in by_value.items()}))
     return found
 

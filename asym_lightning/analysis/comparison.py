@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from asym_lightning.analysis.arms import Arm, Inequality, group, inequalities, missing_seeds, order
 from asym_lightning.analysis.frontier import Frontier, Gap, Values, frontiers, gaps
 from asym_lightning.analysis.measures import Measure, main_measures, measures, value
+from asym_lightning.analysis.methods import method_settings
 from asym_lightning.analysis.runs import LeftOut, Run
 from asym_lightning.analysis.statistics import FEWEST, Interval, Paired, Summary, Verdict, holm, improvement, paired, summarise, verdict
 
@@ -49,6 +50,11 @@ class Comparison:
     @property
     def baselines(self) -> list[Arm]:
         return [arm for arm in self.arms if self.opponents[arm.label] is arm]
+
+    @property
+    def methods(self) -> dict[str, dict[str, str]]:
+        """The settings of each method, where they differ."""
+        return method_settings(self.arms)
 
     def of(self, measure: str) -> list[Result]:
         """The results of one measure, arm by arm."""

@@ -192,7 +192,8 @@ def _front_picture(
     which = f" ({next(iter(swept))})" if len(swept) == 1 else ""
     caption = (
         f"Points: settings{which}, mean over seeds. Line: the highest value reached at this reward or a higher one; band: 95% bootstrap "
-        "interval over seeds. Below: a method's frontier minus the first one's, with its 95% t interval at each reward."
+        "interval over seeds. Below: a method's frontier minus the first one's, with its 95% t interval. Bands are of each reward by "
+        "itself: verdicts do not rest on them, and towards the ends of the range they are too narrow."
     )
     return canvas.save(figure, file, f"Frontier of {label}", caption)
 

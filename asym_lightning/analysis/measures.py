@@ -53,14 +53,14 @@ def value(run: Run, name: str, cut: int) -> float | None:
     """``name`` of ``run`` after ``cut`` iterations; None where the run does not say.
 
     Means over the last iterations are taken just before ``cut``. An evaluation counts when it was made after exactly ``cut``
-    iterations; seconds are of whole runs only.
+    iterations: of a run that did not finish, the last may be older. Seconds are of whole runs only.
     """
     if name in TRAINING:
         if name not in run.train:
             return None
         last = run.train[name][run.train.index < cut].tail(WINDOW).dropna()
         return float(last.mean()) if len(last) else None
-    if run.length == cut:
+    if run.length == cut and run.status == "done":
         whole = run.wall_seconds if name in UNITS else run.after.get(name)
         if whole is not None:
             return whole

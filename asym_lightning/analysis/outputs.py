@@ -101,6 +101,7 @@ def statistics(c: Comparison) -> dict[str, Any]:
         "iterations": c.cut,
         "notes": c.notes,
         "not_equal": [{"what": u.what, "values": u.values} for u in c.unequal],
+        "methods": c.methods,
         "missing_seeds": c.missing,
         "arms": [_arm(c, arm) for arm in c.arms],
         "left_out": [{"folder": str(out.folder), "reason": out.reason} for out in c.left_out],
@@ -183,6 +184,11 @@ def show(comparison: Comparison, out: Path) -> None:
         console.print("   ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items()), highlight=False)
     for line in comparison.notes + [f"frontier of {known[gap.measure].label}: {gap.statement}" for gap in comparison.gaps]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if comparison.methods:
+        console.print("settings of each method, where they differ:", markup=False, highlight=False)
+    for method, parts in comparison.methods.items():
+        words = "; ".join(f"{part} {told}" for part, told in parts.items())
+        console.print(f"  {method}: {words}", markup=False, highlight=False, soft_wrap=True)
     if comparison.unequal:
         what = "; ".join(u.what for u in comparison.unequal)
         console.print(f"not equal between runs: {what}", markup=False, highlight=False, soft_wrap=True)

@@ -120,9 +120,13 @@ def paired(values: dict[int, float], baseline: dict[int, float]) -> Paired | Non
 
 
 def t_test(mean: float, error: float, n: int) -> tuple[float, float, float]:
-    """Student's interval of ``mean`` with standard error ``error`` from n seeds, and its two-sided p against 0."""
+    """Student's interval of ``mean`` with standard error ``error`` from n seeds, and its two-sided p against 0.
+
+    Seeds without any spread (each solved one problem more) say nothing of how far the next would lie: the interval is the mean alone,
+    and p that of the sign-flip test, which needs none.
+    """
     if error <= 1e-12 * max(1.0, abs(mean)):  # no spread at all but that of rounding
-        return mean, mean, 1.0 if abs(mean) <= 1e-12 else 0.0
+        return mean, mean, 1.0 if abs(mean) <= 1e-12 else 2.0 / 2**n
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error
     return mean - reach, mean + reach, float(2 * stats.t.sf(abs(mean) / error, n - 1))
 

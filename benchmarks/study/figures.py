@@ -82,7 +82,8 @@ def frontier_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
     axes[0, 1].legend()
     return figure, (
         "Frontiers over five learning rates. Points: one learning rate each, mean over seeds; line: the highest value reached at this "
-        "reward or a higher one; band: 95% bootstrap interval over seeds. Higher and further right is better on the left."
+        "reward or a higher one; band: 95% bootstrap interval over seeds, of each reward by itself. Higher and further right is better on "
+        "the left."
     )
 
 

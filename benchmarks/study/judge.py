@@ -182,14 +182,9 @@ def fronts(
     return frontiers(arms, values, measure), values
 
 
-def mean(selection: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
-    """A number of single runs, against 0."""
-
-    def find(rows: pd.DataFrame) -> Finding:
-        values = by_seed(rows, selection, measure)
-        return Finding(paired(values, dict.fromkeys(values, 0.0)))
-
-    return find
+def rise(selection: Selection, lower: str, upper: str) -> Callable[[pd.DataFrame], Finding]:
+    """The column ``upper`` minus ``lower`` of the same runs."""
+    return lambda rows: Finding(paired(by_seed(rows, selection, upper), by_seed(rows, selection, lower)))
 
 
 def trend(selection: Selection, measure: str, terms: Callable[[pd.DataFrame], Sequence[pd.Series]]) -> Callable[[pd.DataFrame], Finding]:

@@ -67,9 +67,11 @@ def _legend(families: Families) -> str:
         f"Student's {LEVEL:.0%} over seeds. *Holds* and *does not hold* need this interval and the bootstrap's to exclude 0, p at most "
         f"{1 - LEVEL:.2f} after Holm's correction within the table (claims still to be run count), and an exact sign-flip test that "
         "agrees as far as it can. "
-        f"Frontiers that cross are not separated; below {FEWEST} seeds there is no verdict; a method that was not run at all five learning "
+        "Frontiers that cross (one above over a third of the range, below over another, by the same rule) are not separated; "
+        f"below {FEWEST} seeds there is no verdict; a method that was not run at all five learning "
         f"rates is not compared. {tested} claims were tested. *At A and B*: the learning rates at which the two are best. *Reward a to b*: "
-        "the range that both frontiers cover; the verdict is about this range alone."
+        "the range that both frontiers cover; the verdict is about this range alone. All intervals are over training seeds: every run of a "
+        "testbed is evaluated on the same held-out problems, and how other problems would come out is not in them."
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from asym_lightning.analysis.measures import value
@@ -61,15 +60,8 @@ def row(part: Part, run: Run) -> dict[str, object]:
     found |= {name: run.train[metric].mean() for name, metric in WHOLE.items() if metric in run.train}
     found |= {name: run.train[metric].dropna().iloc[-1] for name, metric in TOTAL.items() if metric in run.train}
     found |= {name: run.after.get(metric) for name, metric in FINAL.items()}
-    found["covariance_slope"] = slope(CENTRES, [found.get(f"covariance_{edge}") for edge in EDGES])  # type: ignore[misc]
     found["tokens"] = round(float((run.train["throughput/tokens_per_s"] * run.train["time/iteration"]).sum()))
     return found | {"seconds": run.wall_seconds, "revision": (run.git_revision or "")[:12]}
-
-
-def slope(x: Sequence[float], y: Sequence[float | None]) -> float:
-    """Least squares slope over the points that are there; nan with fewer than two."""
-    points = [(a, b) for a, b in zip(x, y, strict=True) if b is not None and np.isfinite(b)]
-    return float(np.polyfit(*zip(*points, strict=True), 1)[0]) if len(points) > 1 else float("nan")  # type: ignore[call-overload]
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
