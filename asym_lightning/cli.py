@@ -87,6 +87,7 @@ def _run(main: Callable[[], Any], sweep: Sweep | None) -> None:
 
 def _preflight(config_name: str, overrides: list[str], multirun: bool, own: Path | None, check: str) -> Sweep | None:
     """Check the config of every run before the first of them starts; the sweep, if there are several training runs."""
+    unknown_keys.check_choices(overrides, [config_dir(), *([own] if own else [])])
     search = [f"hydra.searchpath=[file://{own}]"] if own else []
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         app = GlobalHydra.instance().hydra

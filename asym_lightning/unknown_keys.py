@@ -1,4 +1,4 @@
-"""What to say of a key that a configuration lacks: another choice that has it, or the nearest name."""
+"""What to say of a key that a configuration lacks, another choice that has it or the nearest name; and of a choice that is none."""
 
 import difflib
 import re
@@ -11,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from asym_lightning.types import ConfigError
+
 
 def explain(name: str, config_name: str, overrides: list[str], folders: list[Path]) -> str:
     """One line on the unknown key ``name`` of a command line, config groups being looked up in ``folders``, the first of them our own."""
@@ -22,6 +24,14 @@ def explain(name: str, config_name: str, overrides: list[str], folders: list[Pat
     keys = [key for key in leaves(config) if not key.startswith("hydra.")]
     near = nearest(name, keys if "." in name else [*keys, *groups])
     return f"unknown key '{name}'" + (f"; did you mean '{near}'?" if near else f"; python {config_name}.py --help lists every key")
+
+
+def check_choices(overrides: list[str], folders: list[Path]) -> None:
+    """Refuse what is no name where an option of a group is chosen (`rollout=2`); Hydra would end with a traceback. Raises ConfigError."""
+    for one in OverridesParser.create().parse_overrides(overrides):
+        options = sorted({path.stem for folder in folders for path in (folder / one.key_or_group).glob("*.yaml")})
+        if options and not one.is_sweep_override() and not one.is_delete() and not isinstance(one.value(), str | list):
+            raise ConfigError(f"{one.input_line}: must be one of {', '.join(options)}")
 
 
 def nearest(name: str, keys: list[str]) -> str | None:

@@ -128,6 +128,7 @@ BAD = {
     "lora=default policy.lora.target_modules=3": r"policy\.lora\.target_modules=3: must be all-linear, or names",
     "lora=default policy.lora.alpha=0": r"policy\.lora: r=16 must be at least 1 and alpha=0 above 0",
     "trainer.num_nodes=x": r"trainer\.num_nodes=x: must be a whole number >= 1",
+    "rollout=2": r"rollout=2: must be one of servers, transformers, vllm",
     "trainer.precision=bf16-true": r"trainer\.precision=bf16-true: must be one of 32-true, bf16-mixed",
     "+callbacks.checkpoint.monitor=eval/heldout/avg@3 callbacks.evaluation.every=50": r"avg@3: must be one of eval/heldout",
     "trainer.devices=[2,3]": r"trainer\.devices=\[2, 3\]: must be a number, or auto; CUDA_VISIBLE_DEVICES=2,3",

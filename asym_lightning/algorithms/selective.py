@@ -25,6 +25,7 @@ class ClipCov(Modulation):
     Source: arXiv 2505.22617 section 4.2 (ratio 2e-4, covariance in (1, 5)); at least one token as in the released code. Dropped tokens
     still count in the aggregation. At p = 0 and p = 1: tokens with A = 0 have a covariance too where the batch's mean A is not 0, and
     dropping them changes nothing.
+    Tokens that the clip of the loss drops already are not left out of the choice, as they are in verl.
 
     Raises:
         ConfigError: ratio outside (0, 1], or high <= low.
