@@ -18,7 +18,8 @@ class ReferenceKL(Modulation):
     With d = logp - reference_logp: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d (Schulman, "Approximating KL divergence", 2020).
     ``where="loss"`` adds it to the loss (GRPO, arXiv 2402.03300 eq. 4: k3, .001 to .04). Only k2 has there the gradient of the KL;
     k1's is 0 in expectation. ``where="reward"`` takes the sum over a rollout from its reward, before the advantage, d then being the
-    sampling engine's log-prob minus the reference's: rewards become graded. At p = 0 and p = 1: acts all the same.
+    sampling engine's log-prob minus the reference's: rewards become graded; rollouts that ``mask_truncated`` leaves out are not scored
+    and keep theirs. At p = 0 and p = 1: acts all the same.
     While it is off no reference model exists.
 
     Raises:
