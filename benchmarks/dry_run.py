@@ -13,10 +13,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from asym_lightning.callback_checks import check_monitors, evaluated
 from asym_lightning.cli import config_dir
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
-from asym_lightning.preflight import build, check_algorithm, check_monitors, check_numbers, settings_of
+from asym_lightning.preflight import build, check_algorithm, check_numbers, settings_of
 from asym_lightning.types import ConfigError
 from memory import GB, SHAPES, Setting, Shape, parts
 
@@ -53,8 +54,9 @@ def composed(experiment: str, gpus: int) -> DictConfig:
         config = compose("train", [f"experiment={experiment}", f"trainer.devices={gpus}"])
     if config.policy.path not in POLICIES:
         raise ConfigError(f"{experiment}: the shape of policy.path={config.policy.path} is not known here; {', '.join(POLICIES)} are")
-    for check in (check_numbers, check_algorithm, check_monitors):
+    for check in (check_numbers, check_algorithm):
         check(config)
+    check_monitors(config, evaluated(config, list(config.benchmarks)))
     return config
 
 

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.assets import shipped
+from asym_lightning.callback_checks import check_monitors, evaluated
 from asym_lightning.cli import config_dir
-from asym_lightning.preflight import check_all, check_monitors, check_numbers
+from asym_lightning.preflight import check_all, check_numbers
 from asym_lightning.run import gap_limit
 from asym_lightning.sharding import FSDP2
 from asym_lightning.types import Kind
@@ -206,7 +207,7 @@ def test_a_method_outside_the_package_is_one_function_and_one_file(tmp_path: Pat
 
 def test_the_papers_protocol_and_its_neighbour_differ_in_the_checkpoint_alone() -> None:
     paper, last = (composed(f"experiment={name}") for name in ("paper_evaluation", "paper_evaluation_last"))
-    check_monitors(paper)
+    check_monitors(paper, evaluated(paper, list(paper.benchmarks)))
     assert paper.callbacks.evaluation.samples.math500 == 3 and paper.callbacks.evaluation.temperature == 0.4
     assert list(paper.benchmarks) == ["math500", "aime24", "aime25", "amc23", "olympiadbench"]
     OmegaConf.set_struct(paper, False)

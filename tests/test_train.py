@@ -139,7 +139,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_a_summary(
     got = summary(tmp_path)
     assert got["status"] == "interrupted" and got["iterations"] >= 3 and (tmp_path / "policy" / "model.safetensors").is_file()
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] == got["iterations"]
+    assert state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == got["iterations"]
 
 
 def test_ctrl_c_during_the_warm_start_leaves_no_policy(tmp_path: Path) -> None:
