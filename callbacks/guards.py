@@ -23,7 +23,7 @@ class GracefulStop(Callback):
                 raise KeyboardInterrupt
             self.interrupted = True
             if trainer.is_global_zero:  # all ranks may get it
-                saved = " and saved" if trainer.checkpoint_callbacks else ""
+                saved = " and saved" if any(getattr(c, "save_last", False) for c in trainer.checkpoint_callbacks) else ""
                 again = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
                 print(f"interrupted: this iteration is finished{saved}; a second {again} stops at once", flush=True)
 
