@@ -154,8 +154,8 @@ def zero(stage: int, **settings: Any) -> DeepSpeed:
     return strategy
 
 
-RUNS = [("ddp", 10_000), ("ddp", 40), ("fsdp2", 10_000), ("fsdp2", 40), ("fsdp2-offload", 40), ("fsdp2-once", 40)]
-ZERO = [("zero1", 40), ("zero2", 40), ("zero2-offload", 40), ("zero3", 10_000), ("zero3", 40), ("zero3-offload", 40)]
+RUNS = [("ddp", 10_000), ("ddp", 40), ("fsdp2", 10_000), ("fsdp2-offload", 40), ("fsdp2-once", 40)]
+ZERO = [("zero1", 40), ("zero2-offload", 40), ("zero3", 10_000), ("zero3-offload", 40)]
 
 
 def on_each_rank(folder: Path) -> None:
@@ -261,14 +261,14 @@ def test_deepspeed_goes_on_from_a_checkpoint_in_parts_and_makes_whole_weights_of
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_deepspeed_keeps_weights_in_bf16_and_updates_an_fp32_copy(stage: int, results: Path) -> None:
-    low, full = torch.load(results / f"zero{stage}-bf16.pt"), torch.load(results / f"untied-zero{stage}-40.pt")
+    low, full = torch.load(results / f"zero{stage}-bf16.pt"), torch.load(results / "untied-ddp-40.pt")
     assert all(tensor.dtype == torch.bfloat16 for tensor in low["weights"].values())
     assert low["norms"] != full["norms"] and low["norms"] == pytest.approx(full["norms"], rel=0.05)
     assert_equal({name: tensor.float() for name, tensor in low["weights"].items()}, full["weights"], 5e-3)
 
 
 def test_layers_in_bf16_leave_weights_and_gradients_in_fp32(results: Path) -> None:
-    low, full = torch.load(results / "bf16.pt"), torch.load(results / "untied-fsdp2-40.pt")
+    low, full = torch.load(results / "bf16.pt"), torch.load(results / "untied-fsdp2-10000.pt")
     assert low["bytes"] == full["bytes"] and all(tensor.dtype == torch.float32 for tensor in low["weights"].values())
     assert low["norms"] != full["norms"] and low["norms"] == pytest.approx(full["norms"], rel=0.05)
 
@@ -278,7 +278,8 @@ def test_a_rank_holds_what_the_formula_says(name: str, ranks: int, results: Path
     for case, tied in (("tied", True), ("untied", False)):
         shape = Shape(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, intermediate=63, vocabulary=VOCABULARY, tied=tied)
         said = parts(shape, Setting(ranks, 40, 1, 8))["policy"] * 1e9
-        assert torch.load(results / f"{case}-{name}-40.pt")["bytes"] == pytest.approx(said, rel=0.03)
+        budget = dict(RUNS)[name]
+        assert torch.load(results / f"{case}-{name}-{budget}.pt")["bytes"] == pytest.approx(said, rel=0.03)
 
 
 def test_the_table_of_the_documentation_is_current() -> None:
