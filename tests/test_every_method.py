@@ -11,6 +11,7 @@ from tests.commands import LOCKSTEP, SAME, metrics, rollouts, summary, train
 from tests.conftest import ROOT
 
 SETTINGS = ("trainer.max_epochs=3", "rollout.group_size=8", "policy.prompts_per_mini_batch=4", "callbacks.evaluation.before=false")
+SETTINGS += ("task.train_size=256",)
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "algo").glob("*.yaml"))
 BEYOND_A_RANK = ["asymgrpo_adaptive", "aepo", "clip_cov", "dapo", "grpo_kl", "reinforce_pp", "siren", "top_entropy"]
 
