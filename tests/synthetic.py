@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from asym_lightning.analysis.comparison import Comparison, lay_side_by_side
+from asym_lightning.analysis.runs import read_runs
+
+LR = "policy.optimizer.learning_rate"
 VERSIONS = {"python": "3.11.7", "asym-lightning": "0.1.0", "torch": "2.13.0", "lightning": "2.6.6"}
 BETAS = {"asymgrpo": (0.9, 0.4), "pos_only": (0.5, 0.0), "neg_only": (0.0, 0.5), "reinforce": (0.0, 0.0)}
 SHARES = ("solved/all", "solved/mixed", "clip/low", "clip/high", "clip/dual", "length/truncated")
@@ -120,3 +124,13 @@ def _train(rng: np.random.Generator, iterations: int, ends: dict[str, tuple[floa
     columns |= {"length/mean": 6 + rng.normal(0, 0.1, iterations)}
     others = [*SHARES, *OTHERS, *(f"verify/{kind}" for kind in KINDS), *(f"time/{phase}" for phase in PHASES)]
     return pd.DataFrame(columns | {name: rng.random(iterations) for name in others})
+
+
+def several(folder: Path, *seeds: int, algorithm: str = "grpo", shift: float = 0.0, **given: Any) -> None:
+    for seed in seeds:
+        reward = 0.5 + shift + 0.01 * (seed % 3)
+        write_run(folder / f"{algorithm}-{seed}-{len(list(folder.glob('*')))}", algorithm, seed, reward=reward, **given)
+
+
+def compared(folder: Path, baseline: str | None = None, unfinished: bool = False) -> Comparison:
+    return lay_side_by_side(*read_runs([folder], unfinished), baseline)

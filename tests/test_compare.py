@@ -1,8 +1,7 @@
-"""compare.py on run folders: what it reads, what it leaves out, how it groups, and what it says is not equal."""
+"""compare.py on run folders: what it reads, what it leaves out, what it compares with what, and what it tells."""
 
 import csv
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 import pytest
 
 import compare
-from asym_lightning.analysis.arms import group, inequalities, order
-from asym_lightning.analysis.comparison import Comparison, lay_side_by_side
+from asym_lightning.analysis.arms import group, order
 from asym_lightning.analysis.outputs import TOOL, claim, statistics
 from asym_lightning.analysis.runs import Refused, read_runs
-from tests.synthetic import write_run
+from tests.synthetic import compared, several, write_run
 
-LR = "policy.optimizer.learning_rate"
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -35,16 +32,6 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return status, *capsys.readouterr()
 
     return run
-
-
-def several(folder: Path, *seeds: int, algorithm: str = "grpo", shift: float = 0.0, **given: Any) -> None:
-    for seed in seeds:
-        reward = 0.5 + shift + 0.01 * (seed % 3)
-        write_run(folder / f"{algorithm}-{seed}-{len(list(folder.glob('*')))}", algorithm, seed, reward=reward, **given)
-
-
-def compared(folder: Path, baseline: str | None = None, unfinished: bool = False) -> Comparison:
-    return lay_side_by_side(*read_runs([folder], unfinished), baseline)
 
 
 # ---- reading ----
@@ -143,169 +130,6 @@ def test_a_failed_run_is_left_out_with_its_own_words(tmp_path: Path) -> None:
     assert reasons["late"] == "status failed (out of memory) after 30 iterations; --unfinished takes it in"
 
 
-# ---- arms ----
-
-
-def test_a_swept_key_makes_arms_with_readable_names(tmp_path: Path) -> None:
-    for rate in (1e-4, 3e-4):
-        several(tmp_path, 1, 2, overrides={LR: rate})
-        several(tmp_path, 1, 2, algorithm="asymgrpo", overrides={LR: rate})
-    found = compared(tmp_path)
-    assert [arm.label for arm in found.arms] == [
-        *("grpo, learning_rate 1e-4", "grpo, learning_rate 3e-4", "asymgrpo, learning_rate 1e-4", "asymgrpo, learning_rate 3e-4")
-    ]
-    opponents = {label: arm.label if arm else None for label, arm in found.opponents.items()}
-    assert opponents["asymgrpo, learning_rate 3e-4"] == "grpo, learning_rate 3e-4"  # each beside its like
-    assert opponents["grpo, learning_rate 3e-4"] == "grpo, learning_rate 3e-4"
-    assert found.unequal == []
-
-
-def test_an_exchanged_part_speaks_for_its_keys(tmp_path: Path) -> None:
-    several(tmp_path, 1)
-    several(tmp_path, 1, overrides={"algo.loss": {"_target_": "asym_lightning.algorithms.CISPO", "cap": 5.0}})
-    several(tmp_path, 1, overrides={"algo.modulation.bonus": {"_target_": "asym_lightning.algorithms.EntropyBonus", "coefficient": 0.01}})
-    labels = {arm.label for arm in compared(tmp_path).arms}
-    assert labels == {"grpo, loss PPOClip, no bonus", "grpo, loss CISPO, no bonus", "grpo, loss PPOClip, bonus EntropyBonus"}
-
-
-def test_the_exponents_make_a_grid_and_the_method_explains_the_rest(tmp_path: Path) -> None:
-    several(tmp_path, 1, 2)
-    for positive in (0.5, 0.9):
-        several(tmp_path, 1, 2, algorithm="asymgrpo", overrides={"algo.advantage.beta_pos": positive})
-    found = compared(tmp_path)
-    assert [arm.label for arm in found.arms] == ["grpo", "asymgrpo, beta_pos 0.5", "asymgrpo, beta_pos 0.9"]
-    assert found.unequal == []  # grpo has no exponents, and that is the method
-
-
-def test_folders_loggers_and_length_make_no_arms(tmp_path: Path) -> None:
-    several(tmp_path, 1)
-    several(
-        tmp_path, 2, iterations=20, overrides={"logger.csv.flush": 5, "callbacks.record.every": 3, "callbacks.evaluation.before": False}
-    )
-    found = compared(tmp_path)
-    assert [arm.label for arm in found.arms] == ["grpo"] and found.cut == 20
-    assert {u.what for u in found.unequal} == {
-        "trainer.max_epochs",
-        "callbacks.record.every",
-        "callbacks.evaluation.before",
-        "iterations done",
-    }
-
-
-def test_a_second_run_of_a_seed_and_a_copy_are_no_further_seeds(tmp_path: Path) -> None:
-    several(tmp_path, 1, 2)
-    write_run(tmp_path / "z-again", "grpo", 2, reward=0.6)
-    shutil.copytree(tmp_path / "grpo-1-0", tmp_path / "z-copy")
-    text = (tmp_path / "z-copy" / "summary.json").read_text().replace('"seed": 1', '"seed": 3')
-    (tmp_path / "z-copy" / "summary.json").write_text(text)
-    found = compared(tmp_path)
-    assert list(found.arms[0].runs) == [1, 2]
-    reasons = {out.folder.name: out.reason for out in found.left_out}
-    assert "the same arm and seed as" in reasons["z-again"]
-    assert "number for number the run of seed 1" in reasons["z-copy"]
-
-
-def test_missing_seeds_are_named(tmp_path: Path) -> None:
-    several(tmp_path, 1, 2, 3)
-    several(tmp_path, 2, 4, algorithm="asymgrpo")
-    assert compared(tmp_path).missing == {"grpo": [4], "asymgrpo": [1, 3]}
-
-
-# ---- what is not equal ----
-
-
-def test_what_differs_between_methods_is_listed(tmp_path: Path) -> None:
-    def other_versions(summary: dict[str, Any]) -> None:
-        summary["versions"]["torch"] = "2.14.0"
-        summary["git_revision"] = "fedcba9876543210"
-        summary["evaluation"]["before"]["eval/heldout/pass@1"] = 0.31
-
-    several(tmp_path, 1, 2)
-    changed = {"policy.path": "another", "policy.optimizer.weight_decay": 0.1, "rollout.group_size": 16}
-    several(tmp_path, 1, 2, algorithm="asymgrpo", overrides=changed, change=other_versions)
-    found = {u.what: u.values for u in compared(tmp_path).unequal}
-    assert found["policy.path"] == {"null": "grpo", "another": "asymgrpo"}
-    assert found["policy.optimizer.weight_decay"] == {"0": "grpo", "0.1": "asymgrpo"}
-    assert found["version of torch"] == {"2.13.0": "grpo", "2.14.0": "asymgrpo"}
-    assert found["git revision"] == {"0123456789ab": "grpo", "fedcba987654": "asymgrpo"}
-    assert found["eval/heldout/pass@1 before training"] == {"0.25": "grpo", "0.31": "asymgrpo"}
-    assert set(found) == {*changed, "version of torch", "git revision", "eval/heldout/pass@1 before training"}
-
-
-def test_what_any_method_can_be_given_is_listed_where_methods_differ_in_it(tmp_path: Path) -> None:
-    rules = {"_target_": "asym_lightning.algorithms.RolloutRules", "dynamic_sampling": 0}
-    several(tmp_path, 1, overrides={"algo.rules": rules})
-    given = {"algo.equal_scale": True, "algo.rules": {**rules, "dynamic_sampling": 10}, "algo.advantage.beta_pos": 0.7}
-    several(tmp_path, 1, algorithm="asymgrpo", overrides=given)
-    found = {u.what: u.values for u in compared(tmp_path).unequal}
-    assert found == {  # beta_pos is the method's own
-        "algo.equal_scale": {"false": "grpo", "true": "asymgrpo"},
-        "algo.rules.dynamic_sampling": {"0": "grpo", "10": "asymgrpo"},
-    }
-
-
-def test_a_scale_that_only_one_method_was_swept_over_is_listed(tmp_path: Path) -> None:
-    several(tmp_path, 1)
-    for equal in (False, True):
-        several(tmp_path, 1, algorithm="asymgrpo", overrides={"algo.equal_scale": equal})
-    found = compared(tmp_path)
-    assert {u.what: u.values for u in found.unequal} == {"values tried of algo.equal_scale": {"false": "grpo", "false, true": "asymgrpo"}}
-    assert found.methods["asymgrpo"]["equal_scale"] == "false / true"
-    assert found.opponents["asymgrpo, equal_scale true"] is found.baselines[0]
-
-
-def test_what_each_method_is_made_of_is_told(tmp_path: Path, command: Command) -> None:
-    bonus = {"_target_": "asym_lightning.algorithms.EntropyBonus", "coef": 0.001}
-    logs = tmp_path / "logs"
-    several(logs, 1)
-    several(logs, 1, algorithm="asymgrpo", overrides={"algo.advantage.beta_pos": 0.7, "algo.equal_scale": True})
-    several(logs, 1, algorithm="grpo_entropy", overrides={"algo.modulation.entropy_bonus": bonus, "algo.loss.clip_low": 0.3})
-    found = compared(logs).methods
-    assert found == {  # of the advantage, which is another function, all keys; of the loss, which is the same, what differs
-        "grpo": {"equal_scale": "false", "advantage": "GroupStandardized", "loss": "clip_low 0.2", "modulation": "none"},
-        "asymgrpo": {
-            **{"equal_scale": "true", "advantage": "BetaFamily, beta_pos 0.7, beta_neg 0.4", "loss": "clip_low 0.2"},
-            "modulation": "none",
-        },
-        "grpo_entropy": {
-            **{"equal_scale": "false", "advantage": "GroupStandardized", "loss": "clip_low 0.3"},
-            "modulation": "EntropyBonus, coef 1e-3",
-        },
-    }
-    _, said, _ = command(logs, "--out", tmp_path / "report")
-    assert "  asymgrpo: equal_scale true; advantage BetaFamily, beta_pos 0.7, beta_neg 0.4; loss clip_low 0.2; modulation none\n" in said
-    text = (tmp_path / "report" / "report.html").read_text()
-    assert text.count('<td class="text">BetaFamily, beta_pos 0.7, beta_neg 0.4</td>') == 1
-    assert json.loads((tmp_path / "report" / "stats.json").read_text())["methods"] == found
-
-
-def test_that_all_else_is_equal_points_to_the_methods_settings(tmp_path: Path, command: Command) -> None:
-    several(tmp_path / "logs", 1)
-    several(tmp_path / "logs", 1, algorithm="asymgrpo")
-    command(tmp_path / "logs", "--out", tmp_path / "report")
-    text = (tmp_path / "report" / "report.html").read_text()
-    assert 'Apart from <a href="#methods">the settings of each method</a>, seed, loggers and folders, all configs' in text
-
-
-def test_a_run_that_differs_within_its_arm_is_named_by_seed(tmp_path: Path) -> None:
-    several(tmp_path, 1, 2)
-    several(tmp_path, 3, change=lambda summary: summary.update(git_revision=None))
-    (found,) = compared(tmp_path).unequal
-    assert found.values == {"0123456789ab": "grpo (seed 1, 2)", "unknown": "grpo (seed 3)"}
-
-
-def test_a_sweep_that_one_method_did_not_get_is_listed(tmp_path: Path) -> None:
-    for rate in (1e-4, 3e-4):
-        several(tmp_path, 1, overrides={LR: rate})
-    several(tmp_path, 1, algorithm="asymgrpo", overrides={LR: 1e-3})
-    found = compared(tmp_path)
-    assert {u.what: u.values for u in found.unequal} == {f"values tried of {LR}": {"1e-3": "asymgrpo", "1e-4, 3e-4": "grpo"}}
-    assert found.opponents["asymgrpo, learning_rate 1e-3"] is None
-    assert any("no run of the same setting" in note for note in found.notes)
-    runs, _ = group(read_runs([tmp_path])[0])
-    assert inequalities(runs) and len(runs) == 3
-
-
 # ---- length ----
 
 
@@ -397,6 +221,39 @@ def test_verdicts_end_to_end(tmp_path: Path, command: Command) -> None:
     assert float(row["difference"]) == pytest.approx(0.1) and float(row["difference_t_low"]) > 0 and row["baseline"] == "grpo"
     assert float(row["smallest_p_sign_flip"]) == 2 / 2**5
     assert json.loads(json.dumps(statistics(compared(logs)))) == stats  # the same runs give the same numbers
+
+
+def test_what_each_method_is_made_of_is_told(tmp_path: Path, command: Command) -> None:
+    bonus = {"_target_": "asym_lightning.algorithms.EntropyBonus", "coef": 0.001}
+    logs = tmp_path / "logs"
+    several(logs, 1)
+    several(logs, 1, algorithm="asymgrpo", overrides={"algo.advantage.beta_pos": 0.7, "algo.equal_scale": True})
+    several(logs, 1, algorithm="grpo_entropy", overrides={"algo.modulation.entropy_bonus": bonus, "algo.loss.clip_low": 0.3})
+    found = compared(logs).methods
+    assert found == {  # of the advantage, which is another function, all keys; of the loss, which is the same, what differs
+        "grpo": {"equal_scale": "false", "advantage": "GroupStandardized", "loss": "clip_low 0.2", "modulation": "none"},
+        "asymgrpo": {
+            **{"equal_scale": "true", "advantage": "BetaFamily, beta_pos 0.7, beta_neg 0.4", "loss": "clip_low 0.2"},
+            "modulation": "none",
+        },
+        "grpo_entropy": {
+            **{"equal_scale": "false", "advantage": "GroupStandardized", "loss": "clip_low 0.3"},
+            "modulation": "EntropyBonus, coef 1e-3",
+        },
+    }
+    _, said, _ = command(logs, "--out", tmp_path / "report")
+    assert "  asymgrpo: equal_scale true; advantage BetaFamily, beta_pos 0.7, beta_neg 0.4; loss clip_low 0.2; modulation none\n" in said
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert text.count('<td class="text">BetaFamily, beta_pos 0.7, beta_neg 0.4</td>') == 1
+    assert json.loads((tmp_path / "report" / "stats.json").read_text())["methods"] == found
+
+
+def test_that_all_else_is_equal_points_to_the_methods_settings(tmp_path: Path, command: Command) -> None:
+    several(tmp_path / "logs", 1)
+    several(tmp_path / "logs", 1, algorithm="asymgrpo")
+    command(tmp_path / "logs", "--out", tmp_path / "report")
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert 'Apart from <a href="#methods">the settings of each method</a>, seed, loggers and folders, all configs' in text
 
 
 def test_an_earlier_report_is_replaced(tmp_path: Path) -> None:
