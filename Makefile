@@ -1,7 +1,7 @@
 # Every target installs what it needs by itself; `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint study study-quick docs doctor tensorboard clean install install-dev
+.PHONY: help demo check test test-all coverage lint hooks constraints dist study study-quick docs doctor tensorboard clean install install-dev
 
 # Containers often forbid Python to keep what it compiled; then each of the processes of a run or a test would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,8 +24,12 @@ endef
 define check_style
 $(VENV_PYTHON) -m ruff check .
 $(VENV_PYTHON) -m ruff format --check .
+$(VENV_PYTHON) -m codespell_lib
 $(VENV_PYTHON) -m mypy asym_lightning callbacks hydra_plugins $(wildcard *.py)
 endef
+
+# On two processes, each with one thread: most of the time of a test is work that one core does.
+pytest = OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,12 +37,35 @@ help:  ## list the targets
 demo: install  ## install, then train the embedded policy with AsymGRPO and vLLM rollouts
 	$(VENV_PYTHON) train.py
 
-test: install-dev  ## install, then lint, types and tests
+check: install-dev  ## before each commit, minutes: lint, types, and the tests of single parts, of the configuration and of gradients
 	$(check_style)
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(pytest) -m "(unit or config or gradients) and not full"
 
-lint: install-dev  ## lint, format and types only
+test: install-dev  ## install, then lint, types and every test but the longest matrices; what CI runs
 	$(check_style)
+	$(pytest) -m "not full" --durations=25
+
+test-all: install-dev  ## the same with the longest matrices: before a change is called complete
+	$(check_style)
+	$(pytest) --durations=25
+
+coverage: install-dev  ## the share of lines that make test runs
+	$(VENV_PYTHON) -m coverage erase
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not full"
+	$(VENV_PYTHON) -m coverage combine --quiet
+	$(VENV_PYTHON) -m coverage report --skip-covered
+
+lint: install-dev  ## lint, format, spelling and types only
+	$(check_style)
+
+hooks: install-dev  ## let git run lint, format, spelling and types before each commit
+	$(VENV_PYTHON) -m pre_commit install
+
+constraints: install  ## install the newest allowed versions into a folder of their own, and write them to constraints/
+	"$(PYTHON)" scripts/install.py --refresh-constraints
+
+dist: install-dev  ## build the wheel and the source archive of a release
+	$(VENV_PYTHON) -m build
 
 study-quick: install-dev  ## the study in short, minutes: three methods, their claims, docs/results/study_quick.md
 	$(VENV_PYTHON) -m benchmarks.study --quick

@@ -16,7 +16,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.synthetic import write_run  # noqa: E402
+from tests.support.synthetic import write_run  # noqa: E402
 
 
 def make(folder: Path, methods: int, seeds: int, iterations: int, rates: list[float]) -> int:

@@ -29,7 +29,7 @@ from asym_lightning.types import Verdict
 from asym_lightning.verify.math import MathVerifier
 from asym_lightning.verify.pool import Worker
 from asym_lightning.verify.text import number
-from tests.hostile import hostile, strangers
+from tests.support.hostile import hostile, strangers
 
 BENCHMARKS = ("math500", "aime24", "aime25", "amc23", "olympiadbench", "gsm8k")
 BOMB = "\\boxed{9^{9^{9^9}}}"

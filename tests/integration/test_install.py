@@ -1,0 +1,61 @@
+"""The install script and make as commands."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.__init__ import ROOT
+
+
+@pytest.fixture
+def install():
+    spec = importlib.util.spec_from_file_location("install_script", ROOT / "scripts" / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_import_check_leaves_bytecode_where_python_itself_may_not(install, tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "venv_python", lambda: sys.executable)
+    monkeypatch.setattr(install, "ROOT", str(tmp_path))
+    monkeypatch.setattr(install, "IMPORT_CHECK", "import module_of_this_test")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "module_of_this_test.py").write_text("x = 1")
+    install.check_imports("")
+    assert [path.name.split(".")[0] for path in tmp_path.rglob("*.pyc")] == ["module_of_this_test"]
+
+
+def test_import_check_names_what_fails(install):
+    command = [sys.executable, "-c", install.IMPORT_CHECK, json.dumps([["json", "loads"], ["no_such_module", ""]])]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[0].startswith("OK json")
+    assert "FAILED no_such_module ModuleNotFoundError" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_alone_lists_the_targets():
+    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0, result.stderr
+    for target in ("demo", "test", "lint", "tensorboard", "clean"):
+        assert f"make {target} " in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_without_python_says_so():
+    result = subprocess.run(["make", "PYTHON=", "install"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert result.returncode != 0
+    assert "error: no Python found" in result.stderr
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")])
+def test_waiting_threads_are_told_to_yield_before_torch_is_loaded(given: dict[str, str], told: str) -> None:
+    kept = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    script = "import os, sys, asym_lightning; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=kept | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [told, "False"]

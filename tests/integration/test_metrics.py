@@ -1,0 +1,80 @@
+"""Metrics of two ranks."""
+
+import random
+import warnings
+
+import torch
+
+from asym_lightning.metrics.evaluation import EvaluationMetric
+from asym_lightning.metrics.meter import Meter
+from asym_lightning.metrics.rollouts import measure_groups
+from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
+from tests.support.ranks import as_rank, pair
+
+RIGHT, WRONG = Verdict(1.0, Kind.CORRECT, "1+1"), Verdict(0.0, Kind.WRONG, "1+2")
+
+
+def group(*verdicts: Verdict) -> RolloutGroup:
+    prompt = Prompt(Problem("p", "text", "answer"), (1, 2))
+    completions = [Completion([1] * (i + 1), [0.0] * (i + 1), "", verdict.kind is Kind.TRUNCATED) for i, verdict in enumerate(verdicts)]
+    return RolloutGroup(prompt, completions, list(verdicts))
+
+
+def compute(meter: Meter) -> dict[str, float]:
+    return meter.compute(lambda tensor, how: tensor, torch.device("cpu"))
+
+
+def many_groups(count: int, samples: int) -> list[RolloutGroup]:
+    """Groups of every kind, answers in several classes, completions of different lengths."""
+    draw, made = random.Random(0), []
+    for i in range(count):
+        right, kinds = draw.random(), [kind for kind in Kind if kind is not Kind.CORRECT]
+        chosen = [Kind.CORRECT if draw.random() < right else draw.choice(kinds) for _ in range(samples)]
+        answers = {Kind.CORRECT: "rs", Kind.WRONG: "xyz"}
+        verdicts = [Verdict(float(k is Kind.CORRECT), k, draw.choice(answers[k]) if k in answers else None) for k in chosen]
+        lengths = [draw.randint(1, 9) for _ in chosen]
+        completions = [Completion([1] * n, [0.0] * n, "", k is Kind.TRUNCATED) for n, k in zip(lengths, chosen, strict=True)]
+        made.append(RolloutGroup(Prompt(Problem(str(i), "", ""), (1,)), completions, verdicts))
+    return made
+
+
+def evaluated(rank: int, world: int, samples: int, shares: list[list[int]]) -> dict[str, float]:
+    """What this rank says of all problems after it has seen those of its share."""
+    groups, metric = many_groups(11, samples), EvaluationMetric(samples)
+    for number in shares[rank]:
+        metric.update(groups[number])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a rank without problems
+        return metric.compute()
+
+
+def test_two_ranks_with_uneven_shares_say_what_one_says() -> None:
+    samples = 7
+    alone = evaluated(0, 1, samples, [list(range(11))])
+    assert set(alone) >= {"avg@7", "pass@1", "pass@2", "pass@4", "pass@7", "maj@7", "distinct_correct", "length/mean", "length/truncated"}
+    assert (
+        0 < alone["maj@7"] < 1 and 0 < alone["pass@1"] < alone["pass@2"] < alone["pass@7"] and all(alone[f"verify/{kind}"] for kind in Kind)
+    )
+    for shares in ([[3, 0, 10, 7, 1, 9, 2, 4], [8, 6, 5]], [[], list(range(10, -1, -1))]):
+        assert pair()(as_rank, evaluated, samples, shares) == [alone, alone], "to the last digit"
+
+
+def parts_of_a_rank(rank: int, world: int) -> dict[str, float]:
+    """A mixture of which this rank has drawn what has parts, or what has none; ranks one behind the other."""
+    graded = [
+        Verdict(1.5, Kind.CORRECT, "1", parts={"correctness": 1.0, "format": 1.0}),
+        Verdict(0.0, Kind.WRONG, "2", parts={"correctness": 0.0, "format": 0.5}),
+    ]
+    drawn = [group(*graded)] if rank == 0 else [group(RIGHT, WRONG)]
+    if world == 1:
+        drawn = [group(*graded), group(RIGHT, WRONG)]
+    meter = Meter()
+    measure_groups(drawn, meter)
+    return meter.compute(over_ranks, torch.device("cpu"))
+
+
+def test_the_parts_of_a_reward_are_logged_apart_though_a_rank_may_have_none() -> None:
+    alone = parts_of_a_rank(0, 1)
+    assert (alone["reward/part_correctness"], alone["reward/part_format"]) == (0.5, 0.75)
+    assert pair()(as_rank, parts_of_a_rank) == [alone, alone]

@@ -1,0 +1,58 @@
+"""Several runs in one start, with one engine and data that are prepared once: all ranks walk through the same list. `train.py -m` makes
+an engine, and with several devices processes, for each run, so that one may fail; where none does, this spares the time."""
+
+from functools import cache
+from typing import Any
+
+import hydra
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig
+
+import asym_lightning.run
+from asym_lightning.cli import config_dir
+from asym_lightning.engines import build_engine
+from asym_lightning.loading import prepare_data
+
+
+@cache
+def engine(kind: str, path: str, max_model_len: int, distributed: bool, config: str) -> Any:
+    """An engine that is kept."""
+    made: Any = build_engine(kind, path, CONFIGS[config], max_model_len, distributed)
+    made.close = lambda: None
+    return made
+
+
+CONFIGS: dict[str, DictConfig] = {}
+
+
+def kept(kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool) -> Any:
+    settings = f"{config.rollout} {config.trainer.precision} {config.seed}"
+    CONFIGS[settings] = config
+    return engine(kind, path, max_model_len, distributed, settings)
+
+
+PREPARED: dict[str, Any] = {}
+
+
+def prepared(config: DictConfig, tokenizer: Any, context: int) -> Any:
+    """Data that are kept: runs read them."""
+    settings = f"{config.task} {config.data} {config.benchmarks} {config.rollout.max_tokens} {config.policy.path} {config.seed} {context}"
+    if settings not in PREPARED:
+        PREPARED[settings] = prepare_data(config, tokenizer, context)
+    return PREPARED[settings]
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
+def main(config: DictConfig) -> None:
+    asym_lightning.run.build_engine = kept
+    asym_lightning.run.prepare_data = prepared
+    asym_lightning.run.train(config)
+
+
+def no_trial(self: Sweeper, batch: Any) -> None:
+    """Hydra composes every run once more before the first, to see whether it can; this list is known to be right."""
+
+
+if __name__ == "__main__":
+    Sweeper.validate_batch_is_legal = no_trial  # type: ignore[method-assign]
+    main()

@@ -1,0 +1,30 @@
+"""What stands in the documentation: pages, code blocks, command lines."""
+
+import re
+import shlex
+
+from tests.support import ROOT
+
+DOCS = ROOT / "docs"
+
+
+PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+TEXTS = ["../README.md", *PAGES]
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """(language, title, text) of every fenced block of a page."""
+    return re.findall(r'(?ms)^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', (DOCS / page).read_text())
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines of a page, split into words without comments and variables; a backslash at the end of a line goes on in the
+    next."""
+    lines = [line for language, _, text in blocks(page) if language == "bash" for line in text.replace("\\\n", " ").splitlines()]
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[next(i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :] for words in split if words]
+
+
+EXAMPLES = ["extend/method.md", "extend/task.md", "extend/verifier.md", "extend/model.md"]

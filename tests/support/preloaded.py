@@ -1,0 +1,138 @@
+"""Commands of this project, each in a process that is forked from one which has torch, Lightning and vLLM imported.
+
+A fresh interpreter needs 6 to 10 s for these imports; a forked one starts at once. What the command sees is otherwise what a shell
+gives it: its arguments, environment, working folder, output, and signals.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
+
+from tests.support import ROOT
+
+MODULES = ["tests.support.imported"]
+
+
+def context() -> Any:
+    """The multiprocessing context whose processes are forked from the preloaded one, which starts with the first of them."""
+    chosen = multiprocessing.get_context("forkserver")
+    chosen.set_forkserver_preload(MODULES)
+    return chosen
+
+
+class Process:
+    """``work(*arguments)`` in a forked process; its standard output and error go to a file.
+
+    Args:
+        output: the file; a temporary one unless given.
+        environment: the process's environment; this one's unless given.
+    """
+
+    def __init__(
+        self,
+        work: Callable[..., Any],
+        *arguments: Any,
+        output: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+    ) -> None:
+        if output is None:
+            descriptor, name = tempfile.mkstemp(prefix="output-")
+            os.close(descriptor)
+            output = Path(name)
+        output.touch()
+        self._output = output
+        given = dict(os.environ if environment is None else environment)
+        self._process = context().Process(target=_begin, args=(output, given, cwd, work, arguments))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def output(self) -> str:
+        """What the process, and those that it started, have written so far."""
+        return self._output.read_text(errors="replace")
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        """The exit status.
+
+        Raises:
+            TimeoutExpired: the process did not end within so many seconds, and was killed.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+            raise TimeoutExpired(f"process {self.pid}", timeout, self.output)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float) -> tuple[str, None]:
+        """The whole output, when the process has ended."""
+        self.wait(timeout)
+        return self.output, None
+
+    def wait_for(self, seen: Callable[[], bool], timeout: float) -> bool:
+        """Wait until ``seen``, for as long as the process lives; whether it was seen."""
+        until = time.monotonic() + timeout
+        while not seen() and self.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return seen()
+
+    def send_signal(self, kind: int) -> None:
+        os.kill(self.pid, kind)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def command(arguments: Sequence[str], **options: Any) -> Process:
+    """Start ``python *arguments``: a script of the checkout, or ``-m`` and a module."""
+    return Process(_run, list(arguments), **options)
+
+
+def _begin(output: Path, environment: dict[str, str], cwd: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+    for stream_object in (sys.stdout, sys.stderr):
+        stream_object.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even where the tests run in the background and ignore it
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    try:
+        work(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # a forked process leaves these out
+
+
+def _run(arguments: list[str]) -> None:
+    sys.path[:] = [path for path in sys.path if path not in ("", str(ROOT))]
+    if arguments[0] == "-m":
+        sys.path.insert(0, os.getcwd())
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        script = str(Path(arguments[0]).resolve())
+        sys.path.insert(0, str(Path(script).parent))
+        sys.argv = list(arguments)
+        runpy.run_path(script, run_name="__main__")

@@ -1,0 +1,104 @@
+"""Two ranks of a run, as torchrun starts them, within a test."""
+
+import logging
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.support import preloaded
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def rank_environment(rank: int, world: int, port: int) -> dict[str, str]:
+    """The variables that torchrun sets for a rank of one node."""
+    given = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+    return {key: str(value) for key, value in given.items()} | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+
+
+def on_two_ranks(work: Callable[[Path], None], folder: Path, timeout: float = 280.0) -> None:
+    """Call ``work(folder)``, of a module, in two new processes that find each other; an error in either fails the test."""
+    port = free_port()
+    ranks = [preloaded.Process(_rank, rank, port, work, folder) for rank in range(2)]
+    outputs = [rank.communicate(timeout)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], "".join(output[-5000:] for output in outputs)
+
+
+def _join(rank: int, port: int) -> None:
+    os.environ.update(rank_environment(rank, 2, port))
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+
+
+def _rank(rank: int, port: int, work: Callable[[Path], None], folder: Path) -> None:
+    _join(rank, port)
+    work(folder)
+    torch.distributed.barrier()  # left alone, gloo's threads now and then abort the exit of a process
+    torch.distributed.destroy_process_group()
+
+
+class Pair:
+    """Two ranks that start once and do one piece of work after the other; a failure ends them."""
+
+    def __init__(self) -> None:
+        context = preloaded.context()
+        self._inboxes: list[Any] = [context.Queue() for _ in range(2)]
+        self._outbox: Any = context.Queue()
+        port = free_port()
+        given = [(rank, port, inbox, self._outbox) for rank, inbox in enumerate(self._inboxes)]
+        self._processes: list[Any] = [context.Process(target=_serve, args=one, daemon=True) for one in given]
+        for process in self._processes:
+            process.start()
+
+    def __call__(self, work: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
+        """What ``work(*given, **named)``, of a module, returns on each rank."""
+        for inbox in self._inboxes:
+            inbox.put(pickle.dumps((work, given, named)))
+        results: dict[int, Any] = {}
+        while len(results) < 2:
+            rank, error, result = pickle.loads(self._outbox.get(timeout=280))
+            if error:
+                pair.cache_clear()
+                for process in self._processes:
+                    process.terminate()
+                raise RuntimeError(f"rank {rank}: {error}")
+            results[rank] = result
+        return [results[rank] for rank in range(2)]
+
+
+def within_pair() -> bool:
+    """Whether this process is one of the two ranks; vLLM makes a process group in others, too."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == "test"
+
+
+def as_rank(work: Callable[..., Any], *given: Any) -> Any:
+    """``work(rank, world, *given)`` of the rank that calls it."""
+    return work(torch.distributed.get_rank(), torch.distributed.get_world_size(), *given)
+
+
+@cache
+def pair() -> Pair:
+    """The two ranks of this test process."""
+    return Pair()
+
+
+def _serve(rank: int, port: int, inbox: Any, outbox: Any) -> None:
+    _join(rank, port)
+    torch.distributed.init_process_group("gloo")
+    while True:
+        work, given, named = pickle.loads(inbox.get())
+        try:
+            outbox.put(pickle.dumps((rank, "", work(*given, **named))))
+        except Exception:
+            outbox.put(pickle.dumps((rank, traceback.format_exc(), None)))

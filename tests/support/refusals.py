@@ -1,0 +1,89 @@
+"""A command line that is refused: one line, exit status 2, nothing written."""
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from asym_lightning.cli import _readable, config_dir, entry
+from asym_lightning.preflight import check_all
+from asym_lightning.types import ConfigError
+from asym_lightning.unknown_keys import check_choices
+
+
+def never(config: object) -> None:
+    raise AssertionError("the run must not start")
+
+
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> str:
+    """The one line that a command line is refused with."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_account"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        entry("train", "tests.support.refusals:never")
+    said = capsys.readouterr()
+    lines = (said.out + said.err).strip().splitlines()
+    assert stopped.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
+    assert not list(work.iterdir()), "nothing may be written"
+    return lines[0]
+
+
+FEW = ["task.train_size=64", "task.heldout_size=8"]  # of the default task, which draws them
+
+
+def refusal_of_parts(*overrides: str) -> str:
+    """What the configuration of one run is refused with by the part that checks it, without the command around it: Hydra's own
+    errors are read as the command reads them, values are set in a configuration that was composed once for these choices."""
+    folders = [config_dir()]
+    try:
+        check_choices(list(overrides), folders)
+        check_all([_config(overrides)])
+    except ConfigError as error:
+        return str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _readable(error, "train", list(overrides), None)
+    raise AssertionError(f"{overrides} were taken")
+
+
+def _config(overrides: Sequence[str]) -> DictConfig:
+    own_task = any(override.startswith("task=") for override in overrides)
+    choices = tuple(override for override in overrides if _is_choice(override)) + (() if own_task else tuple(FEW))
+    values = [override for override in overrides if not _is_choice(override)]
+    config = _composed(choices).copy()
+    if any(value[0] in "+~" or not _has(config, value.partition("=")[0]) for value in values):
+        return _composed((*choices, *values))
+    for value in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(config, value.key_or_group, value.value())
+    return config
+
+
+def _is_choice(override: str) -> bool:
+    group = override.partition("=")[0].partition("@")[0]
+    return "=" in override and (config_dir() / group).is_dir()
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    try:
+        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+    except OmegaConfBaseException:
+        return False
+    node = parent._get_node(key.rpartition(".")[2], validate_access=False) if isinstance(parent, DictConfig) else None
+    return node is not None and not isinstance(node, DictConfig)  # a value in the place of a tree is Hydra's to judge
+
+
+@cache
+def _composed(choices: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", list(choices), return_hydra_config=True)
