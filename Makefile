@@ -89,5 +89,5 @@ install-dev:  ## the same, and what the tests need
 	$(install) --dev
 
 clean:  ## remove .venv, caches and build products (runs under logs/ stay)
-	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build dist site .coverage .coverage.* *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -103,3 +103,31 @@ def test_what_is_missing_ends_with_one_line(install, missing, tmp_path, monkeypa
     captured = capsys.readouterr()
     assert captured.err == f"error: no {missing} here\n" and captured.out == ""
     assert not (tmp_path / ".venv").exists()
+
+
+def test_exact_versions_are_for_the_machine_that_they_were_written_on(install, tmp_path):
+    file = tmp_path / "constraints.txt"
+    assert install.constraints_for("cpu", (3, 11, 7), str(file)) is None
+    file.write_text("numpy==2.3.1\n")
+    assert install.constraints_for("cpu", (3, 11, 7), str(file)) == str(file)
+    assert install.constraints_for("cuda", (3, 11, 7), str(file)) is None
+    assert install.constraints_for("cpu", (3, 12, 0), str(file)) is None
+
+
+def test_new_exact_versions_call_for_an_installation(install, tmp_path, monkeypatch):
+    file = tmp_path / "constraints.txt"
+    monkeypatch.setattr(install, "constraints_for", lambda engine, version: str(file))
+    stamps = []
+    for text in ("numpy==2.3.1\n", "numpy==2.3.2\n"):
+        file.write_text(text)
+        stamps.append(install.stamp_path(install.base_of("cpu"), True))
+    assert stamps[0] != stamps[1]
+
+
+def test_pip_is_given_the_exact_versions(install, monkeypatch):
+    asked = []
+    monkeypatch.setattr(install, "pip", lambda *arguments: asked.append(arguments) or (0, ""))
+    install.install_project(["cpu", "dev"], "constraints.txt")
+    install.install_project(["cuda"], None)
+    assert asked[0][-4:] == ("-c", "constraints.txt", "-e", ".[cpu,dev]")
+    assert asked[1][-2:] == ("-e", ".[cuda]") and "-c" not in asked[1]
