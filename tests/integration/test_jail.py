@@ -199,7 +199,7 @@ def test_settings_of_functions_are_checked(monkeypatch: pytest.MonkeyPatch) -> N
 
 @needs_kernel
 def test_reasoning_gym_scores_in_the_jail(tmp_path: Path) -> None:
-    gym = pytest.importorskip("reasoning_gym", reason="reasoning-gym is an extra")
+    gym = pytest.importorskip("reasoning_gym", reason="needs the package reasoning-gym")
     verifier = ReasoningGymVerifier(workers=1)
     completions, answers = [], []
     for name in ("countdown", "simple_equations", "simple_integration", "n_queens", "arc_agi"):
