@@ -166,7 +166,10 @@ def test_worker_environment_holds_no_secret(verifier, monkeypatch):
 
 def test_a_signal_to_all_processes_of_a_job_leaves_the_workers_at_work(verifier):
     """Slurm sends SIGTERM to all of them; the trainer then finishes its iteration."""
-    verifier.score(["\\boxed{1}"] * 2, ["1"] * 2, [False] * 2)
+    for _ in range(100):  # a worker starts with the first answer that it is given; one may have taken all
+        verifier.score(["\\boxed{1}"] * 8, ["1"] * 8, [False] * 8)
+        if all(worker.process is not None for worker in verifier.pool.workers):
+            break
     pids = [worker.process.pid for worker in verifier.pool.workers]
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
