@@ -16,8 +16,12 @@ else
 VENV_PYTHON := .venv/bin/python
 endif
 
-define install
+define need_python
 @if [ -z "$(PYTHON)" ]; then echo "error: no Python found; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; fi
+endef
+
+define install
+$(need_python)
 @"$(PYTHON)" scripts/install.py
 endef
 
@@ -61,8 +65,9 @@ lint: install-dev  ## lint, format, spelling and types only
 hooks: install-dev  ## let git run lint, format, spelling and types before each commit
 	$(VENV_PYTHON) -m pre_commit install
 
-constraints: install  ## install the newest allowed versions into a folder of their own, and write them to constraints/
-	"$(PYTHON)" scripts/install.py --refresh-constraints
+constraints:  ## install the newest allowed versions into a folder of their own, and write them to constraints/
+	$(need_python)
+	@"$(PYTHON)" scripts/constraints.py
 
 dist: install-dev  ## build the wheel and the source archive of a release
 	$(VENV_PYTHON) -m build

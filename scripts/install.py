@@ -1,7 +1,6 @@
 """Make .venv and install asym-lightning into it: `python3 scripts/install.py [--dev]`.
 
-Where constraints/ has a file for this machine (Linux without a GPU, Python 3.11), exactly the versions in it are installed. With
-`--refresh-constraints` the file is written anew from what pip chooses today.
+Where constraints/ has a file for this machine (Linux without a GPU, Python 3.11), exactly the versions in it are installed.
 
 Standard library only, and no syntax newer than Python 3.5, so that an old Python can still say which one is needed.
 A stamp in .venv says what is installed, so a second call returns at once; an interrupted call leaves no stamp and the next one starts over.
@@ -14,7 +13,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -40,10 +38,6 @@ for module, name in json.loads(sys.argv[1]):
     except BaseException as error:
         print("FAILED", module, type(error).__name__ + ":", " ".join(str(error).split())[:400], flush=True)
         sys.exit(1)
-"""
-LIST_VERSIONS = """
-from importlib.metadata import distributions
-print("\\n".join({one.metadata["Name"].lower().replace("_", "-") + "==" + one.version for one in distributions()}))
 """
 
 
@@ -329,47 +323,17 @@ def install(dev):
         json.dump(base, file)
 
 
-def installed_versions():
-    """Lines such as "numpy==2.3.1": names and versions alone, without pip and this project."""
-    code, output = run_quietly([venv_python(), "-c", LIST_VERSIONS])
-    if code:
-        fail_with(output, "listing the installed versions")
-    lines = [line for line in output.splitlines() if "==" in line]
-    return [line.split("+")[0] for line in sorted(lines) if line.split("==")[0] not in ("pip", "asym-lightning")]
-
-
-def refresh_constraints():
-    """Install the newest versions that pyproject.toml allows into a folder of their own, and write them to constraints/."""
-    global VENV
-    if sys.version_info[:2] != (3, 11) or choose_engine(sys.platform, has_gpu()) != "cpu":
-        raise InstallError("constraints are for Linux without a GPU and Python 3.11; refresh them on such a machine")
-    folder = tempfile.mkdtemp(prefix="asym-lightning-constraints-")
-    VENV = os.path.join(folder, "venv")
-    try:
-        phase("virtual environment", make_venv)
-        phase("torch", install_torch, "cpu")
-        phase("the newest versions that pyproject.toml allows", install_project, ["cpu", "dev"], None)
-        lines = installed_versions()  # those that are removed below, too: pip shall choose them the same way next time
-        phase("removing " + ", ".join(UNUSED), remove_unused)
-        phase("import check", check_imports, "cpu")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not os.path.isdir(os.path.dirname(CONSTRAINTS)):
-        os.makedirs(os.path.dirname(CONSTRAINTS))
-    with open(CONSTRAINTS, "w") as file:
-        file.write("# Exact versions for Linux without a GPU, Python 3.11; written by `make constraints`.\n" + "\n".join(lines) + "\n")
-    say("  %d versions in %s" % (len(lines), os.path.relpath(CONSTRAINTS, ROOT)))
-
-
 def main(arguments):
-    if [name for name in arguments if name not in ("--dev", "--refresh-constraints")] or len(arguments) > 1:
-        say("usage: python3 scripts/install.py [--dev | --refresh-constraints]")
+    if [name for name in arguments if name != "--dev"]:
+        say("usage: python3 scripts/install.py [--dev]")
         return 2
+    return report(install, "--dev" in arguments)
+
+
+def report(work, *arguments):
+    """Do the work; its exit status, an error being told in one line."""
     try:
-        if "--refresh-constraints" in arguments:
-            refresh_constraints()
-        else:
-            install("--dev" in arguments)
+        work(*arguments)
     except InstallError as error:
         sys.stderr.write("%serror: %s\n" % (error.details, error))
         return 1

@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two-thread runs collapse on a shared machine
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for a GPU does not keep a process from being forked
 
 import pytest
 
@@ -51,6 +52,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"unit tests over {SLOW_UNIT_S:g} s: make them quicker or move them to tests/integration")
         for report in sorted(slow, key=lambda report: -report.duration):
             terminalreporter.write_line(f"{report.duration:6.2f}s {report.nodeid}")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A command that a failed test has started does not outlive it."""
+    yield
+    if preloaded := sys.modules.get("tests.support.preloaded"):
+        preloaded.kill_left()
 
 
 @pytest.fixture(autouse=True)

@@ -88,11 +88,11 @@ def _own_shared_memory() -> Iterator[None]:
     manager.make_group_name = staticmethod(group_name)
     try:
         yield
+        torch.distributed.barrier()
     finally:
         manager.make_group_name = staticmethod(of_vllm)
-    torch.distributed.barrier()
-    for name in names:
-        (Path("/dev/shm") / name).unlink(missing_ok=True)
+        for name in names:
+            (Path("/dev/shm") / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-"""The documentation: the site builds without a warning and loads nothing from a network; examples run, commands and keys exist,
-quoted messages are the code's."""
+"""The documentation's commands compose, its keys exist, its defaults and quoted messages are the code's."""
 
 import ast
 import importlib.util

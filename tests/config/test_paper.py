@@ -1,24 +1,17 @@
-"""The paper's experiments: what is published stands in the files, the models have the known sizes, and the files run as they are on the
-embedded policy."""
+"""The paper's experiments: what is published stands in the files, and the models have the known sizes."""
 
 import re
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 import dry_run
 from asym_lightning.cli import config_dir
 from memory import Shape
 from tests.support import ROOT
+from tests.support.configs import composed
 
 EXPERIMENTS = {"paper_qwen3_4b": 4_022_468_096, "paper_qwen2_5_math_1_5b": 1_543_714_304}  # parameters of the published weights
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -173,7 +173,7 @@ BY_COMMAND = [  # a few of each kind through the whole command, the others at th
 ]
 
 
-@pytest.mark.parametrize("given", BY_COMMAND)
+@pytest.mark.parametrize("given", BY_COMMAND, ids=lambda given: given.replace(f"{ROOT}/", ""))
 def test_bad_overrides_of_a_command(
     given: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""`python evaluate.py` from end to end, with the real vLLM on a small policy."""
+"""Evaluations within the test process, with the portable engine."""
 
 import json
 from pathlib import Path

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.support.__init__ import ROOT
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_import_check_names_what_fails(install):
 def test_make_alone_lists_the_targets():
     result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert result.returncode == 0, result.stderr
-    for target in ("demo", "test", "lint", "tensorboard", "clean"):
+    for target in ("demo", "check", "test", "test-all", "coverage", "lint", "hooks", "constraints", "dist", "tensorboard", "clean"):
         assert f"make {target} " in result.stdout
 
 

@@ -123,7 +123,7 @@ def test_a_rank_that_is_killed_ends_the_command(mine: Path) -> None:
 
 def test_no_rank_outlives_a_command_that_is_killed(mine: Path) -> None:
     running = train(mine, "waits")
-    running.wait_for(lambda: "trouble" in running.output, FAR_S)
+    assert running.wait_for(lambda: "trouble" in running.output, FAR_S), running.output
     started = psutil.Process(running.pid).children(recursive=True)
     assert len(started) == 1, running.output
     running.kill()

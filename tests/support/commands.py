@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.support import preloaded
+from tests.support import ROOT, preloaded
 from tests.support.ranks import free_port, rank_environment
 from tests.support.runs import few_problems
 
@@ -19,21 +21,26 @@ SAME = ["reward/mean", "entropy/policy", "entropy/positive", "length/mean", "sol
 LIMIT_S = 280.0  # until a command that does not end fails its test
 
 
-def train(folder: Path, *overrides: str, status: int = 0, program: tuple[str, ...] = ("train.py",), ranks: int = 1) -> str:
+def train(
+    folder: Path, *overrides: str, status: int = 0, program: tuple[str, ...] = ("train.py",), ranks: int = 1, fresh: bool = False
+) -> str:
     """Run ``train.py`` in ``folder``; its output.
 
     Args:
         ranks: above 1, so many processes run it together, each with the variables that torchrun sets.
+        fresh: in an interpreter of its own, as a user does.
     """
     flags, rest = [o for o in overrides if o.startswith("-")], [o for o in overrides if not o.startswith("-")]
     devices = [f"trainer.devices={ranks}"] if ranks > 1 else []
     line = [*program, *flags, *SMALL, *few_problems(rest), *rest, *devices, f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+    if fresh:
+        done = subprocess.run([sys.executable, *line], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert done.returncode == status, done.stdout[-3000:] + done.stderr[-5000:]
+        return done.stdout + done.stderr
     port = free_port()
     environments = [os.environ | (rank_environment(rank, ranks, port) if ranks > 1 else {}) for rank in range(ranks)]
     running = [preloaded.command(line, environment=environment) for environment in environments]
-    outputs = [process.communicate(LIMIT_S)[0] for process in running]
-    assert [process.returncode for process in running] == [status] * ranks, "".join(output[-5000:] for output in outputs)
-    return "".join(outputs)
+    return "".join(preloaded.finished(running, LIMIT_S, [status] * ranks))
 
 
 def start(*arguments: str, **options: Any) -> preloaded.Process:

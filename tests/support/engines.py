@@ -36,21 +36,13 @@ SHAPE = {
     "bos_token_id": None,
     "pad_token_id": 256,
 }
-
-
 FAMILIES: dict[str, Any] = {
     "qwen2-tied": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
     "qwen3-tied": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=True)),
     "llama-untied": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, head_dim=32, tie_word_embeddings=False)),
 }
-
-
 PROMPTS = [[1, 2, 3], [40, 41, 42, 43, 44], [7]]
-
-
 SAMPLING = Sampling(n=4, max_tokens=12, temperature=0.9, stop_ids=(257,))
-
-
 SEEDS = [sampling_seed(1, "test", i) for i in range(3)]
 
 

@@ -8,11 +8,7 @@ from functools import cache
 from tests.support import ROOT
 
 INTERNAL = {f"throughput/{name}" for name in ("generated_tokens", "learned_tokens", "flops")}  # become rates before anything is written
-
-
 SOURCES = [*(ROOT / "asym_lightning").rglob("*.py"), *(ROOT / "callbacks").rglob("*.py")]
-
-
 NAME = re.compile(r"[a-z_]+(/[a-z0-9_@*]+)+")
 
 

@@ -19,8 +19,6 @@ from asym_lightning.policy import PolicyModule
 from tests.support.parts import algorithm
 
 VOCABULARY = 40
-
-
 COMMON = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -30,8 +28,6 @@ COMMON = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
-
-
 MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"tie_word_embeddings": True, "head_dim": 8}),

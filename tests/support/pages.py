@@ -6,11 +6,7 @@ import shlex
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
-
-
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
-
-
 TEXTS = ["../README.md", *PAGES]
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import queue
 import socket
 import traceback
 from collections.abc import Callable
@@ -31,8 +32,7 @@ def on_two_ranks(work: Callable[[Path], None], folder: Path, timeout: float = 28
     """Call ``work(folder)``, of a module, in two new processes that find each other; an error in either fails the test."""
     port = free_port()
     ranks = [preloaded.Process(_rank, rank, port, work, folder) for rank in range(2)]
-    outputs = [rank.communicate(timeout)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "".join(output[-5000:] for output in outputs)
+    preloaded.finished(ranks, timeout, [0, 0])
 
 
 def _join(rank: int, port: int) -> None:
@@ -67,7 +67,10 @@ class Pair:
             inbox.put(pickle.dumps((work, given, named)))
         results: dict[int, Any] = {}
         while len(results) < 2:
-            rank, error, result = pickle.loads(self._outbox.get(timeout=280))
+            try:
+                rank, error, result = pickle.loads(self._outbox.get(timeout=200))
+            except queue.Empty:
+                rank, error, result = -1, f"no answer; exit statuses {[process.exitcode for process in self._processes]}", None
             if error:
                 pair.cache_clear()
                 for process in self._processes:

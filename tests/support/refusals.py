@@ -34,7 +34,8 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SystemExit) as stopped:
         entry("train", "tests.support.refusals:never")
     said = capsys.readouterr()
-    lines = (said.out + said.err).strip().splitlines()
+    lines = said.err.strip().splitlines()
+    assert not said.out, "errors go to standard error"
     assert stopped.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
     assert not list(work.iterdir()), "nothing may be written"
     return lines[0]

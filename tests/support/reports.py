@@ -6,7 +6,6 @@ from pathlib import Path
 from asym_lightning.analysis.comparison import lay_side_by_side
 from asym_lightning.analysis.outputs import write
 from asym_lightning.analysis.runs import read_runs
-from tests.support.browser import browser  # noqa: F401
 from tests.support.synthetic import write_run
 
 EVIL = '<script>document.title="owned"</script>&$x_{$'

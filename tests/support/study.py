@@ -9,8 +9,6 @@ from benchmarks.study.plan import Part
 from benchmarks.study.records import FINAL, LAST, SETTINGS, TOTAL, WHOLE, tidy
 
 SHORT = {key: name for name, key in SETTINGS.items()}
-
-
 MEASURES = [*LAST, *WHOLE, *TOTAL, *FINAL]
 
 

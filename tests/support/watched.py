@@ -95,7 +95,8 @@ def outcome(folder: Path, trouble: str, strategy: str = "ddp", world: int = 2) -
     """Exit status and output of every rank of a run with this trouble (``slow``: none). What the watchdog notes is in ``folder/note``."""
     given = (world, free_port(), folder, trouble, strategy)
     ranks = [Process(_rank, rank, *given, output=folder / f"{rank}.txt") for rank in range(world)]
-    return [(rank.wait(FAR_S), rank.output) for rank in ranks]
+    until = time.monotonic() + FAR_S
+    return [(rank.wait(max(0.0, until - time.monotonic())), rank.output) for rank in ranks]
 
 
 def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy: str) -> None:

@@ -101,7 +101,7 @@ def test_a_rank_that_fails_ends_its_run_alone(untrained: str, mine: Path, tmp_pa
 def test_ctrl_c_ends_the_whole_sweep(untrained: str, tmp_path: Path) -> None:
     endless = (*TINY, "trainer.max_epochs=100000", f"hydra.sweep.dir={tmp_path}")
     running = start("-m", "algo=grpo,reinforce", *SMALL, untrained, *endless)
-    running.wait_for(lambda: len(list(tmp_path.glob("*/rollouts/*"))) >= 2, 200)
+    assert running.wait_for(lambda: len(list(tmp_path.glob("*/rollouts/*"))) >= 2, 200), running.output
     running.send_signal(signal.SIGINT)
     output = running.communicate(timeout=100)[0]
     assert running.returncode == 130 and "Traceback" not in output, output[-5000:]
@@ -114,7 +114,6 @@ def test_jobs_of_their_own_write_to_one_mlflow_store(untrained: str, tmp_path: P
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     logs = tmp_path / "logs"
-    monkeypatch.chdir(ROOT)  # jobs take the package from here
     train(logs, untrained, *TINY, "-m", "algo=grpo,reinforce", "hydra/launcher=submitit_local", "logger=mlflow")
     assert sorted(path.parent.name for path in logs.glob("*/summary.json")) == ["grpo-seed1", "reinforce-seed1"]
     client = MlflowClient(store)

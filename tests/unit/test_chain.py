@@ -1,4 +1,4 @@
-"""Chain countdown: what is right, what is held out, and the policy that comes with the package."""
+"""Chain countdown: what is right, what is held out, and how its policy is warmed up."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Engine-trainer corrections by hand, the properties that their bounds promise, and what a training step makes of them."""
+"""Engine-trainer corrections by hand, and the properties that their bounds promise."""
 
 import math
 from typing import Any

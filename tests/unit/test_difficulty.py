@@ -1,4 +1,4 @@
-"""Which problems an iteration is given: the order without a filter, and what the accuracy of past groups leaves out of it."""
+"""Which problems an iteration is given: the order without a filter, and what the accuracy of past groups leaves out."""
 
 from collections import Counter
 from collections.abc import Sequence

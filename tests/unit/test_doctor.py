@@ -1,4 +1,4 @@
-"""The doctor finds a good machine good, and says of each thing that is wrong what to do."""
+"""The doctor says of each thing that is wrong what to do."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The install script says in one line what is missing; `make` alone lists the targets."""
+"""The install script says in one line what is missing."""
 
 import importlib.util
 import json

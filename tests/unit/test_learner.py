@@ -1,4 +1,4 @@
-"""Adapters, optimizers, compiled layers and what the throughput callback counts."""
+"""Adapters, optimizers and what the throughput callback counts."""
 
 from importlib.util import find_spec
 from typing import Any

@@ -1,4 +1,4 @@
-"""Modulations, how an Algorithm keeps them, and every algorithm config from YAML to object."""
+"""Modulations, and how an Algorithm keeps them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The report as a reader meets it: self-contained, escaped, with every figure that the runs have numbers for."""
+"""The report: self-contained, escaped, with every figure that the runs have numbers for."""
 
 import base64
 import json

@@ -133,7 +133,7 @@ def test_a_run_becomes_a_row(tmp_path: Path) -> None:
     assert len(rows) == 1 and len(said) == 1 and "failed" in said[0]
     assert (row["part"], row["method"], row["seed"], row["learning_rate"], row["beta_pos"]) == ("frontier", "asymgrpo", 2, 6e-4, 0.9)
     assert row["reward"] == pytest.approx(0.6) and row["entropy"] == pytest.approx(0.25) and row["solved"] == 1 - row["unsolved"]
-    assert row["covariance_0.50"] == pytest.approx(0.05, abs=0.01)  # as tests/synthetic.py makes them
+    assert row["covariance_0.50"] == pytest.approx(0.05, abs=0.01)  # as tests/support/synthetic.py makes them
     save(rows, tmp_path / "runs.csv")
     again = tidy(load(tmp_path / "runs.csv"))
     assert again["pass@8"].iloc[0] == pytest.approx(row["pass@8"], rel=1e-5) and list(again.columns) == list(rows.columns)

@@ -1,4 +1,4 @@
-"""Finding answers, comparing them without a worker, composite rewards, and failures that stop a run."""
+"""Finding answers, comparing them without a worker, and composite rewards."""
 
 import json
 import subprocess
