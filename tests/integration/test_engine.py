@@ -192,6 +192,7 @@ def on_each_rank(folder: Path) -> None:
     rank = torch.distributed.get_rank()
     policy = policy_of(folder)
     engine = VLLMEngine(str(folder), "float32", 64, 256, distributed=True, tensor_parallel_size=2)
+    torch.distributed.barrier()  # each rank takes the name of its own segment away
     shared = [line for line in Path("/proc/self/maps").read_text().splitlines() if "cpushm" in line]
     assert len(shared) >= 2 and all(line.endswith("(deleted)") for line in shared), (
         "names of shared memory are gone, or another run meets it"
