@@ -1,10 +1,12 @@
 """Settings that must stand before torch, transformers or vllm are imported; markers, order and shared fixtures."""
 
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two-thread runs collapse on a shared machine
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
@@ -76,6 +78,16 @@ def shared_data() -> Path:
     if not folder:
         pytest.skip("needs real problems: ASYM_LIGHTNING_DATA names no folder")
     return Path(folder)
+
+
+@pytest.fixture
+def install() -> ModuleType:
+    """``scripts/install.py`` as a module, anew for each test."""
+    spec = importlib.util.spec_from_file_location("install_script", TESTS.parent / "scripts" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

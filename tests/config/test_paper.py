@@ -10,8 +10,7 @@ from asym_lightning.cli import config_dir
 from memory import Shape
 from tests.support import ROOT
 from tests.support.configs import composed
-
-EXPERIMENTS = {"paper_qwen3_4b": 4_022_468_096, "paper_qwen2_5_math_1_5b": 1_543_714_304}  # parameters of the published weights
+from tests.support.paper import EXPERIMENTS
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

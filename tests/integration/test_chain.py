@@ -10,14 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from asym_lightning import warmstart
-from asym_lightning.assets import shipped
 from asym_lightning.embedded import is_whole
 from asym_lightning.tasks.chain import ChainCountdown
 from asym_lightning.warmstart import ChainSettings
+from tests.support.chain import CHAIN
 from tests.support.commands import metrics, summary
 from tests.support.runs import run
-
-CHAIN = Path(shipped("chain"))
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.servers import ServerEngine
 from asym_lightning.rollout.vllm import VLLMEngine
 from asym_lightning.rollout.weight_folder import buckets
-from tests.support.engines import SAMPLING, SEEDS, SHAPE, gap_of, policy_in, shake
+from tests.support.engines import PROMPTS, SAMPLING, SEEDS, SHAPE, gap_of, policy_in, shake
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-PROMPTS = [[1, 2, 3], [40, 41, 42, 43, 44], [7]]
 CLOSE, FAR = 1.0, 5.0  # nats: bf16 beside fp32 with weights as large as these (0.1 to 0.4 on a CPU), and weights that are others (13 to 25)
 
 

@@ -8,19 +8,13 @@ import pytest
 
 from asym_lightning.algorithms import Algorithm
 from asym_lightning.doctor import running
-from asym_lightning.doctor.machine import Finding
 from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
 from asym_lightning.optimizer import OptimizerSettings
 from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.verify.math import MathVerifier
+from tests.support.doctor import problem
 from tests.support.parts import algorithm
-
-
-def problem(finding: Finding, seen: str, todo: str) -> None:
-    """It is one, in one line each, and says what was seen and what to do."""
-    assert not finding.ok and seen in finding.seen and todo in finding.todo, finding
-    assert "\n" not in finding.seen + finding.todo
 
 
 def test_a_jail_that_does_not_judge_or_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The install script and make as commands."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,14 +9,6 @@ import sys
 import pytest
 
 from tests.support import ROOT
-
-
-@pytest.fixture
-def install():
-    spec = importlib.util.spec_from_file_location("install_script", ROOT / "scripts" / "install.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_import_check_leaves_bytecode_where_python_itself_may_not(install, tmp_path, monkeypatch):

@@ -8,10 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from tests.support.commands import metrics, summary
+from tests.support.paper import EXPERIMENTS
 from tests.support.runs import random_policy, run
-
-EXPERIMENTS = {"paper_qwen3_4b": 4_022_468_096, "paper_qwen2_5_math_1_5b": 1_543_714_304}  # parameters of the published weights
-
 
 SETS: dict[str, dict[str, Any]] = {  # a made row with the columns of each set on the hub
     "math": {"problem": "1 + 1?", "solution": "It is \\boxed{2}."},

@@ -96,11 +96,6 @@ class Process:
             raise TimeoutExpired(f"process {self.pid}", timeout, self.output)
         return self._process.exitcode
 
-    def communicate(self, timeout: float) -> tuple[str, None]:
-        """The whole output, when the process has ended."""
-        self.wait(timeout)
-        return self.output, None
-
     def wait_for(self, seen: Callable[[], bool], timeout: float) -> bool:
         """Wait until ``seen``, for as long as the process lives; whether it was seen."""
         until = time.monotonic() + timeout

@@ -8,8 +8,8 @@ from tests.support import ROOT, preloaded
 
 def test_this_machine_is_fit_and_the_doctor_says_so() -> None:
     doctor = preloaded.command(["-m", "asym_lightning.doctor"])
-    output, _ = doctor.communicate(200)
-    assert doctor.returncode == 0, output
+    status, output = doctor.wait(200), doctor.output
+    assert status == 0, output
     lines = output.splitlines()
     assert lines.pop() == "all is ok" and all(line.startswith("ok ") for line in lines), output
     names = [line.split()[1] for line in lines]

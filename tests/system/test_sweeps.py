@@ -103,8 +103,8 @@ def test_ctrl_c_ends_the_whole_sweep(untrained: str, tmp_path: Path) -> None:
     running = start("-m", "algo=grpo,reinforce", *SMALL, untrained, *endless)
     assert running.wait_for(lambda: len(list(tmp_path.glob("*/rollouts/*"))) >= 2, 200), running.output
     running.send_signal(signal.SIGINT)
-    output = running.communicate(timeout=100)[0]
-    assert running.returncode == 130 and "Traceback" not in output, output[-5000:]
+    status, output = running.wait(100), running.output
+    assert status == 130 and "Traceback" not in output, output[-5000:]
     assert summary(tmp_path / "grpo-seed1")["status"] == "interrupted" and not (tmp_path / "reinforce-seed1").exists()
 
 

@@ -144,8 +144,8 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_a_summary(
     running = start(f"hydra.run.dir={tmp_path}", *SMALL, policy, "trainer.max_epochs=100000", *ranks)
     assert running.wait_for(lambda: len(list(tmp_path.glob("rollouts/*000002*"))) > len(ranks) // 2, 200), running.output
     running.send_signal(kind)
-    output = running.communicate(timeout=100)[0]
-    assert running.returncode == 130, output[-5000:]
+    status, output = running.wait(100), running.output
+    assert status == 130, output[-5000:]
     assert "Traceback" not in output and "interrupted: this iteration is finished and saved" in output
     got = summary(tmp_path)
     assert got["status"] == "interrupted" and got["iterations"] >= 3 and (tmp_path / "policy" / "model.safetensors").is_file()
@@ -159,8 +159,8 @@ def test_ctrl_c_during_the_warm_start_leaves_no_policy(tmp_path: Path) -> None:
     assert running.wait_for(lambda: "warm start" in running.output, 100), "the warm start was never announced"
     time.sleep(1)
     running.send_signal(signal.SIGINT)
-    output = running.communicate(timeout=100)[0]
-    assert running.returncode == 130 and "Traceback" not in output, output[-5000:]
+    status, output = running.wait(100), running.output
+    assert status == 130 and "Traceback" not in output, output[-5000:]
     assert [path.suffix for path in (tmp_path / "cache" / "asym-lightning").iterdir()] == [".lock"]
 
 

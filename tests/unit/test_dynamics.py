@@ -10,6 +10,7 @@ from asym_lightning.metrics.ledger import Entry, entry, ledger_sums
 from asym_lightning.metrics.meter import Meter
 from asym_lightning.ops.packing import pack
 from asym_lightning.types import MiniBatch
+from tests.support.metrics import compute
 
 
 def mini_batch(right: list[list[int]], rows: list[list[int]], entropy: list[list[float]]) -> MiniBatch:
@@ -21,10 +22,6 @@ def mini_batch(right: list[list[int]], rows: list[list[int]], entropy: list[list
         micros.append(micro)
     mask = torch.tensor(right, dtype=torch.bool)
     return MiniBatch(mask.float(), mask, torch.ones(mask.numel(), dtype=torch.long), micros)
-
-
-def compute(meter: Meter) -> dict[str, float]:
-    return meter.compute(lambda tensor, how: tensor, torch.device("cpu"))
 
 
 def test_entropy_by_outcome_and_by_accuracy() -> None:

@@ -1,20 +1,9 @@
 """The install script says in one line what is missing."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
-
-from tests.support import ROOT
-
-
-@pytest.fixture
-def install():
-    spec = importlib.util.spec_from_file_location("install_script", ROOT / "scripts" / "install.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("version", [(3, 11, 0), (3, 12, 1), (3, 13, 9)])

@@ -1,7 +1,5 @@
 """Metrics against numbers worked out by hand."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -11,20 +9,9 @@ from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
+from tests.support.metrics import RIGHT, WRONG, compute, group
 
-
-def group(*verdicts: Verdict) -> RolloutGroup:
-    prompt = Prompt(Problem("p", "text", "answer"), (1, 2))
-    completions = [Completion([1] * (i + 1), [0.0] * (i + 1), "", verdict.kind is Kind.TRUNCATED) for i, verdict in enumerate(verdicts)]
-    return RolloutGroup(prompt, completions, list(verdicts))
-
-
-RIGHT, WRONG = Verdict(1.0, Kind.CORRECT, "1+1"), Verdict(0.0, Kind.WRONG, "1+2")
 CUT = Verdict(0.0, Kind.TRUNCATED)
-
-
-def compute(meter: Meter) -> dict[str, float]:
-    return meter.compute(lambda tensor, how: tensor, torch.device("cpu"))
 
 
 def test_pass_at_k_by_hand() -> None:
@@ -81,20 +68,6 @@ def test_evaluation_by_hand() -> None:
     assert got["distinct_correct"] == 1 and got["length/mean"] == 2.5 and got["length/truncated"] == 1 / 8
     assert got["verify/correct"] == 3 / 8 and got["verify/truncated"] == 1 / 8
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1
-
-
-def many_groups(count: int, samples: int) -> list[RolloutGroup]:
-    """Groups of every kind, answers in several classes, completions of different lengths."""
-    draw, made = random.Random(0), []
-    for i in range(count):
-        right, kinds = draw.random(), [kind for kind in Kind if kind is not Kind.CORRECT]
-        chosen = [Kind.CORRECT if draw.random() < right else draw.choice(kinds) for _ in range(samples)]
-        answers = {Kind.CORRECT: "rs", Kind.WRONG: "xyz"}
-        verdicts = [Verdict(float(k is Kind.CORRECT), k, draw.choice(answers[k]) if k in answers else None) for k in chosen]
-        lengths = [draw.randint(1, 9) for _ in chosen]
-        completions = [Completion([1] * n, [0.0] * n, "", k is Kind.TRUNCATED) for n, k in zip(lengths, chosen, strict=True)]
-        made.append(RolloutGroup(Prompt(Problem(str(i), "", ""), (1,)), completions, verdicts))
-    return made
 
 
 def test_bootstrap_of_a_coin_and_of_a_constant() -> None:

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from asym_lightning.ops.logprob import token_logprobs
 from asym_lightning.ops.packing import first_fit_decreasing, pack, standing
 from asym_lightning.types import Completion
+from tests.support.models import COMMON
 
 
 @pytest.mark.parametrize("per_chunk", [1 << 20, 37 * 4, 1])
@@ -76,15 +77,6 @@ def test_every_sequence_is_packed_once_and_under_the_budget(lengths: list[int], 
     assert all(sum(lengths[i] for i in chosen) <= budget or len(chosen) == 1 for chosen in bins)
 
 
-COMMON = {
-    "vocab_size": 40,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "intermediate_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-}
 MODELS = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"tie_word_embeddings": True, "head_dim": 8}),
