@@ -21,8 +21,8 @@ from lightning import Trainer
 from omegaconf import open_dict
 
 import callbacks.vllm_rollout as rollout
-from asym_lightning.cli import config_dir
-from asym_lightning.run import Run
+from asym_lightning.commands.train import Run
+from asym_lightning.runtime import config_dir
 
 DIAGNOSTICS = ("dynamics", "ledger", "completions")
 

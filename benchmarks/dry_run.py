@@ -13,11 +13,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from asym_lightning.callback_checks import check_monitors, evaluated
-from asym_lightning.cli import config_dir
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
-from asym_lightning.preflight import build, check_algorithm, check_numbers, settings_of
+from asym_lightning.config.callback_checks import check_monitors, evaluated
+from asym_lightning.config.preflight import build, check_algorithm, check_numbers, settings_of
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.runtime import config_dir
 from asym_lightning.types import ConfigError
 from memory import GB, SHAPES, Setting, Shape, parts
 

@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import Any
 
-from asym_lightning.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
+from asym_lightning.learner.embedded import EmbeddedSettings, byte_tokenizer, embedded_policy
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.vllm import VLLMEngine
 from asym_lightning.tasks.countdown import PairsCountdown

@@ -74,9 +74,9 @@ def rollouts(groups: int, size: int, prompt: int, longest: int, vocabulary: int,
 def ours(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
     """The policy's own scoring and packing; tokens of completions."""
     from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean
-    from asym_lightning.ops.packing import micro_batches
-    from asym_lightning.optimizer import OptimizerSettings
-    from asym_lightning.policy import PolicyModule
+    from asym_lightning.learner.optimizer import OptimizerSettings
+    from asym_lightning.learner.packing import micro_batches
+    from asym_lightning.learner.policy import PolicyModule
 
     groups = rollouts(given.groups, given.group_size, given.prompt, given.longest, given.vocabulary, given.fixed)
     method = Algorithm("bench", BetaFamily(0.9, 0.4), PPOClip(), TokenMean())
@@ -137,7 +137,7 @@ def plain(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
 
 def head(given: argparse.Namespace) -> tuple[Callable[[], float], int]:
     """Log-prob and entropy with gradients, from hidden states and an output head alone."""
-    from asym_lightning.ops.logprob import token_logprobs
+    from asym_lightning.learner.logprob import token_logprobs
 
     n, v, d = given.budget, given.vocabulary, SIZES[given.size]["hidden_size"]
     torch.manual_seed(0)
@@ -196,7 +196,7 @@ class Peak:
 
 def child(given: argparse.Namespace) -> None:
     """Measure one case; one JSON line. Freed memory is kept, as a run does."""
-    from asym_lightning.memory import keep_freed_memory
+    from asym_lightning.runtime.memory import keep_freed_memory
 
     keep_freed_memory()
     make = {"ours": ours, "plain": plain, "full": head, "chunked": head}[given.what]

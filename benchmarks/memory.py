@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from asym_lightning.ops.logprob import LOGITS_PER_CHUNK
+from asym_lightning.learner.logprob import LOGITS_PER_CHUNK
 
 GB = 1e9
 

@@ -51,7 +51,7 @@ def medians(name: str, overrides: list[str], cores: int, iterations: int) -> dic
 
 def larger_policy(folder: Path) -> Path:
     """A policy of random weights that is large enough for its arithmetic to be most of the time, and not Python."""
-    from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
+    from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
 
     settings = EmbeddedSettings(hidden_size=256, layers=4, intermediate_size=1024, heads=8, kv_heads=4)
     tokenizer = byte_tokenizer()

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from asym_lightning.embedded import byte_tokenizer
-from asym_lightning.lora import merged
-from asym_lightning.memory import keep_freed_memory
+from asym_lightning.learner.adapters import merged
+from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.rollout.vllm import VLLMEngine
+from asym_lightning.runtime.memory import keep_freed_memory
 
 SMALL = {"hidden_size": 256, "num_hidden_layers": 20, "intermediate_size": 1024, "num_attention_heads": 4, "num_key_value_heads": 2}
 LARGE = {"hidden_size": 2048, "num_hidden_layers": 28, "intermediate_size": 6144, "num_attention_heads": 16, "num_key_value_heads": 8}

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from asym_lightning.embedded import byte_tokenizer
-from asym_lightning.lora import merged
+from asym_lightning.learner.adapters import merged
+from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.rollout import servers
 from asym_lightning.rollout.server_settings import ServerSettings
 from sync import SHAPE

@@ -13,8 +13,9 @@ from rich.text import Text
 from torch import Tensor
 
 from asym_lightning.checks import positive_int, whole_number
-from asym_lightning.policy import PolicyModule
-from asym_lightning.types import Completion, MiniBatch, RolloutGroup, Verdict
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.types import Completion, RolloutGroup, Verdict
 
 COLUMNS = ("prompt", "completion", "tokens", "reward", "advantage", "kind")
 STYLE = """

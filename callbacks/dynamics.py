@@ -7,9 +7,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from asym_lightning.checks import whole_number
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.dynamics import measure_entropy, upper_quantile
-from asym_lightning.ops.ranks import gather_rows
-from asym_lightning.policy import PolicyModule
+from asym_lightning.runtime.ranks import gather_rows
 
 
 class EntropyDynamics(Callback):

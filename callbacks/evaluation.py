@@ -6,12 +6,12 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.checks import whole_number
-from asym_lightning.evaluation.protocol import answer, samples_of
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.evaluation import EvaluationMetric
-from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
+from asym_lightning.rollout.protocol import answer, samples_of
+from asym_lightning.runtime.watch.phases import mark
 from asym_lightning.tasks.base import ProblemSet
-from asym_lightning.watch.phases import mark
 from callbacks.vllm_rollout import VLLMRollout
 
 

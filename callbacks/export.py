@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.export import save
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.learner.policy_folder import save
 
 
 class PolicyFolder(Callback):

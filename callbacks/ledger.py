@@ -7,12 +7,12 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from asym_lightning.checks import number, positive_int
-from asym_lightning.datamodule import RolloutDataModule
+from asym_lightning.learner.batch import MiniBatch, PackedBatch
+from asym_lightning.learner.datamodule import RolloutDataModule
+from asym_lightning.learner.packing import bins_of, pack_units, units
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.ledger import entry, ledger_sums
-from asym_lightning.ops.packing import bins_of, pack_units, units
-from asym_lightning.ops.ranks import over_ranks
-from asym_lightning.policy import PolicyModule
-from asym_lightning.types import MiniBatch, PackedBatch
+from asym_lightning.runtime.ranks import over_ranks
 
 CHANNELS = ("measured_positive", "measured_negative", "predicted_positive", "predicted_negative")
 

@@ -3,7 +3,7 @@
 from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.checks import positive_int
-from asym_lightning.progress import Bar
+from asym_lightning.runtime.progress import Bar
 from callbacks.record import Recorder
 
 

@@ -9,8 +9,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.checks import whole_number
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.throughput import peak_flops, rates
-from asym_lightning.policy import PolicyModule
 from asym_lightning.rollout.groups import rows
 from asym_lightning.types import RolloutGroup
 from callbacks.vllm_rollout import VLLMRollout

@@ -7,9 +7,9 @@ import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.throughput import Work, work_of
-from asym_lightning.policy import PolicyModule
-from asym_lightning.types import MiniBatch
 from callbacks.vllm_rollout import VLLMRollout
 
 

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.metrics.meter import Meter
+from asym_lightning.learner.datamodule import RolloutDataModule
+from asym_lightning.learner.policy import EngineMismatchError, PolicyModule
+from asym_lightning.learner.probe import prompt_logprobs
 from asym_lightning.metrics.rollouts import measure_difficulty, measure_dynamic_sampling, measure_groups, measure_resampled
-from asym_lightning.ops.ranks import over_ranks
-from asym_lightning.policy import EngineMismatchError, PolicyModule
-from asym_lightning.probe import prompt_logprobs
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.ahead import Ahead
 from asym_lightning.rollout.base import AsynchronousEngine, RolloutEngine, Sampling, SleepingEngine, sampling_seed
+from asym_lightning.runtime.meter import Meter
+from asym_lightning.runtime.ranks import over_ranks
+from asym_lightning.runtime.watch.phases import mark
 from asym_lightning.types import Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
 from asym_lightning.verify.failures import Failures
-from asym_lightning.watch.phases import mark
 
 PROBES = 2  # prompts on whose log-probs engine and trainer have to agree
 

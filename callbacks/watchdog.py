@@ -8,14 +8,14 @@ from lightning import Callback, LightningModule, Trainer
 from torch.distributed import distributed_c10d
 
 from asym_lightning.checks import number
-from asym_lightning.watch.phases import here, mark
-from asym_lightning.watch.watching import Watch, store
+from asym_lightning.runtime.watch.phases import here, mark
+from asym_lightning.runtime.watch.watching import Watch, store
 
 PATIENCE = 2.0  # time-outs of process groups, in limits: they are for where the watch itself is stuck
 
 
 class Watchdog(Callback):
-    """The first callback: it marks the beginnings of phases before others act. ``asym_lightning.watch`` does the rest.
+    """The first callback: it marks the beginnings of phases before others act. ``asym_lightning.runtime.watch`` does the rest.
 
     Args:
         limit_s: the run ends when no rank has made progress for so long: no phase, engine step, verdict or micro-batch, in no process.

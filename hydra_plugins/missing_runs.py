@@ -18,7 +18,7 @@ class MissingRuns(BasicSweeper):
             self.max_batch_size = self.max_batch_size or AT_ONCE
 
     def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
-        from asym_lightning.sweeps import check_same, locate
+        from asym_lightning.commands.sweeps import check_same, locate
 
         assert self.config is not None and self.hydra_context is not None
         jobs, missing = super().split_arguments(overrides, None)[0], []

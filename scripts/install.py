@@ -275,7 +275,7 @@ def check_imports(engine):
     modules = [("torch", ""), ("lightning", ""), ("transformers", "Qwen3ForCausalLM")]
     if engine:
         modules += [("vllm", "LLM"), ("vllm.entrypoints.openai.api_server", "")]
-    modules.append(("asym_lightning.run", ""))
+    modules.append(("asym_lightning.commands.train", ""))
     code, output = run_quietly([venv_python(), "-c", IMPORT_CHECK, json.dumps(modules)])
     if code:
         lines = [line for line in output.splitlines() if line.startswith("FAILED")]

@@ -15,6 +15,10 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for a GPU 
 
 import pytest
 
+from asym_lightning.runtime import setup
+
+setup()
+
 TESTS = Path(__file__).resolve().parent
 SLOW_UNIT_S = 1.0
 INSTALLABLE = ("could not import", "needs the package", "needs make", "needs a browser", "needs selenium")  # reasons of skips
@@ -93,7 +97,7 @@ def install() -> ModuleType:
 @pytest.fixture(scope="session")
 def policy(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
     """A policy after a short warm start: it solves some problems, not all. The first test process to ask makes it for all."""
-    from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+    from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
 
     own = tmp_path_factory.getbasetemp()
     folder = embedded_policy(EmbeddedSettings(steps=150), (own if worker_id == "master" else own.parent) / "policies")

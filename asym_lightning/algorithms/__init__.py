@@ -1,4 +1,4 @@
-"""An algorithm is a choice of small parts: an advantage, a policy loss with its aggregation, and entropy modulations."""
+"""An algorithm: an advantage, a policy loss with its aggregation, and entropy modulations, as pure tensor functions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from asym_lightning.runtime.moved import with_new_targets
+
 REQUIRED = {"status": str, "algorithm": str, "seed": int, "iterations": int, "config": dict}
 
 
@@ -128,7 +130,7 @@ def read(folder: Path) -> Run:
         summary["seed"],
         status,
         why,
-        _own_folder_named(leaves(summary["config"])),
+        _own_folder_named(leaves(with_new_targets(summary["config"]))),
         summary.get("versions") or {},
         summary.get("git_revision"),
         _numbers((summary.get("evaluation") or {}).get("before")),

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from asym_lightning.cli import config_dir
+from asym_lightning.runtime import config_dir
 
 GROUP = 8
 DOCS = config_dir().parent / "docs"

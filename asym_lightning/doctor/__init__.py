@@ -1,1 +1,1 @@
-"""`python -m asym_lightning.doctor`: is this machine ready for a run?"""
+"""Is this machine ready for a run: `python -m asym_lightning.doctor`."""

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from asym_lightning.runtime import setup
+
 if TYPE_CHECKING:
     from asym_lightning.doctor.machine import Finding
 
@@ -23,7 +25,7 @@ def findings() -> Iterator["Finding"]:
     from packaging.utils import canonicalize_name
 
     from asym_lightning.doctor import machine, running
-    from asym_lightning.embedded import cache_folder
+    from asym_lightning.learner.embedded import cache_folder
     from asym_lightning.verify.math import MathVerifier
 
     installed: dict[str, str] = {canonicalize_name(d.metadata["Name"]): d.version for d in distributions()}
@@ -47,6 +49,7 @@ def findings() -> Iterator["Finding"]:
 
 def main() -> int:
     """Print every finding as it comes; the exit status."""
+    setup()
     argparse.ArgumentParser(prog="python -m asym_lightning.doctor", description=" ".join((__doc__ or "").split())).parse_args()
     from rich.console import Console
     from rich.text import Text

@@ -49,7 +49,7 @@ def gap(policy: Any, engine: Any, seed: int) -> float:
     """Largest difference (nats) between the log-probs that the engine reports of its samples and the policy's own."""
     import torch
 
-    from asym_lightning.ops.packing import pack
+    from asym_lightning.learner.packing import pack
     from asym_lightning.rollout.base import Sampling
     from asym_lightning.types import Completion
 
@@ -92,9 +92,9 @@ def probe() -> dict[str, Any]:
     import torch
 
     from asym_lightning.algorithms import Algorithm, BetaFamily, PPOClip, TokenMean
-    from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
-    from asym_lightning.optimizer import OptimizerSettings
-    from asym_lightning.policy import PolicyModule
+    from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
+    from asym_lightning.learner.optimizer import OptimizerSettings
+    from asym_lightning.learner.policy import PolicyModule
 
     with TemporaryDirectory() as folder:
         tokenizer = byte_tokenizer()

@@ -1,0 +1,1 @@
+"""Numbers from groups and batches, as pure functions."""

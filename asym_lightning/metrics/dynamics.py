@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning.metrics.meter import Meter
-from asym_lightning.types import MiniBatch
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.runtime.meter import Meter
 
 BIN_EDGES = (0.0, 0.25, 0.5, 0.75)  # lower edges of the accuracy bins; the last one includes p = 1
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from asym_lightning.metrics.dynamics import BIN_EDGES, accuracy_bin
-from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k, powers_of_two
-from asym_lightning.ops.ranks import all_names
+from asym_lightning.runtime.meter import Meter
+from asym_lightning.runtime.ranks import all_names
 from asym_lightning.tasks.order import ProblemOrder
 from asym_lightning.types import Kind, RolloutGroup
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from asym_lightning.types import MiniBatch, PackedBatch
+from asym_lightning.learner.batch import MiniBatch, PackedBatch
 
 _H200 = {torch.bfloat16: 989.4e12, torch.float16: 989.4e12, torch.float32: 67e12}  # NVIDIA's data sheet; Lightning's table has none
 PHASES = ("sync", "generate", "verify", "sleep", "score", "learn", "log")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from asym_lightning.rollout.server_process import ServerProcess
-from asym_lightning.watch.phases import mark
+from asym_lightning.runtime.watch.phases import mark
 
 _HEALTH_S, _DYING_S = 10.0, 5.0
 T = TypeVar("T")

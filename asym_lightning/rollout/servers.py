@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asym_lightning.ops.ranks import from_first, over_ranks
 from asym_lightning.rollout.base import Sample, Sampling
 from asym_lightning.rollout.server_client import Client, EngineServerError, Server, answers, connected, none_left, together
 from asym_lightning.rollout.server_control import Needs, or_dead, take_weights, wait_until_ready
@@ -21,6 +20,7 @@ from asym_lightning.rollout.server_process import ServerProcess, gpu_for
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.weight_folder import Outbox, Scratch
 from asym_lightning.rollout.weight_push import TRANSPORTS, Pusher
+from asym_lightning.runtime.ranks import from_first, over_ranks
 
 
 class ServerEngine:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
-from asym_lightning.watch.phases import mark
+from asym_lightning.runtime.watch.phases import mark
 
 
 class TransformersEngine:

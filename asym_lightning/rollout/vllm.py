@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
 from asym_lightning.rollout.copies import Copies, computes_as_loaded, record
-from asym_lightning.watch.phases import mark
+from asym_lightning.runtime.watch.phases import mark
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # engine in this process: weights pass by reference

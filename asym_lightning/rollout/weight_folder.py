@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.runtime.ranks import over_ranks
 
 BUCKET_BYTES = 256 * 2**20
 

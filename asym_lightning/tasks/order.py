@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from asym_lightning.checks import number, positive_int
-from asym_lightning.ops.ranks import gather_rows
+from asym_lightning.runtime.ranks import gather_rows
 from asym_lightning.types import ConfigError, Kind, RolloutGroup
 
 

@@ -1,4 +1,4 @@
-"""Scoring of completions. Importing this package is light; the verifiers are in its modules."""
+"""From a completion's text to a verdict, computed in a jail."""
 
 
 def score_math(completions: list[str], answers: list[str]) -> list[float]:

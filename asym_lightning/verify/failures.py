@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from asym_lightning.checks import number
-from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.runtime.ranks import over_ranks
 from asym_lightning.types import Kind, Verdict
 
 _SHOWN_CHARS = 80

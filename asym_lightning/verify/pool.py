@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asym_lightning.runtime.watch.phases import mark
 from asym_lightning.types import ConfigError, Kind, Verdict
-from asym_lightning.watch.phases import mark
 
 _SCRIPT = Path(__file__).with_name("worker.py")
 _START_TIMEOUT_S = 120.0

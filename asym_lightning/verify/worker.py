@@ -46,8 +46,8 @@ def main() -> None:
         replies.flush()
 
     try:
+        from asym_lightning.runtime.watch.parent import die_with_parent
         from asym_lightning.verify import jail
-        from asym_lightning.watch.parent import die_with_parent
 
         die_with_parent()
         module, _, name = settings["scorer"].partition(":")

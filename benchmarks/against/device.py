@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.watch.phases import here
+from asym_lightning.runtime.watch.phases import here
 
 _EVERY_S = 0.02
 

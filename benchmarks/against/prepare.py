@@ -18,7 +18,7 @@ import torch
 
 from against.model import random_model, stop_probability, tokenizer_for
 from against.sizes import SIZES, Size
-from asym_lightning.embedded import EmbeddedSettings, cache_folder, embedded_policy
+from asym_lightning.learner.embedded import EmbeddedSettings, cache_folder, embedded_policy
 from asym_lightning.tasks.countdown import PairsCountdown
 from asym_lightning.types import Problem
 
@@ -88,7 +88,7 @@ def prepared(work: dict[str, Any]) -> dict[str, str]:
     from transformers import AutoTokenizer
 
     from against.work import Work
-    from asym_lightning.datamodule import RolloutDataModule
+    from asym_lightning.learner.datamodule import RolloutDataModule
 
     size, out = SIZES[work["size"]].scaled(work["prompts"], None), Path(work["folder"])  # another cut leaves the model as it is
     problems: list[Problem]

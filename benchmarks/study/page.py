@@ -11,7 +11,7 @@ import pandas as pd
 
 from asym_lightning.analysis.arms import shown
 from asym_lightning.analysis.statistics import FEWEST, LEVEL, as_json
-from asym_lightning.runfolder import versions
+from asym_lightning.runtime.run_folder import versions
 from benchmarks.study.figures import NAMES
 from benchmarks.study.judge import Ruled, Ruling
 from benchmarks.study.plan import Part

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = (7.5e-5, 1.5e-4, 3e-4, 6e-4, 1.2e-3)

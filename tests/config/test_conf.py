@@ -18,14 +18,14 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
-from asym_lightning.assets import shipped
-from asym_lightning.callback_checks import check_monitors, evaluated
-from asym_lightning.preflight import check_all, check_numbers
-from asym_lightning.run import gap_limit
-from asym_lightning.sharding import FSDP2
+from asym_lightning.commands.train import gap_limit
+from asym_lightning.config.callback_checks import check_monitors, evaluated
+from asym_lightning.config.preflight import check_all, check_numbers
+from asym_lightning.learner.fsdp import FSDP2
+from asym_lightning.learner.zero import DeepSpeed
+from asym_lightning.runtime.resolvers import shipped
 from asym_lightning.types import Kind
 from asym_lightning.verify import jail
-from asym_lightning.zero import DeepSpeed
 from tests.support.configs import CONF, composed, planned
 
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)

@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning import preflight
-from asym_lightning.cli import config_dir
+from asym_lightning.config import preflight
+from asym_lightning.runtime import config_dir
 from asym_lightning.types import ConfigError
 
 TEXT = {  # keys that a word is right for

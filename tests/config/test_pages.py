@@ -12,8 +12,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.cli import config_dir
-from asym_lightning.preflight import check_algorithm, check_numbers
+from asym_lightning.config.preflight import check_algorithm, check_numbers
+from asym_lightning.runtime import config_dir
 from tests.support import ROOT
 from tests.support.pages import DOCS, EXAMPLES, PAGES, TEXTS, blocks, commands
 

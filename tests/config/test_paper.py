@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dry_run
-from asym_lightning.cli import config_dir
+from asym_lightning.runtime import config_dir
 from memory import Shape
 from tests.support import ROOT
 from tests.support.configs import composed

@@ -10,7 +10,7 @@ import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
-from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
 from tests.support import ROOT
 from tests.support.refusals import refusal, refusal_of_parts
 

@@ -3,9 +3,9 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from asym_lightning.cli import config_dir
-from asym_lightning.preflight import check_servers
+from asym_lightning.config.preflight import check_servers
 from asym_lightning.rollout.server_settings import ServerSettings
+from asym_lightning.runtime import config_dir
 from asym_lightning.types import ConfigError
 
 

@@ -9,9 +9,10 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from asym_lightning.cli import entry
-from asym_lightning.runfolder import claim, complete, differences, going_on, note_failure, set_aside, settings, why_incomplete
-from asym_lightning.sweeps import check_same, quoted, run_name
+from asym_lightning.commands.cli import entry
+from asym_lightning.commands.sweeps import check_same, quoted
+from asym_lightning.runtime.resolvers import run_name
+from asym_lightning.runtime.run_folder import claim, complete, differences, going_on, note_failure, set_aside, settings, why_incomplete
 from asym_lightning.types import ConfigError
 from tests.support.commands import summary
 from tests.support.configs import planned

@@ -13,10 +13,10 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.embedded import byte_tokenizer
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import EngineMismatchError, PolicyModule
+from asym_lightning.learner.datamodule import RolloutDataModule
+from asym_lightning.learner.embedded import byte_tokenizer
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import EngineMismatchError, PolicyModule
 from asym_lightning.rollout.ahead import Ahead
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.transformers import TransformersEngine

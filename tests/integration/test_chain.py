@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from asym_lightning import warmstart
-from asym_lightning.embedded import is_whole
+from asym_lightning.commands.warmstart import ChainSettings
+from asym_lightning.learner.embedded import is_whole
 from asym_lightning.tasks.chain import ChainCountdown
-from asym_lightning.warmstart import ChainSettings
 from tests.support.chain import CHAIN
 from tests.support.commands import metrics, summary
 from tests.support.runs import run

@@ -8,7 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from asym_lightning.quiet import quiet
+from asym_lightning.commands.quiet import quiet
 from callbacks.checkpoint import RunCheckpoint
 from callbacks.guards import GracefulStop
 

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.algorithms.corrections import Mask, Truncate
 from asym_lightning.algorithms.surrogates import Ratio, Reinforce
-from asym_lightning.policy import EngineMismatchError, PolicyModule
+from asym_lightning.learner.policy import EngineMismatchError, PolicyModule
 from tests.support.fits import assert_same, gradients
 
 pytestmark = pytest.mark.gradients

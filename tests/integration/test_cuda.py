@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from asym_lightning.ops.attention import Layout, Segment, flash_kernel, packed_attention
-from asym_lightning.ops.logprob import token_logprobs
+from asym_lightning.learner.attention import Layout, Segment, flash_kernel, packed_attention
+from asym_lightning.learner.logprob import token_logprobs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.servers import ServerEngine
 from asym_lightning.rollout.vllm import VLLMEngine

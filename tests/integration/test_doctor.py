@@ -8,9 +8,9 @@ import pytest
 
 from asym_lightning.algorithms import Algorithm
 from asym_lightning.doctor import running
-from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.verify.math import MathVerifier
 from tests.support.doctor import problem

@@ -14,14 +14,14 @@ from transformers import (
     GenerationConfig,
 )
 
-from asym_lightning.cli import config_dir
-from asym_lightning.embedded import byte_tokenizer
-from asym_lightning.engines import build_engine
-from asym_lightning.policy import PolicyModule
+from asym_lightning.config.engines import build_engine
+from asym_lightning.learner.embedded import byte_tokenizer
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.copies import computes_as_loaded, record
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine
+from asym_lightning.runtime import config_dir
 from tests.support.engines import FAMILIES, PROMPTS, SAMPLING, SEEDS, gap, gap_of, policy_of, shake
 from tests.support.ranks import on_two_ranks
 
@@ -248,7 +248,7 @@ def test_where_vllm_is_not_installed_one_line_says_what_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     FAMILIES["qwen3-tied"]().save_pretrained(tmp_path)
-    monkeypatch.setattr("asym_lightning.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("asym_lightning.config.engines.find_spec", lambda name: None)
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         engine = build_engine("vllm", str(tmp_path), compose("train"), 64, distributed=False)
     assert isinstance(engine, TransformersEngine)

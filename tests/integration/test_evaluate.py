@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from asym_lightning.embedded import byte_tokenizer
+from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.verify import jail
 from tests.support.engines import FAMILIES

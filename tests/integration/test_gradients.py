@@ -22,9 +22,9 @@ from asym_lightning.algorithms.adaptive import AdaptiveBetaFamily
 from asym_lightning.algorithms.modulation import AdaptiveEntropyBonus
 from asym_lightning.algorithms.reference import ReferenceKL
 from asym_lightning.algorithms.rules import Resample
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import EngineMismatchError, PolicyModule
-from asym_lightning.types import MiniBatch, PackedBatch
+from asym_lightning.learner.batch import MiniBatch, PackedBatch
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import EngineMismatchError, PolicyModule
 from callbacks.ledger import EntropyLedger
 from tests.support.fits import WHOLE_BATCH, assert_same, gradients
 from tests.support.parts import algorithm

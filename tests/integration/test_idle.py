@@ -20,8 +20,9 @@ from asym_lightning.algorithms.losses import LossInputs
 from asym_lightning.algorithms.modulation import EntropyAdvantage
 from asym_lightning.algorithms.selective import ClipCov, TopEntropy
 from asym_lightning.algorithms.surrogates import CISPO, GSPO, SAPO, Ratio, Reinforce
-from asym_lightning.policy import PolicyModule
-from asym_lightning.types import Kind, PackedBatch, RolloutGroup, Verdict
+from asym_lightning.learner.batch import PackedBatch
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.types import Kind, RolloutGroup, Verdict
 from callbacks.dynamics import EntropyDynamics
 from callbacks.ledger import EntropyLedger
 from tests.support.fits import VOCABULARY, assert_same, gradients

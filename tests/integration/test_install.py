@@ -47,6 +47,8 @@ def test_make_without_python_says_so():
 @pytest.mark.parametrize(("given", "told"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")])
 def test_waiting_threads_are_told_to_yield_before_torch_is_loaded(given: dict[str, str], told: str) -> None:
     kept = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    script = "import os, sys, asym_lightning; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    script = (
+        "import os, sys; from asym_lightning.runtime import setup; setup(); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=kept | given, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [told, "False"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from asym_lightning.ops.packing import micro_batches
+from asym_lightning.learner.packing import micro_batches
 from tests.support.commands import metrics
 from tests.support.models import VOCABULARY, build, policy_of
 from tests.support.parts import random_groups

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from asym_lightning.memory import keep_freed_memory
+from asym_lightning.runtime.memory import keep_freed_memory
 
 def made():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

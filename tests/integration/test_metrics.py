@@ -5,9 +5,9 @@ import warnings
 import torch
 
 from asym_lightning.metrics.evaluation import EvaluationMetric
-from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.rollouts import measure_groups
-from asym_lightning.ops.ranks import over_ranks
+from asym_lightning.runtime.meter import Meter
+from asym_lightning.runtime.ranks import over_ranks
 from asym_lightning.types import Kind, Verdict
 from tests.support.metrics import RIGHT, WRONG, group, many_groups
 from tests.support.ranks import as_rank, pair

@@ -70,7 +70,7 @@ def test_what_does_not_end_is_killed() -> None:
 def test_deepspeed_is_imported_without_a_word() -> None:
     """In an interpreter of its own, since the preloaded process has imported it before."""
     pytest.importorskip("deepspeed", reason="needs the package deepspeed")
-    code = "from asym_lightning.zero import DeepSpeed; DeepSpeed(3); import deepspeed; print('done')"
+    code = "from asym_lightning.learner.zero import DeepSpeed; DeepSpeed(3); import deepspeed; print('done')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and done.stdout == "done\n", done.stdout + done.stderr
     assert not re.search("deprecated|WARNING|UserWarning|nitializing", done.stderr), done.stderr

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from asym_lightning.sharding import FSDP2, clip_gradients
+from asym_lightning.learner.fsdp import FSDP2, clip_gradients
+from asym_lightning.learner.zero import DeepSpeed, whole_state
 from asym_lightning.types import ConfigError
-from asym_lightning.zero import DeepSpeed, whole_state
 from benchmarks.memory import Setting, Shape, parts, table
 from tests.support import ROOT
 from tests.support.ranks import on_two_ranks
@@ -174,6 +174,6 @@ def test_bad_settings_name_the_key(key: str, given: dict[str, Any]) -> None:
 
 
 def test_deepspeed_says_that_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asym_lightning.zero.find_spec", lambda _: None)
+    monkeypatch.setattr("asym_lightning.learner.zero.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"trainer=deepspeed needs deepspeed.*pip install -e '\.\[deepspeed\]'"):
         DeepSpeed()

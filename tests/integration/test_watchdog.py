@@ -13,9 +13,9 @@ import psutil
 import pytest
 from lightning import Trainer
 
-from asym_lightning.runfolder import read_summary
-from asym_lightning.watch.launcher import watch_start
-from asym_lightning.watch.parent import VARIABLE
+from asym_lightning.runtime.run_folder import read_summary
+from asym_lightning.runtime.watch.launcher import watch_start
+from asym_lightning.runtime.watch.parent import VARIABLE
 from tests.support import ROOT, preloaded
 from tests.support.runs import SMALL, random_policy
 from tests.support.watched import FAR_S, LIMIT_S, outcome
@@ -161,7 +161,8 @@ def test_a_rank_that_is_lost_before_it_finds_the_others_is_told(tmp_path: Path) 
 
 
 def test_a_process_given_a_parent_that_is_gone_ends() -> None:
-    command = [sys.executable, "-c", "from asym_lightning.watch.parent import die_with_launcher; die_with_launcher(); print('lives')"]
+    script = "from asym_lightning.runtime.watch.parent import die_with_launcher; die_with_launcher(); print('lives')"
+    command = [sys.executable, "-c", script]
     for parent, says in ((os.getpid(), "lives\n"), (psutil.Process().ppid(), "")):
         done = subprocess.run(command, cwd=ROOT, env=os.environ | {VARIABLE: str(parent)}, capture_output=True, text=True, check=False)
         assert done.stdout == says

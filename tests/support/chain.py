@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from asym_lightning.assets import shipped
+from asym_lightning.runtime.resolvers import shipped
 
 CHAIN = Path(shipped("chain"))

@@ -8,8 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from asym_lightning.cli import config_dir
-from asym_lightning.sweeps import Sweep
+from asym_lightning.commands.sweeps import Sweep
+from asym_lightning.runtime import config_dir
 
 
 def planned(*overrides: str, chosen: Callable[[list[list[str]]], list[list[str]]] | None = None) -> tuple[Sweep, list[Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from asym_lightning.datamodule import RolloutDataModule
+from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 

@@ -14,10 +14,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from asym_lightning.embedded import byte_tokenizer
-from asym_lightning.ops.packing import pack
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.embedded import byte_tokenizer
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.packing import pack
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sample, Sampling, sampling_seed
 from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.rollout.vllm import VLLMEngine

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from asym_lightning.cli import entry
+from asym_lightning.commands.cli import entry
 
 BOTH = ("benchmarks=[parity,amc23]", "samples=4", "temperature=0.7", "rollout.max_tokens=12", "problems_per_part=2")
 
@@ -25,7 +25,7 @@ def arguments(benchmark_folder: Path, into: Path, *overrides: str) -> list[str]:
 def score(monkeypatch: pytest.MonkeyPatch, benchmark_folder: Path, into: Path, *overrides: str) -> dict[str, Any]:
     """An evaluation within the test's own process with the portable engine; its results."""
     monkeypatch.setattr(sys, "argv", arguments(benchmark_folder, into, "rollout.engine=transformers", *overrides))
-    entry("evaluate", "asym_lightning.evaluation.run:evaluate", "asym_lightning.evaluation.run:check_all")
+    entry("evaluate", "asym_lightning.commands.evaluate.run:evaluate", "asym_lightning.commands.evaluate.run:check_all")
     return results(into)
 
 

@@ -18,9 +18,9 @@ from asym_lightning.algorithms.batchwise import AGRAE, Whitened
 from asym_lightning.algorithms.reference import ReferenceKL
 from asym_lightning.algorithms.selective import SIREN, ClipCov, KLCov, TopEntropy
 from asym_lightning.algorithms.surrogates import GSPO, Ratio
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.datamodule import RolloutDataModule
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.types import Problem, RolloutGroup
 from tests.support.parts import algorithm, random_groups
 from tests.support.ranks import pair, within_pair

@@ -1,23 +1,27 @@
 """What a command of this project imports sooner or later. The process that commands are forked from imports this module."""
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
 
 import gc
 from contextlib import suppress
+
+from asym_lightning.runtime import setup
+
+setup()
 
 import accelerate
 import pandas
 import tensorboard.compat.proto.event_pb2
 import torch.utils.tensorboard
 
-import asym_lightning.evaluation.run
-import asym_lightning.export
-import asym_lightning.preflight
-import asym_lightning.run
+import asym_lightning.commands.evaluate.run
+import asym_lightning.commands.export
+import asym_lightning.commands.train
+import asym_lightning.config.preflight
 import callbacks.board
 import callbacks.evaluation
 import callbacks.record
 import callbacks.vllm_rollout
-from asym_lightning.zero import name_device
+from asym_lightning.learner.zero import name_device
 
 with suppress(ImportError):
     import vllm.v1.engine.llm_engine

@@ -8,10 +8,10 @@ import hydra
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-import asym_lightning.run
-from asym_lightning.cli import config_dir
-from asym_lightning.engines import build_engine
-from asym_lightning.loading import prepare_data
+import asym_lightning.commands.train
+from asym_lightning.config.engines import build_engine
+from asym_lightning.config.loading import prepare_data
+from asym_lightning.runtime import config_dir
 
 
 @cache
@@ -44,9 +44,9 @@ def prepared(config: DictConfig, tokenizer: Any, context: int) -> Any:
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
 def main(config: DictConfig) -> None:
-    asym_lightning.run.build_engine = kept
-    asym_lightning.run.prepare_data = prepared
-    asym_lightning.run.train(config)
+    asym_lightning.commands.train.build_engine = kept
+    asym_lightning.commands.train.prepare_data = prepared
+    asym_lightning.commands.train.train(config)
 
 
 def no_trial(self: Sweeper, batch: Any) -> None:

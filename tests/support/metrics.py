@@ -4,7 +4,7 @@ import random
 
 import torch
 
-from asym_lightning.metrics.meter import Meter
+from asym_lightning.runtime.meter import Meter
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 
 

@@ -14,8 +14,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import PolicyModule
 from tests.support.parts import algorithm
 
 VOCABULARY = 40

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from asym_lightning.watch.parent import die_with_parent
+from asym_lightning.runtime.watch.parent import die_with_parent
 from tests.support import ROOT
 
 ENVIRONMENT = dict(os.environ)  # before any test has changed it

@@ -12,10 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asym_lightning.cli import _readable, config_dir, entry
-from asym_lightning.preflight import check_all
+from asym_lightning.commands.cli import _readable, config_dir, entry
+from asym_lightning.config.preflight import check_all
+from asym_lightning.config.unknown_keys import check_choices
 from asym_lightning.types import ConfigError
-from asym_lightning.unknown_keys import check_choices
 
 
 def never(config: object) -> None:

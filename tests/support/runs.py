@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from asym_lightning.cli import entry
-from asym_lightning.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from asym_lightning.commands.cli import entry
+from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
 
 SMALL = ("rollout=transformers", "rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=4")
 
@@ -34,5 +34,5 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, into: Pa
     monkeypatch.setattr(
         sys, "argv", ["train.py", "--config-dir", str(folder), *SMALL, *few_problems(overrides), *overrides, f"hydra.run.dir={target}"]
     )
-    entry("train", "asym_lightning.run:train")
+    entry("train", "asym_lightning.commands.train:train")
     return target

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from asym_lightning.policy import PolicyModule
+from asym_lightning.learner.policy import PolicyModule
 from callbacks.vllm_rollout import VLLMRollout
 
 

@@ -17,13 +17,13 @@ from asym_lightning.algorithms import EntropyBonus, GroupStandardized, RolloutRu
 from asym_lightning.algorithms.corrections import Mask
 from asym_lightning.algorithms.reference import ReferenceKL
 from asym_lightning.algorithms.selective import ClipCov, TopEntropy
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.lora import LoRASettings, add_adapters
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
-from asym_lightning.sharding import FSDP2
+from asym_lightning.learner.adapters import LoRASettings, add_adapters
+from asym_lightning.learner.datamodule import RolloutDataModule
+from asym_lightning.learner.fsdp import FSDP2
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.learner.zero import DeepSpeed
 from asym_lightning.types import RolloutGroup, Verdict
-from asym_lightning.zero import DeepSpeed
 from tests.support.fits import NoTask
 from tests.support.parts import algorithm, random_groups
 

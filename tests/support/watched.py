@@ -13,12 +13,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.optimizer import OptimizerSettings
-from asym_lightning.policy import PolicyModule
-from asym_lightning.sharding import FSDP2
-from asym_lightning.watch.phases import mark
-from asym_lightning.zero import DeepSpeed
+from asym_lightning.learner.datamodule import RolloutDataModule
+from asym_lightning.learner.fsdp import FSDP2
+from asym_lightning.learner.optimizer import OptimizerSettings
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.learner.zero import DeepSpeed
+from asym_lightning.runtime.watch.phases import mark
 from callbacks.watchdog import Watchdog
 from tests.support.fits import NoTask
 from tests.support.parts import algorithm, random_groups

@@ -12,7 +12,7 @@ def test_a_run_with_adapters_keeps_the_engine_right_resumes_and_exports(tmp_path
     """With the real vLLM."""
     from transformers import AutoModelForCausalLM
 
-    from asym_lightning.export import export
+    from asym_lightning.commands.export import export
 
     policy = random_policy(tmp_path / "policy")
     (tmp_path / "task").mkdir()

@@ -19,17 +19,17 @@ import pytest
 import torch
 from lightning import Trainer
 
-from asym_lightning.cli import entry
-from asym_lightning.policy import PolicyModule
-from asym_lightning.probe import prompt_logprobs
+from asym_lightning.commands.cli import entry
+from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.learner.probe import prompt_logprobs
 from asym_lightning.rollout.base import Sample
+from asym_lightning.rollout.serve import main as serve
 from asym_lightning.rollout.server_client import Client, EngineServerError, Server
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.servers import ServerEngine
 from asym_lightning.rollout.vllm import VLLMEngine
 from asym_lightning.rollout.weight_folder import buckets
 from asym_lightning.rollout.weight_push import Pusher
-from asym_lightning.serve import main as serve
 from tests.support import ROOT
 from tests.support.engines import PROMPTS, SAMPLING, SEEDS, gap, policy_in, shake
 from tests.support.file_transfer import Files, install
@@ -255,7 +255,7 @@ def test_runs_with_a_server_sample_what_the_engine_in_process_does_or_an_iterati
     for name, way in ways.items():
         folder = tmp_path / name
         monkeypatch.setattr(sys, "argv", ["train.py", *small, *policy, *way, f"hydra.run.dir={folder}"])
-        entry("train", "asym_lightning.run:train")
+        entry("train", "asym_lightning.commands.train:train")
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["status"] == "done" and summary["iterations"] == 3
         assert "eval/heldout/avg@8" in summary["evaluation"]["after"]

@@ -11,8 +11,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from asym_lightning.cli import entry
-from asym_lightning.embedded import EmbeddedSettings, embedded_policy
+from asym_lightning.commands.cli import entry
+from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
 from tests.support import ROOT
 from tests.support.commands import SMALL, start, summary, train
 from tests.support.runs import few_problems
@@ -78,7 +78,7 @@ def test_a_crash_ends_one_run_and_a_second_start_runs_what_is_missing(
     )
     monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *again])
     capfd.readouterr()
-    entry("train", "asym_lightning.run:train")
+    entry("train", "asym_lightning.commands.train:train")
     output = "".join(capfd.readouterr())
     HydraConfig.instance().cfg = None
     assert "grpo-seed1: complete, left out" in output and "frail-seed1: starts anew" in output and "deprecated" not in output

@@ -15,8 +15,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from asym_lightning.embedded import EmbeddedSettings, WarmStart, byte_tokenizer, embedded_policy
-from asym_lightning.export import export
+from asym_lightning.commands.export import export
+from asym_lightning.learner.embedded import EmbeddedSettings, WarmStart, byte_tokenizer, embedded_policy
 from asym_lightning.rollout.vllm import VLLMEngine
 from callbacks.board import CHARTS
 from tests.support import preloaded

@@ -14,9 +14,10 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from asym_lightning.ops.attention import Layout, Segment, flash, packed_attention, use_packed_attention
-from asym_lightning.ops.packing import bins_of, first_fit_decreasing, micro_batches, pack, pack_units
-from asym_lightning.types import Completion, PackedBatch, RolloutGroup
+from asym_lightning.learner.attention import Layout, Segment, flash, packed_attention, use_packed_attention
+from asym_lightning.learner.batch import PackedBatch
+from asym_lightning.learner.packing import bins_of, first_fit_decreasing, micro_batches, pack, pack_units
+from asym_lightning.types import Completion, RolloutGroup
 from tests.support.models import COMMON, MODELS, VOCABULARY, build, policy_of
 from tests.support.parts import random_groups
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from asym_lightning.commands.warmstart import ChainSettings, ChainWarmStart, number_tokenizer
 from asym_lightning.tasks.chain import ChainCountdown
 from asym_lightning.types import ConfigError, Kind, Problem
 from asym_lightning.verify.chain import ChainVerifier
-from asym_lightning.warmstart import ChainSettings, ChainWarmStart, number_tokenizer
 from tests.support.chain import CHAIN
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import compare
 from asym_lightning.analysis.arms import group, order
+from asym_lightning.analysis.command import main
 from asym_lightning.analysis.outputs import TOOL, claim, statistics
 from asym_lightning.analysis.runs import Refused, read_runs
 from tests.support.synthetic import compared, several, write_run
@@ -25,7 +25,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
         try:
-            compare.main()
+            main()
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)

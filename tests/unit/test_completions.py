@@ -7,9 +7,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from asym_lightning.embedded import byte_tokenizer
-from asym_lightning.ops.packing import micro_batches
-from asym_lightning.types import Completion, Kind, MiniBatch, Problem, Prompt, RolloutGroup, Verdict
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.embedded import byte_tokenizer
+from asym_lightning.learner.packing import micro_batches
+from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 from callbacks.completions import Shown, markdown, page, shown, terminal
 
 HOSTILE = "</td><script>alert(1)</script>|`[red]&\\[/x]\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from asym_lightning.algorithms import Algorithm, Correction, LossInputs, PPOClip
 from asym_lightning.algorithms.corrections import Mask, NoCorrection, Truncate, importance
 from asym_lightning.algorithms.surrogates import Ratio, Reinforce
-from asym_lightning.preflight import check_algorithm
+from asym_lightning.config.preflight import check_algorithm
 from asym_lightning.types import ConfigError
 from tests.support.configs import composed
 from tests.support.parts import algorithm

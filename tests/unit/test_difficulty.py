@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.metrics.meter import Meter
+from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.metrics.rollouts import measure_difficulty
+from asym_lightning.runtime.meter import Meter
 from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import ConfigError
 from tests.support.difficulty import data, group, observe, served

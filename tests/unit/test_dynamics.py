@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from asym_lightning.algorithms import BetaFamily
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.packing import pack
 from asym_lightning.metrics.dynamics import accuracy_bin, measure_entropy, upper_quantile
 from asym_lightning.metrics.ledger import Entry, entry, ledger_sums
-from asym_lightning.metrics.meter import Meter
-from asym_lightning.ops.packing import pack
-from asym_lightning.types import MiniBatch
+from asym_lightning.runtime.meter import Meter
 from tests.support.metrics import compute
 
 

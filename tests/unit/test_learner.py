@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from asym_lightning.lora import LoRASettings, add_adapters, merged, without_adapters
+from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged, without_adapters
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.optimizer import OptimizerSettings, build_optimizer
+from asym_lightning.learner.packing import micro_batches
 from asym_lightning.metrics.throughput import forward_flops, rates, work_of
-from asym_lightning.ops.packing import micro_batches
-from asym_lightning.optimizer import OptimizerSettings, build_optimizer
-from asym_lightning.types import Completion, ConfigError, Kind, MiniBatch, Problem, Prompt, RolloutGroup, Verdict
+from asym_lightning.types import Completion, ConfigError, Kind, Problem, Prompt, RolloutGroup, Verdict
 from tests.support.models import VOCABULARY, build, policy_of
 from tests.support.parts import random_groups
 

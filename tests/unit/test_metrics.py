@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from asym_lightning.metrics.evaluation import EvaluationMetric, bootstrap
-from asym_lightning.metrics.meter import Meter
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
+from asym_lightning.runtime.meter import Meter
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 from tests.support.metrics import RIGHT, WRONG, compute, group
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from asym_lightning.ops.logprob import token_logprobs
-from asym_lightning.ops.packing import first_fit_decreasing, pack, standing
+from asym_lightning.learner.logprob import token_logprobs
+from asym_lightning.learner.packing import first_fit_decreasing, pack, standing
 from asym_lightning.types import Completion
 from tests.support.models import COMMON
 

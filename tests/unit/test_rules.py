@@ -10,10 +10,11 @@ import torch
 from asym_lightning.algorithms import RolloutRules
 from asym_lightning.algorithms.rules import Resample
 from asym_lightning.algorithms.steering import Observation
-from asym_lightning.datamodule import RolloutDataModule
-from asym_lightning.metrics.meter import Meter
+from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.rollout.base import Sampling
-from asym_lightning.types import Completion, ConfigError, Kind, MiniBatch, Problem, Prompt, RolloutGroup, Verdict
+from asym_lightning.runtime.meter import Meter
+from asym_lightning.types import Completion, ConfigError, Kind, Problem, Prompt, RolloutGroup, Verdict
 from callbacks.vllm_rollout import Draw, Made, VLLMRollout
 
 

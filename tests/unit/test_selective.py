@@ -9,7 +9,7 @@ from torch import Tensor
 from asym_lightning.algorithms import Modulation, Tokens
 from asym_lightning.algorithms.reference import ReferenceKL
 from asym_lightning.algorithms.selective import SIREN, ClipCov, KLCov, TopEntropy, covariance
-from asym_lightning.planning import plans
+from asym_lightning.learner.planning import plans
 from asym_lightning.types import ConfigError
 from tests.support.parts import algorithm, tokens
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from asym_lightning.runtime.watch.reports import Cause, Report, message, standstill
 from asym_lightning.types import ConfigError
-from asym_lightning.watch.reports import Cause, Report, message, standstill
 from callbacks.watchdog import Watchdog
 
 

@@ -1,0 +1,1 @@
+"""`evaluate.py`: a policy is scored on named sets of problems."""

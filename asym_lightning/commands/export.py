@@ -1,0 +1,59 @@
+"""Turn a checkpoint into a folder that transformers and vLLM load: `python -m asym_lightning.export CHECKPOINT FOLDER`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from asym_lightning.runtime import setup
+from asym_lightning.runtime.run_folder import is_checkpoint
+from asym_lightning.types import ConfigError
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Export a checkpoint of a run; the run's ``config.yaml`` says which model it is.
+
+    Raises:
+        ConfigError: no such checkpoint, no run directory around it, or a folder that is not empty.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from asym_lightning.config.loading import load_tokenizer, settings_of
+    from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged
+    from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
+    from asym_lightning.learner.policy_folder import save
+    from asym_lightning.learner.zero import whole_state
+
+    if not is_checkpoint(checkpoint):
+        raise ConfigError(f"{checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/")
+    source = checkpoint.resolve().parent.parent / "config.yaml"
+    if not source.is_file():
+        raise ConfigError(f"{source}: not found; the checkpoint must lie in the checkpoints/ folder of its run directory")
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; name a new folder")
+    config: Any = OmegaConf.load(source)
+    path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
+    settings = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+    model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32)
+    if config.policy.get("lora") is not None:
+        add_adapters(model, settings_of(LoRASettings, config.policy.lora, "policy.lora"))
+    state = whole_state(checkpoint) if checkpoint.is_dir() else torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
+    save(model, dict(merged(model)), load_tokenizer(config), folder)
+
+
+def main() -> None:
+    setup()
+    parser = argparse.ArgumentParser(prog="python -m asym_lightning.export", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="a .ckpt of a run")
+    parser.add_argument("folder", type=Path, help="where the transformers folder goes")
+    given = parser.parse_args()
+    try:
+        export(given.checkpoint, given.folder)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"exported to {given.folder}")

@@ -1,0 +1,165 @@
+"""Make the policy of chain countdown: `python -m asym_lightning.warmstart FOLDER`. The one in ``asym_lightning/assets/chain`` was made so.
+
+Its warm start takes some twenty minutes of one core, so it comes with the package, in half precision; a run loads it in fp32.
+"""
+
+import argparse
+import hashlib
+import math
+import platform
+import random
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from asym_lightning.learner.embedded import EmbeddedSettings, WarmStart, build_model, fit, write_card
+from asym_lightning.metrics.evaluation import EvaluationMetric
+from asym_lightning.rollout.base import Sampling
+from asym_lightning.rollout.protocol import answer
+from asym_lightning.rollout.transformers import TransformersEngine
+from asym_lightning.tasks.base import ProblemSet
+from asym_lightning.tasks.chain import ChainCountdown
+from asym_lightning.types import ConfigError, Problem
+
+SYMBOLS = ",>:+-*/="
+MEASURED = 500  # problems of each kind, the first ones drawn; a standard error of about a hundredth
+SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class ChainSettings(EmbeddedSettings):
+    """What the chain policy depends on. The first ``clean_share`` of the steps see right answers only, at the full learning rate; in the
+    others ``noise`` of the answers are random valid chains, and the rate falls to ``last_rate`` of it."""
+
+    layers: int = 3
+    steps: int = 3200
+    learning_rate: float = 2e-3
+    noise: float = 0.4
+    clean_share: float = 0.75
+    warmup_steps: int = 50
+    last_rate: float = 0.03
+
+    @property
+    def clean_steps(self) -> int:
+        return round(self.clean_share * self.steps)
+
+
+def number_tokenizer() -> Any:
+    """A tokenizer with one token for each number from 0 to 99 and each sign, 108 ``?`` for whatever else, 109 ends, 110 pads.
+
+    Spaces are dropped; where two numbers follow each other, one is written between them, so that a text is read as its tokens are.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*map(str, range(100)), *SYMBOLS, "?"]
+    tokenizer = Tokenizer(WordLevel(vocab={word: i for i, word in enumerate(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\s+"), "removed"), pre_tokenizers.Split(Regex("[0-9]+|."), "isolated")]
+    )
+    spaced = decoders.WordPiece(prefix="##", cleanup=False)  # a space before every token but the first
+    joined = decoders.Replace(Regex("(?<=[^0-9]) | (?=[^0-9])"), "")
+    tokenizer.decoder = decoders.Sequence([spaced, decoders.Fuse(), joined])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
+
+
+class ChainWarmStart(WarmStart):
+    """Right chains first, noise at the end; ``digest`` is the hash of all demonstrations so far."""
+
+    settings: ChainSettings
+
+    def demonstrations(self) -> Iterator[tuple[str, str]]:
+        self.digest = hashlib.sha256()
+        task, rng, clean = ChainCountdown(), random.Random(self.settings.seed), self.settings.clean_steps * self.settings.batch_size
+        for stream in (islice(task.demonstrations(rng, 0.0), clean), task.demonstrations(rng, self.settings.noise)):
+            for prompt, completion in stream:
+                self.digest.update(f"{prompt}{completion}\n".encode())
+                yield prompt, completion
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> Any:
+        s = self.settings
+
+        def rate(step: int) -> float:
+            if step < s.clean_steps:
+                return min(1.0, (step + 1) / s.warmup_steps)
+            done = (step - s.clean_steps) / (s.steps - s.clean_steps)
+            return s.last_rate + (1 - s.last_rate) * (1 + math.cos(math.pi * done)) / 2
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def measure(folder: Path, tokenizer: Any, task: ChainCountdown, problems: Sequence[Problem]) -> dict[str, float]:
+    """pass@k of the policy in ``folder`` on these problems, at temperature 1."""
+    engine = TransformersEngine(str(folder), "float32", 1024)
+    of = ProblemSet("chain", task, problems)
+    metric = EvaluationMetric(SAMPLES)
+    sampling = Sampling(SAMPLES, 16, 1.0, (tokenizer.eos_token_id,))
+    for group in answer(engine, tokenizer, of, range(len(problems)), task.verifier(), sampling, seed=0):
+        metric.update(group)
+    return {name: round(value, 4) for name, value in metric.compute().items() if name.startswith(("pass@", "distinct"))}
+
+
+def make(settings: ChainSettings, folder: Path, command: str) -> dict[str, Any]:
+    """Warm-start the policy, write it to ``folder`` in half precision with its card, and measure what was written.
+
+    Raises:
+        ConfigError: the folder is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; name a new folder")
+    started = time.monotonic()
+    tokenizer = number_tokenizer()
+    module = ChainWarmStart(settings, build_model(settings, tokenizer), tokenizer)
+    loss = fit(module)
+    card = {
+        "command": command,
+        "settings": {**asdict(settings), "digest": settings.digest},
+        "parameters": sum(p.numel() for p in module.model.parameters()),
+        "data": {
+            "task": "chain countdown, demonstrations of training problems; held out: a tenth of all problems, by hash",
+            "demonstrations": settings.steps * settings.batch_size,
+            "sha256": module.digest.hexdigest(),
+        },
+        "loss": loss,
+        "seconds": round(time.monotonic() - started),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}",
+    }
+    module.model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    task = ChainCountdown(train_size=MEASURED, heldout_size=MEASURED)
+    card["measured"] = {
+        "problems": MEASURED,
+        "samples": SAMPLES,
+        "temperature": 1.0,
+        "heldout": measure(folder, tokenizer, task, task.heldout),
+        "train": measure(folder, tokenizer, task, task.train),
+    }
+    write_card(card, folder)
+    return card
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m asym_lightning.warmstart", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the policy goes: config.json, tokenizer, model.safetensors, card.json")
+    parser.add_argument("--steps", type=int, default=ChainSettings.steps, help="updates of 128 demonstrations")
+    parser.add_argument("--seed", type=int, default=ChainSettings.seed, help="of the weights and the demonstrations")
+    given = parser.parse_args()
+    logging.disable_progress_bar()
+    command = f"python -m asym_lightning.warmstart {shlex.join(sys.argv[1:])}"
+    try:
+        card = make(replace(ChainSettings(), steps=given.steps, seed=given.seed), given.folder, command)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    for kind in ("heldout", "train"):
+        print(f"{kind}: " + "  ".join(f"{name} {value:.3f}" for name, value in card["measured"][kind].items()))
+    print(f"{card['seconds']} s, written to {given.folder}")

@@ -1,0 +1,1 @@
+"""From YAML to objects, and every refusal that needs no model."""
