@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from asym_lightning.commands.sweeps import Sweep, end_local_jobs, run_in_sweep
 from asym_lightning.config import unknown_keys
-from asym_lightning.runtime import config_dir, setup
+from asym_lightning.runtime import config_dir, how_to_install, setup
 from asym_lightning.runtime.watch.parent import die_with_launcher
 from asym_lightning.types import ConfigError
 
@@ -170,7 +170,7 @@ def _readable(error: BaseException, config_name: str, overrides: list[str], own:
     if option:
         group, _, name = option.group(1).rpartition("/")
         if option.group(1) == "hydra/sweeper/optuna":
-            return "hydra/sweeper=optuna needs hydra-optuna-sweeper, which is not installed: pip install -e '.[sweep]' in the checkout"
+            return f"hydra/sweeper=optuna needs hydra-optuna-sweeper, which is not installed: {how_to_install('sweep')}"
         known = sorted(path.stem for folder in (config_dir(), own) if folder for path in (folder / group).glob("*.yaml"))
         near = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"; did you mean {group}={near[0]}?" if near else ""

@@ -26,6 +26,7 @@ from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.rollout.protocol import check_sampling
 from asym_lightning.rollout.server_settings import ServerSettings
+from asym_lightning.runtime import how_to_install
 from asym_lightning.runtime.run_folder import is_checkpoint
 from asym_lightning.types import ConfigError
 
@@ -104,7 +105,7 @@ def _check_installed(key: str, target: str) -> None:
     modules, extra = next((needed for start, needed in NEEDED.items() if target.startswith(start)), ((), ""))
     absent = [module for module in modules if find_spec(module) is None]
     if absent:
-        raise ConfigError(f"{key}: {target} needs {', '.join(absent)}, which is not installed: pip install -e '.[{extra}]' in the checkout")
+        raise ConfigError(f"{key}: {target} needs {', '.join(absent)}, which is not installed: {how_to_install(extra)}")
 
 
 def check_algorithm(config: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,13 @@ def explain(name: str, config_name: str, overrides: list[str], folders: list[Pat
     groups = [path.name for folder in folders for path in folder.iterdir() if path.is_dir()]
     keys = [key for key in leaves(config) if not key.startswith("hydra.")]
     near = nearest(name, keys if "." in name else [*keys, *groups])
-    return f"unknown key '{name}'" + (f"; did you mean '{near}'?" if near else f"; python {config_name}.py --help lists every key")
+    return f"unknown key '{name}'" + (f"; did you mean '{near}'?" if near else f"; {_program(config_name)} --help lists every key")
+
+
+def _program(config_name: str) -> str:
+    """The command that was called: a script of the checkout, or a program that was installed."""
+    name = Path(sys.argv[0]).name
+    return name if name == f"asym-{config_name}" else f"python {config_name}.py"
 
 
 def check_choices(overrides: list[str], folders: list[Path]) -> None:

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor
 
 from asym_lightning.checks import number, one_of, switch
+from asym_lightning.runtime import how_to_install
 from asym_lightning.types import ConfigError
 
 
@@ -56,7 +57,7 @@ class DeepSpeed(DeepSpeedStrategy):
         one_of("trainer.strategy.param_dtype", param_dtype, (None, "bfloat16"))
         number("trainer.strategy.timeout_minutes", timeout_minutes, 0, open_low=True)
         if find_spec("deepspeed") is None:
-            raise ConfigError("trainer=deepspeed needs deepspeed, which is not installed: pip install -e '.[deepspeed]' in the checkout")
+            raise ConfigError(f"trainer=deepspeed needs deepspeed, which is not installed: {how_to_install('deepspeed')}")
         name_device()
         buckets = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}  # Lightning's, below half of DeepSpeed's
         zero: dict[str, Any] = {"stage": stage, **buckets}

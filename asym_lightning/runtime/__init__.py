@@ -19,6 +19,12 @@ def config_dir() -> Path:
     return checkout() / "conf"
 
 
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra of pyproject.toml."""
+    in_checkout = (checkout() / "pyproject.toml").is_file()
+    return f"pip install -e '.[{extra}]' in the checkout" if in_checkout else f"pip install 'asym-lightning[{extra}]'"
+
+
 def setup() -> None:
     """Prepare this process for a run. Every command calls it before it imports torch; a program that composes configs
     by itself calls it too. Further calls do nothing new."""

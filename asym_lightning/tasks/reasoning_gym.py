@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.checks import whole_number
+from asym_lightning.runtime import how_to_install
 from asym_lightning.tasks.prompts import INSTRUCTION, PromptFormat
 from asym_lightning.types import ConfigError, Problem
 from asym_lightning.verify.base import Verifier
@@ -41,7 +42,7 @@ class ReasoningGymTask:
         verify: Verifier | None = None,
     ) -> None:
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise ConfigError("reasoning-gym is not installed, which makes these problems: pip install reasoning-gym==0.1.25")
+            raise ConfigError(f"reasoning-gym is not installed, which makes these problems: {how_to_install('gym')}")
         if not datasets:
             raise ConfigError("task.datasets is empty: name some, such as 'task.datasets={chain_sum: 1, countdown: 2}'")
         for key, size in (("train_size", train_size), ("heldout_size", heldout_size)):

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 
+from asym_lightning.runtime import how_to_install
 from asym_lightning.types import ConfigError, Verdict
 from asym_lightning.verify.extract import last_boxed
 from asym_lightning.verify.function import require_kernel, score_in
@@ -41,7 +42,7 @@ class ReasoningGymVerifier:
         if max_chars <= 0:
             raise ConfigError(f"task.verify.max_chars={max_chars} must be above 0")
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise ConfigError("reasoning-gym is not installed, whose tasks this scores: pip install 'asym-lightning[gym]'")
+            raise ConfigError(f"reasoning-gym is not installed, whose tasks this scores: {how_to_install('gym')}")
         require_kernel("a scorer of reasoning-gym")
         self.max_chars = max_chars
         scorer = "asym_lightning.verify.function_scorer:make_reasoning_gym"
