@@ -29,6 +29,7 @@ define check_style
 $(VENV_PYTHON) -m ruff check .
 $(VENV_PYTHON) -m ruff format --check .
 $(VENV_PYTHON) -m codespell_lib
+$(VENV_PYTHON) scripts/words.py
 $(VENV_PYTHON) -m mypy asym_lightning callbacks hydra_plugins $(wildcard *.py)
 endef
 

@@ -1,4 +1,7 @@
-"""Lay finished runs side by side: `python compare.py logs/* --out report`; the report says how sure each comparison is."""
+"""Compare finished runs: `python compare.py logs/* --out report`.
+
+The report has the uncertainty of each comparison.
+"""
 
 from asym_lightning.analysis.command import main
 

@@ -1,4 +1,7 @@
-"""Score a policy: `python evaluate.py policy.path=FOLDER benchmarks=[math500,aime24] samples=8`; `--help` shows every key."""
+"""Evaluate a policy: `python evaluate.py policy.path=FOLDER benchmarks=[math500,aime24] samples=8`.
+
+`python evaluate.py --help` shows every key.
+"""
 
 from asym_lightning.commands.entries import evaluate
 

@@ -1,16 +1,21 @@
-"""The packages of a wheel; everything else about it is in pyproject.toml.
+"""The packages of a wheel; its other settings are in pyproject.toml.
 
-A wheel claims no other name at the top level than asym_lightning and hydra_plugins, the one from which Hydra takes
-plugins. callbacks/ and conf/ travel within the package, and asym_lightning.runtime.setup puts their folder on the path.
+A wheel has only two names at the top level: asym_lightning, and hydra_plugins for Hydra's plugins.
+It contains callbacks/ and conf/ within asym_lightning; asym_lightning.runtime.setup puts their
+folder on the path.
 """
 
 from setuptools import find_namespace_packages, setup
 
-WITHIN = {"asym_lightning._checkout.callbacks": "callbacks", "asym_lightning._checkout.conf": "conf"}
+WITHIN = {
+    "asym_lightning._checkout.callbacks": "callbacks",
+    "asym_lightning._checkout.conf": "conf",
+}
 CACHES = ["*__pycache__*"]
 
 packages = find_namespace_packages(include=["asym_lightning*", "hydra_plugins*"], exclude=CACHES)
 for name, place in WITHIN.items():
-    packages += [name, *(f"{name}.{inner}" for inner in find_namespace_packages(place, exclude=CACHES))]
+    inner = find_namespace_packages(place, exclude=CACHES)
+    packages += [name, *(f"{name}.{package}" for package in inner)]
 
 setup(packages=packages, package_dir=WITHIN)

@@ -1,4 +1,4 @@
-"""Checks of parameters: a bad value raises one line that names the config key and says what would be right."""
+"""Checks of parameters: a bad value raises one line with the config key and the valid values."""
 
 import math
 from typing import Any
@@ -6,10 +6,20 @@ from typing import Any
 from asym_lightning.types import ConfigError
 
 
-def number(key: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
-    """Require a finite number in [low, high] (or (low, high] if ``open_low``). Raises ConfigError otherwise, for text, bool and nan too."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not low <= value <= high or (open_low and value == low):
+def number(
+    key: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False
+) -> None:
+    """Require a finite number in [low, high], or in (low, high] if ``open_low``.
+
+    Raises ConfigError otherwise, for text, bool and nan too.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (
+        not is_number
+        or not math.isfinite(value)
+        or not low <= value <= high
+        or (open_low and value == low)
+    ):
         upper = "" if high == math.inf else f" and <= {high:g}"
         lower = "" if low == -math.inf else f" {'>' if open_low else '>='} {low:g}"
         raise ConfigError(f"{key}={value}: must be a finite number{lower}{upper}")
@@ -27,12 +37,16 @@ def positive_int(key: str, value: Any) -> None:
 
 
 def switch(key: str, value: Any) -> None:
-    """Require true or false: to Python a misspelt ``false`` counts as true. Raises ConfigError otherwise."""
+    """Require true or false. Raises ConfigError otherwise.
+
+    Without this check a misspelt ``false`` would be text, which Python counts as true.
+    """
     if not isinstance(value, bool):
         raise ConfigError(f"{key}={value}: must be true or false")
 
 
 def one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Require one of ``allowed``. Raises ConfigError otherwise (True is not taken for 1)."""
+    """Require one of ``allowed``; True does not count as 1. Raises ConfigError otherwise."""
     if isinstance(value, bool) or value not in allowed:
-        raise ConfigError(f"{key}={value}: must be one of {', '.join(str(item) for item in allowed)}")
+        choices = ", ".join(str(choice) for choice in allowed)
+        raise ConfigError(f"{key}={value}: must be one of {choices}")

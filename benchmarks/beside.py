@@ -1,7 +1,8 @@
-"""What other programs on the machine cost a run: `python benchmarks/beside.py`.
+"""The cost of other programs on the machine to a run: `python benchmarks/beside.py`.
 
-The default run, short, alone and beside as many busy processes as there are cores, with libgomp's own spinning (300,000 turns of a loop
-in which the threads of an operation wait for each other) and with what asym-lightning sets. Seconds of all iterations, in turns.
+The default run, short, alone and beside as many busy processes as there are cores, with libgomp's
+own spinning (300,000 turns of a loop in which the threads of an operation wait for each other) and
+with asym-lightning's setting. Seconds of all iterations; the cases alternate.
 """
 
 import argparse
@@ -19,19 +20,29 @@ SPINNING = {"libgomp's own": "300000", "asym-lightning's": None}
 
 
 def seconds(spinning: str | None, iterations: int) -> float:
-    """Of all iterations of a run."""
+    """Seconds of all iterations of a run."""
     os.environ.pop("GOMP_SPINCOUNT", None)
     if spinning is not None:
         os.environ["GOMP_SPINCOUNT"] = spinning
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        overrides = [f"trainer.max_epochs={iterations}", "callbacks.evaluation=null", f"hydra.run.dir={place / 'run'}"]
+        overrides = [
+            f"trainer.max_epochs={iterations}",
+            "callbacks.evaluation=null",
+            f"hydra.run.dir={place / 'run'}",
+        ]
         run(["train.py", *overrides], place / "log")
-        return float(json.loads((place / "run" / "summary.json").read_text())["seconds_by_phase"]["iteration"])
+        return float(
+            json.loads((place / "run" / "summary.json").read_text())["seconds_by_phase"][
+                "iteration"
+            ]
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
@@ -49,7 +60,8 @@ def main() -> None:
                 other.kill()
         for name, values in taken.items():
             print(
-                f"{busy} busy processes, {name}: median {statistics.median(values):.1f} s, {min(values):.1f} to {max(values):.1f}",
+                f"{busy} busy processes, {name}: median {statistics.median(values):.1f} s, "
+                f"{min(values):.1f} to {max(values):.1f}",
                 flush=True,
             )
 

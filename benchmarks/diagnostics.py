@@ -1,9 +1,11 @@
-"""What all diagnostics together cost: `python benchmarks/diagnostics.py` runs iterations with and without them in turn, in one run.
+"""The cost of all diagnostics together: `python benchmarks/diagnostics.py`.
 
-Measured is the whole iteration, from the start of its rollouts to its metrics: seconds on the clock, and of the processor, which say
-more where the machine does other work. What is computed from the rollouts alone (`measure_groups`) happens in every iteration; its
-time is taken off those without diagnostics. `scoring` is what goes through the model for diagnostics alone: some of the rollouts that
-nothing is learned from, and the ledger's groups after an update.
+Iterations with and without diagnostics alternate in one run. Measured is the iteration as a unit,
+from the start of its rollouts to its metrics, in wall-clock seconds and in processor seconds, which
+say more if the machine does other work. Metrics that need only the rollouts (`measure_groups`) are
+computed in every iteration; their time is subtracted from the iterations without diagnostics.
+`scoring` is the time of the model for diagnostics alone: some of the rollouts without a learning
+signal, and the ledger's groups after an update.
 """
 
 import argparse
@@ -22,40 +24,60 @@ from omegaconf import open_dict
 
 import callbacks.vllm_rollout as rollout
 from asym_lightning.commands.train import Run
-from asym_lightning.runtime import config_dir
+from asym_lightning.runtime import config_dir, setup
 
 DIAGNOSTICS = ("dynamics", "ledger", "completions")
 
 
 def main() -> None:
+    setup()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, default=12, help="of iterations, in turn with and without diagnostics")
+    parser.add_argument(
+        "--blocks", type=int, default=12, help="of iterations, in turn with and without diagnostics"
+    )
     parser.add_argument("--block", type=int, default=20, help="iterations in a block")
     parser.add_argument("overrides", nargs="*", help="of train.py")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = made(folder, [f"trainer.max_epochs={given.blocks * given.block}", *given.overrides])
-        measured: dict[str, list[float]] = {"clock": [], "processor": [], "groups": [], "scoring": []}
+        measured: dict[str, list[float]] = {
+            "clock": [],
+            "processor": [],
+            "groups": [],
+            "scoring": [],
+        }
         rollout.measure_groups = timed(rollout.measure_groups, measured["groups"])
         on = [i // given.block % 2 == 0 for i in range(given.blocks * given.block)]
         for name in DIAGNOSTICS:
             for hook in ("on_train_batch_end", "on_train_epoch_end"):
                 setattr(run.callbacks[name], hook, gated(getattr(run.callbacks[name], hook), on))
-        run.policy._idle = reading(run.policy._idle, [run.callbacks[name] for name in DIAGNOSTICS], on, run.policy)  # type: ignore[method-assign]
+        readers = [run.callbacks[name] for name in DIAGNOSTICS]
+        run.policy._idle = reading(run.policy._idle, readers, on, run.policy)  # type: ignore[method-assign]
         run.policy.score = without_gradient(run.policy.score, measured["scoring"])  # type: ignore[method-assign]
         watch(run.callbacks["record"], measured)
         run.fit()
     inner = range(given.block, len(on))  # the first block warms up
     groups = statistics.mean(measured["groups"][i] for i in inner)
     print(f"measure_groups: {groups * 1e3:.2f} ms an iteration")
-    iterations = statistics.mean(value for value, state in zip(measured["processor"], on, strict=True) if state)
+    iterations = statistics.mean(
+        value for value, state in zip(measured["processor"], on, strict=True) if state
+    )
     scoring = sum(measured["scoring"]) / sum(on)
-    print(f"scoring: {scoring * 1e3:.2f} ms of processor time an iteration, {100 * scoring / iterations:.1f}% of it")
+    print(
+        f"scoring: {scoring * 1e3:.2f} ms of processor time an iteration, "
+        f"{100 * scoring / iterations:.1f}% of it"
+    )
     for what in ("clock", "processor"):
         for name, average in (("mean", statistics.mean), ("median", statistics.median)):
-            with_all, bare = (average(measured[what][i] for i in inner if on[i] is state) for state in (True, False))
+            with_all, bare = (
+                average(measured[what][i] for i in inner if on[i] is state)
+                for state in (True, False)
+            )
             bare -= groups
-            print(f"{what}, {name}: with {with_all * 1e3:.1f} ms, without {bare * 1e3:.1f} ms: {100 * (with_all / bare - 1):+.1f}%")
+            print(
+                f"{what}, {name}: with {with_all * 1e3:.1f} ms, without {bare * 1e3:.1f} ms: "
+                f"{100 * (with_all / bare - 1):+.1f}%"
+            )
 
 
 def watch(record: Any, measured: dict[str, list[float]]) -> None:
@@ -78,7 +100,11 @@ def watch(record: Any, measured: dict[str, list[float]]) -> None:
 def made(folder: str, overrides: list[str]) -> Run:
     """A run as train.py makes it."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", [f"hydra.run.dir={folder}", "callbacks.evaluation=null", *overrides], return_hydra_config=True)
+        config = compose(
+            "train",
+            [f"hydra.run.dir={folder}", "callbacks.evaluation=null", *overrides],
+            return_hydra_config=True,
+        )
     with open_dict(config):
         config.hydra.runtime.output_dir = folder
         HydraConfig.instance().set_config(config.copy())
@@ -107,12 +133,16 @@ def without_gradient(score: Callable[..., Any], seconds: list[float]) -> Callabl
     return call
 
 
-def reading(idle: Callable[..., Any], readers: list[Any], on: list[bool], policy: Any) -> Callable[..., Any]:
-    """Rollouts that nothing is learned from are scored for diagnostics that are on, and only then."""
+def reading(
+    idle: Callable[..., Any], readers: list[Any], on: list[bool], policy: Any
+) -> Callable[..., Any]:
+    """Rollouts without a learning signal are scored for diagnostics that are on, and only then."""
 
     def call(*given: Any) -> Any:
         for reader in readers:
-            reader.reads_every_token = on[policy.current_epoch] and getattr(type(reader), "reads_every_token", False)
+            reader.reads_every_token = on[policy.current_epoch] and getattr(
+                type(reader), "reads_every_token", False
+            )
         return idle(*given)
 
     return call

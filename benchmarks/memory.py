@@ -1,4 +1,7 @@
-"""What a run needs of each GPU, by arithmetic: `python benchmarks/memory.py` prints the table of docs/scaling.md. Nothing is measured."""
+"""The memory of a run on each GPU, by arithmetic: `python benchmarks/memory.py`.
+
+It prints the table of docs/scaling.md. Nothing is measured.
+"""
 
 import argparse
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of a decoder with grouped key-value heads and a gated MLP, as in its config.json."""
+    """The numbers in config.json of a decoder with grouped key-value heads and a gated MLP."""
 
     hidden: int
     layers: int
@@ -39,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the run is asked for: ``ranks`` share the policy (1: every rank holds it whole)."""
+    """Settings of a run: ``ranks`` share the policy (1: every rank holds all of it)."""
 
     ranks: int
     tokens: int  # policy.tokens_per_micro_batch
@@ -61,13 +64,24 @@ def parts(shape: Shape, setting: Setting) -> dict[str, float]:
     """GB on each GPU, by what they hold."""
     state = 16 * shape.parameters / setting.ranks  # fp32: weights, gradients, two moments
     gathered = 0.0
-    if setting.ranks > 1:  # two layers (one is fetched ahead) and the group outside of layers; the gradients of the larger of the two
+    # Two layers (one is fetched ahead) and the group outside of layers; the gradients of the larger
+    # of the two.
+    if setting.ranks > 1:
         gathered = 4 * (2 * shape.layer + shape.outside + max(shape.layer, shape.outside))
-    kept = 4 * setting.tokens * shape.hidden * shape.layers  # a layer's input each, with gradient checkpointing
-    width = 4 * shape.hidden + shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads) + 4 * shape.intermediate
-    activations = kept + 4 * setting.tokens * width  # and one layer's inside
-    logits = 4 * 4 * LOGITS_PER_CHUNK + 2 * 4 * shape.hidden * shape.vocabulary  # and the output head's gradient, twice while it is made
-    cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_dim * setting.sequences * setting.length
+    # With gradient checkpointing: the input of each layer.
+    kept = 4 * setting.tokens * shape.hidden * shape.layers
+    width = (
+        4 * shape.hidden
+        + shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
+        + 4 * shape.intermediate
+    )
+    # Those inputs and the inside of one layer.
+    activations = kept + 4 * setting.tokens * width
+    # A chunk of logits, and the output head's gradient, twice during its computation.
+    logits = 4 * 4 * LOGITS_PER_CHUNK + 2 * 4 * shape.hidden * shape.vocabulary
+    cache = (
+        2 * 2 * shape.layers * shape.kv_heads * shape.head_dim * setting.sequences * setting.length
+    )
     return {
         "policy": state / GB,
         "gathered": gathered / GB,
@@ -80,24 +94,32 @@ def parts(shape: Shape, setting: Setting) -> dict[str, float]:
 def table(tokens: int, sequences: int, length: int) -> str:
     """A row per model and number of ranks."""
     lines = [
-        "| model | ranks | policy | gathered | activations | engine's weights | its cache | all | all, 8 ranks per engine |",
+        "| model | ranks | policy | gathered | activations | engine's weights | its cache | all | "
+        "all, 8 ranks per engine |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, shape in SHAPES.items():
         for ranks in (1, 8, 32):
             found = parts(shape, Setting(ranks, tokens, sequences, length))
             cells = [f"{value:.1f}" for value in (*found.values(), sum(found.values()))]
-            shared = sum(found.values()) - 7 / 8 * (found["engine"] + found["cache"])  # each has an eighth of every layer
+            # Each rank of an engine has an eighth of every layer.
+            shared = sum(found.values()) - 7 / 8 * (found["engine"] + found["cache"])
             cells.append(f"{shared:.1f}" if ranks % 8 == shape.kv_heads % 8 == 0 else "-")
-            lines.append(f"| {name} ({shape.parameters / 1e9:.2f}) | {ranks} | " + " | ".join(cells) + " |")
+            lines.append(
+                f"| {name} ({shape.parameters / 1e9:.2f}) | {ranks} | " + " | ".join(cells) + " |"
+            )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=16384, help="policy.tokens_per_micro_batch")
-    parser.add_argument("--sequences", type=int, default=16, help="completions decoded at once at full length")
-    parser.add_argument("--length", type=int, default=4096, help="longest prompt and completion together")
+    parser.add_argument(
+        "--sequences", type=int, default=16, help="completions decoded at once at full length"
+    )
+    parser.add_argument(
+        "--length", type=int, default=4096, help="longest prompt and completion together"
+    )
     given = parser.parse_args()
     print(table(given.tokens, given.sequences, given.length))
 

@@ -1,6 +1,7 @@
-"""What verification reaches: right answers recognised, hostile ones survived, answers per second, workers killed at random.
+"""Verification: correct answers recognised, hostile ones survived, speed, killed workers.
 
-``python benchmarks/verify.py --data FOLDER`` with the development data in FOLDER; sections by name (``accuracy hostile speed kills``).
+``python benchmarks/verify.py --data FOLDER`` with the development data in FOLDER; sections by name
+(``accuracy hostile speed kills``). Speed is in answers per second; workers are killed at random.
 """
 
 import argparse
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asym_lightning.types import Verdict
 from asym_lightning.verify.math import MathVerifier
-from asym_lightning.verify.pool import Worker
+from asym_lightning.verify.supervised import Worker
 from asym_lightning.verify.text import number
 from tests.support.hostile import hostile, strangers
 
@@ -37,7 +38,9 @@ BOMB = "\\boxed{9^{9^{9^9}}}"
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     if name == "gsm8k":
-        lines = [json.loads(line) for line in (folder / "gsm8k_test.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (folder / "gsm8k_test.jsonl").read_text().splitlines()
+        ]
         return [{"answer": row["answer"].split("####")[1].strip()} for row in lines]
     return pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
 
@@ -47,7 +50,10 @@ def score(verifier: MathVerifier, completions: list[str], answers: list[str]) ->
 
 
 def accuracy(folder: Path) -> None:
-    """Reference solutions; every reference answer against itself, parsed by math-verify; numbers that are off by one."""
+    """Check reference solutions, and reference answers against themselves.
+
+    The second are parsed by math-verify; there are also numbers that are off by one.
+    """
     from math_verify import verify
 
     from asym_lightning.verify import math_scorer
@@ -56,12 +62,24 @@ def accuracy(folder: Path) -> None:
     verifier = MathVerifier()
     for name in ("math500", "math_train"):
         data = rows(folder, name)
-        verdicts = score(verifier, [row["solution"] for row in data], [row["answer"] for row in data])
-        print(f"{name}: {sum(v.reward for v in verdicts):.0f} of {len(data)} reference solutions verify")
+        verdicts = score(
+            verifier, [row["solution"] for row in data], [row["answer"] for row in data]
+        )
+        print(
+            f"{name}: {sum(v.reward for v in verdicts):.0f} of {len(data)} reference solutions "
+            "verify"
+        )
         for row, verdict in zip(data, verdicts, strict=True):
             if not verdict.reward:
-                cause = verdict.detail or ("its box is empty" if "\\boxed{}" in row["solution"] else f"{verdict.kind}: {verdict.answer!r}")
-                print(f"  miss: {cause}; reference {row['answer']!r}; the solution ends {row['solution'][-70:]!r}")
+                cause = verdict.detail or (
+                    "its box is empty"
+                    if "\\boxed{}" in row["solution"]
+                    else f"{verdict.kind}: {verdict.answer!r}"
+                )
+                print(
+                    f"  miss: {cause}; reference {row['answer']!r}; the solution ends "
+                    f"{row['solution'][-70:]!r}"
+                )
     for name in (*BENCHMARKS, "math_train"):
         answers = [row["answer"] for row in rows(folder, name)]
         texts, unread, numbers, taken = 0, [], [], []
@@ -69,21 +87,30 @@ def accuracy(folder: Path) -> None:
             parsed = math_scorer._parse(math_scorer.plain(gold))
             if math_scorer.words(gold) is not None:
                 texts += 1
-            elif all(isinstance(part, str) for part in parsed) or not verify(parsed, parsed, timeout_seconds=None):
+            elif all(isinstance(part, str) for part in parsed) or not verify(
+                parsed, parsed, timeout_seconds=None
+            ):
                 unread.append(gold)
             value = number(math_scorer.plain(gold))
             if value is not None:
                 numbers += [(f"\\boxed{{{_written(value + shift)}}}", gold) for shift in (1, -1)]
         themselves = score(verifier, [f"\\boxed{{{gold}}}" for gold in answers], answers)
-        lost = [gold for gold, verdict in zip(answers, themselves, strict=True) if not verdict.reward]
+        lost = [
+            gold for gold, verdict in zip(answers, themselves, strict=True) if not verdict.reward
+        ]
         if numbers:
             shifted = score(verifier, [text for text, _ in numbers], [gold for _, gold in numbers])
             taken = [pair for pair, verdict in zip(numbers, shifted, strict=True) if verdict.reward]
         print(
-            f"{name}: {len(answers) - len(lost)} of {len(answers)} answers verify against themselves ({texts} are words; "
-            f"{len(unread)} compare as text only); of {len(numbers)} numbers off by one {len(taken)} are taken"
+            f"{name}: {len(answers) - len(lost)} of {len(answers)} answers verify against "
+            f"themselves ({texts} are words; {len(unread)} compare as text only); of "
+            f"{len(numbers)} numbers off by one {len(taken)} are taken"
         )
-        print("".join(f"  compares as text: {gold!r}\n" for gold in unread) + "".join(f"  miss: {gold!r}\n" for gold in lost), end="")
+        print(
+            "".join(f"  compares as text: {gold!r}\n" for gold in unread)
+            + "".join(f"  miss: {gold!r}\n" for gold in lost),
+            end="",
+        )
         print("".join(f"  taken: {pair}\n" for pair in taken), end="")
     verifier.close()
 
@@ -91,19 +118,32 @@ def accuracy(folder: Path) -> None:
 def _written(value: Fraction) -> str:
     """A number as an answer has it."""
     sign = "-" if value < 0 else ""
-    return str(value) if value.denominator == 1 else f"{sign}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+    return (
+        str(value)
+        if value.denominator == 1
+        else f"{sign}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+    )
 
 
 def ordinary(folder: Path, count: int, seed: int) -> tuple[list[str], list[str]]:
-    """Completions as a policy writes them, eight to a problem: worked solutions, of which half end in another problem's answer or in
-    an equal form of their own, one in eight has no box."""
+    """Completions as a policy writes them, eight to a problem.
+
+    They are worked solutions. Half end in another problem's answer or in an equal form of their
+    own, and one in eight has no box.
+    """
     draw = random.Random(seed)
     data = draw.sample(rows(folder, "math_train"), count // 8)
     completions, answers = [], []
     for row in data:
         for member in range(8):
             text = row["solution"]
-            other = draw.choice(data)["answer"] if member < 4 else f"{row['answer']}\\," if member == 4 else row["answer"]
+            other = (
+                draw.choice(data)["answer"]
+                if member < 4
+                else f"{row['answer']}\\,"
+                if member == 4
+                else row["answer"]
+            )
             body = text[: text.rfind("\\boxed")]
             completions.append(body if member == 7 else f"{body}\\boxed{{{other}}}.")
             answers.append(row["answer"])
@@ -112,7 +152,11 @@ def ordinary(folder: Path, count: int, seed: int) -> tuple[list[str], list[str]]
 
 def cpu_seconds(verifier: MathVerifier) -> float:
     """CPU time that its workers have used: what counts where other programs share the cores."""
-    times = [psutil.Process(w.process.pid).cpu_times() for w in verifier.pool.workers if w.process is not None]
+    times = [
+        psutil.Process(w.process.pid).cpu_times()
+        for w in verifier.pool.workers
+        if w.process is not None
+    ]
     return sum(t.user + t.system for t in times)
 
 
@@ -128,25 +172,40 @@ def speed(folder: Path) -> None:
             seconds, used = time.perf_counter() - start, cpu_seconds(verifier) - used
             kinds = dict(Counter(str(v.kind) for v in verdicts))
             print(
-                f"{workers} workers: 2,048 ordinary completions in {seconds:.2f} s, {2048 / seconds:.0f} per second "
-                f"({2048 / used:.0f} per second of their CPU time); {kinds}"
+                f"{workers} workers: 2,048 ordinary completions in {seconds:.2f} s, "
+                f"{2048 / seconds:.0f} per second ({2048 / used:.0f} per second of their CPU "
+                f"time); {kinds}"
             )
         verifier.close()
-        alone = statistics.median(hanging(verifier, folder, completions, answers, None)[0] for _ in range(3))
+        alone = statistics.median(
+            hanging(verifier, folder, completions, answers, None)[0] for _ in range(3)
+        )
         for place in (0, 1024, 2048):
             tries = [hanging(verifier, folder, completions, answers, place) for _ in range(3)]
-            same = all([v.reward for i, v in enumerate(found) if i != place] == [v.reward for v in verdicts] for _, found in tries)
+            same = all(
+                [v.reward for i, v in enumerate(found) if i != place]
+                == [v.reward for v in verdicts]
+                for _, found in tries
+            )
             costs = ", ".join(f"{seconds - alone:.2f}" for seconds, _ in tries)
             print(
-                f"  one hanging answer at {place} (limit 5 s): {tries[0][1][place].kind}; {alone:.2f} s without it (median of 3); "
-                f"it costs {costs} s; other rewards unchanged: {same}"
+                f"  one hanging answer at {place} (limit 5 s): {tries[0][1][place].kind}; "
+                f"{alone:.2f} s without it (median of 3); it costs {costs} s; other rewards "
+                f"unchanged: {same}"
             )
 
 
 def hanging(
-    verifier: MathVerifier, folder: Path, completions: list[str], answers: list[str], place: int | None
+    verifier: MathVerifier,
+    folder: Path,
+    completions: list[str],
+    answers: list[str],
+    place: int | None,
 ) -> tuple[float, Sequence[Verdict]]:
-    """Seconds for a batch with an answer that never ends at ``place``, by workers that have not seen the batch, and the verdicts."""
+    """Seconds for a batch with an answer that never ends at ``place``, and the verdicts.
+
+    The workers have not seen the batch.
+    """
     score(verifier, *ordinary(folder, 256, 9))
     texts, golds = list(completions), list(answers)
     if place is not None:
@@ -160,8 +219,10 @@ def hanging(
 
 
 def survive(folder: Path) -> None:
-    """The hostile corpus at the default limit, mixed with good answers, watched while it is scored: what processes and sockets there are,
-    and how long the longest answer takes."""
+    """Score the hostile corpus at the default limit, mixed with good answers.
+
+    It is watched for processes and sockets, and for the time of the longest answer.
+    """
     with TemporaryDirectory() as made:
         corpus = hostile(str(Path(made) / "made"))
         completions = [text for _, bad, _ in corpus for text in (bad, "so \\boxed{7}")]
@@ -176,15 +237,20 @@ def survive(folder: Path) -> None:
             verifier.close()
             good = sum(v.reward for v in verdicts[1::2])
             print(
-                f"{extract}: {len(corpus)} hostile completions in {seconds:.0f} s: {dict(Counter(str(v.kind) for v in verdicts[::2]))}; "
-                f"{good:.0f} of {len(corpus)} good answers keep their reward; the longest answer took {max(waits):.2f} s (limit 5 s); "
-                f"files made: {len(os.listdir(made))}; processes and sockets beside the workers: {sorted(seen) or 'none'}"
+                f"{extract}: {len(corpus)} hostile completions in {seconds:.0f} s: "
+                f"{dict(Counter(str(v.kind) for v in verdicts[::2]))}; {good:.0f} of "
+                f"{len(corpus)} good answers keep their reward; the longest answer took "
+                f"{max(waits):.2f} s (limit 5 s); files made: {len(os.listdir(made))}; processes "
+                f"and sockets beside the workers: {sorted(seen) or 'none'}"
             )
 
 
 @contextmanager
 def watched() -> Iterator[tuple[list[float], set[str]]]:
-    """Seconds that each answer of a worker took, and strangers among the processes, looked for four times a second."""
+    """Seconds of each answer of a worker, and unexpected processes.
+
+    The processes are looked for four times a second.
+    """
     waits, seen, done, receive = [], set(), threading.Event(), Worker.receive
 
     def timed(self: Worker, timeout_s: float, spare: bool = True) -> dict[str, Any] | None:
@@ -235,14 +301,24 @@ def kills(folder: Path) -> None:
     killer.join()
     verifier.close()
     changed = sum(one.reward != other.reward for one, other in zip(expected, found, strict=True))
-    print(f"{len(found)} answers in {time.perf_counter() - start:.1f} s, {killed} workers killed: {changed} rewards changed")
+    print(
+        f"{len(found)} answers in {time.perf_counter() - start:.1f} s, {killed} workers killed: "
+        f"{changed} rewards changed"
+    )
 
 
-SECTIONS: dict[str, Callable[[Path], None]] = {"accuracy": accuracy, "speed": speed, "kills": kills, "hostile": survive}
+SECTIONS: dict[str, Callable[[Path], None]] = {
+    "accuracy": accuracy,
+    "speed": speed,
+    "kills": kills,
+    "hostile": survive,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", default=list(SECTIONS), choices=[*SECTIONS, []], metavar="SECTION")
+    parser.add_argument(
+        "sections", nargs="*", default=list(SECTIONS), choices=[*SECTIONS, []], metavar="SECTION"
+    )
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
     for section in arguments.sections:

@@ -1,1 +1,1 @@
-"""Callbacks of asym-lightning."""
+"""When each thing happens in a Lightning run."""

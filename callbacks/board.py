@@ -1,4 +1,7 @@
-"""What TensorBoard shows first: charts that belong together as one, and the run in the hparams tab with its final metrics."""
+"""The first views of TensorBoard: charts in groups, and the run in the hparams tab.
+
+The hparams tab shows the run with its final metrics.
+"""
 
 from typing import Any
 
@@ -8,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from callbacks.evaluation import HeldoutEvaluation
 from callbacks.record import Recorder
 
-# Category -> chart -> tags (regular expressions); the ten charts of the first category are the ones to look at first.
+# Category -> chart -> tags (regular expressions). The first category is the one to look at first.
 CHARTS: dict[str, dict[str, list[str]]] = {
     "exploration": {
         "reward": ["reward/mean"],
@@ -43,7 +46,9 @@ FINAL = ("reward/mean", "entropy/policy", "solved/none")
 
 
 class Board(Callback):
-    """Writes the layout of the custom-scalars tab when training starts, and the hparams tab when it ends, however it ends.
+    """Writes the layout of the custom-scalars tab, and the hparams tab.
+
+    The layout is written when training starts, the hparams tab when it ends, also by an error.
 
     Args:
         hyperparameters: the settings that the hparams tab lists, by dotted key.
@@ -53,20 +58,29 @@ class Board(Callback):
         self.hyperparameters = hyperparameters
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        layout = {category: {title: ["Multiline", tags] for title, tags in charts.items()} for category, charts in CHARTS.items()}
+        layout = {
+            category: {title: ["Multiline", tags] for title, tags in charts.items()}
+            for category, charts in CHARTS.items()
+        }
         for logger in _boards(trainer):
             logger.experiment.add_custom_scalars(layout)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write_hparams(trainer)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         self._write_hparams(trainer)
 
     def _write_hparams(self, trainer: Trainer) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         history = next(c for c in callbacks if isinstance(c, Recorder)).history[-10:]
-        final = {f"last_10/{name}": sum(row[name] for row in history if name in row) / len(history) for name in FINAL} if history else {}
+        final = {}
+        if history:
+            for name in FINAL:
+                total = sum(row[name] for row in history if name in row)
+                final[f"last_10/{name}"] = total / len(history)
         for evaluation in (c for c in callbacks if isinstance(c, HeldoutEvaluation)):
             final |= {f"final/{name}": value for name, value in evaluation.after.items()}
         for logger in _boards(trainer):
@@ -74,5 +88,7 @@ class Board(Callback):
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
-    """The TensorBoard loggers, on the process that writes."""
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)] if trainer.is_global_zero else []
+    """The TensorBoard loggers on the process that writes; none on other processes."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

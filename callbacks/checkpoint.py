@@ -1,4 +1,4 @@
-"""Lightning's checkpoints, for runs that are interrupted and go on in another folder."""
+"""Lightning's checkpoints, for runs that are interrupted and resumed in another folder."""
 
 from typing import Any
 
@@ -8,22 +8,32 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """``ModelCheckpoint`` with two promises more. With ``save_last``, ``last.ckpt`` is of the last iteration wherever a run ends, be it by
-    a signal, and is there before the final evaluation begins. With ``monitor``, a resumed run still knows the best score, although its
-    folder is a new one: what is kept there is better than all before."""
+    """``ModelCheckpoint`` with two more promises.
+
+    With ``save_last``, ``last.ckpt`` is of the last iteration wherever a run ends, be it by a
+    signal, and exists before the final evaluation begins. With ``monitor``, a resumed run still
+    knows the best score although it has a new folder: checkpoints kept there are better than all
+    earlier ones.
+    """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if ends and self.save_last and not self._should_skip_saving_checkpoint(trainer):  # true also of what is saved already
+        run_ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        # Lightning also skips an iteration that it has saved already.
+        if run_ends and self.save_last and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        if self.monitor is None or self.dirpath == state_dict["dirpath"] or not state_dict["best_k_models"]:
+        same_folder = self.dirpath == state_dict["dirpath"]
+        if self.monitor is None or same_folder or not state_dict["best_k_models"]:
             return
         for name in ("best_model_score", "best_k_models", "kth_best_model_path", "kth_value"):
             setattr(self, name, state_dict[name])
         if getattr(rank_zero_only, "rank", 0) == 0:
             best, place = float(state_dict["best_model_score"]), state_dict["best_model_path"]
-            print(f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be in {self.dirpath}", flush=True)
+            print(
+                f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be "
+                f"in {self.dirpath}",
+                flush=True,
+            )

@@ -1,4 +1,4 @@
-"""Where the policy is uncertain: entropy by outcome and by the accuracy of the group, the share of high-entropy tokens."""
+"""Entropy by outcome and by the group's accuracy, and the share of high-entropy tokens."""
 
 from typing import Any
 
@@ -13,14 +13,19 @@ from asym_lightning.runtime.ranks import gather_rows
 
 
 class EntropyDynamics(Callback):
-    """``entropy/*`` of the iteration. ``entropy/high_share`` is the share of tokens whose entropy exceeds what the upper fifth of the
-    first iteration's tokens exceeded (arXiv 2506.01939 looks at that fifth): it starts at .2 and falls as choices close.
+    """Measures ``entropy/*`` of the iteration.
+
+    ``entropy/high_share`` is the share of tokens whose entropy is above a fixed threshold, which a
+    fifth of the first iteration's tokens exceeded (arXiv 2506.01939 looks at that fifth). The share
+    starts at .2 and falls as choices close.
 
     Args:
-        histogram_every: iterations between TensorBoard histograms of the groups' accuracy; 0 writes none.
+        histogram_every: iterations between TensorBoard histograms of the groups' accuracy; 0
+            writes none.
     """
 
-    reads_every_token = True  # those of rollouts too that nothing is learned from
+    # Also the tokens of rollouts that nothing is learned from.
+    reads_every_token = True
 
     def __init__(self, histogram_every: int = 10):
         whole_number("callbacks.dynamics.histogram_every", histogram_every, 0)
@@ -29,22 +34,27 @@ class EntropyDynamics(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
+        meter, dp_group = pl_module.meter, pl_module.rollout_shard.dp_group
         batches = trainer.datamodule.mini_batches  # type: ignore[attr-defined]
         for batch in batches:
-            measure_entropy(batch, pl_module.meter)
+            measure_entropy(batch, meter)
         entropy = torch.cat([batch.tokens("entropy") for batch in batches])
-        standing = torch.cat([batch.standing() for batch in batches])
+        token_weights = torch.cat([batch.token_weights() for batch in batches])
         if self.threshold is None:
-            everywhere, weights = gather_rows(torch.stack([entropy, standing.to(entropy.dtype)], 1), pl_module.share.peers)[0].T
-            self.threshold = upper_quantile(everywhere, weights, 0.2) if len(everywhere) else None
+            table = torch.stack([entropy, token_weights.to(entropy.dtype)], 1)
+            gathered, weights = gather_rows(table, dp_group)[0].T
+            self.threshold = upper_quantile(gathered, weights, 0.2) if len(gathered) else None
         if self.threshold is not None:
-            pl_module.meter.mean("entropy/high_share", standing[entropy > self.threshold].sum(), standing.sum())
+            high_weight = token_weights[entropy > self.threshold].sum()
+            meter.mean("entropy/high_share", high_weight, token_weights.sum())
         if self.histogram_every and trainer.current_epoch % self.histogram_every == 0:
-            accuracy = torch.cat([batch.right.double().mean(1) for batch in batches])
-            accuracy = gather_rows(accuracy[:, None], pl_module.share.peers)[0][:, 0].cpu()
+            accuracy = torch.cat([batch.correct.double().mean(1) for batch in batches])
+            accuracy = gather_rows(accuracy[:, None], dp_group)[0][:, 0].cpu()
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_histogram("accuracy/groups", accuracy, trainer.current_epoch)
+                    logger.experiment.add_histogram(
+                        "accuracy/groups", accuracy, trainer.current_epoch
+                    )
 
     def state_dict(self) -> dict[str, Any]:
         return {"threshold": self.threshold}

@@ -1,4 +1,4 @@
-"""Held-out problems and benchmarks before, during and after training, through the same engine."""
+"""Held-out problems and benchmarks before, during and after training, with the rollout engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,18 +16,20 @@ from callbacks.vllm_rollout import VLLMRollout
 
 
 class HeldoutEvaluation(Callback):
-    """Samples every set after the last iteration and, if asked for, before the first and in between. Its numbers are logged and are among
-    the trainer's ``callback_metrics`` for as long as the weights are theirs, so that a checkpoint can be picked by one of them.
+    """Evaluates every set after the last iteration and, if asked for, before the first and between.
+
+    Its metrics are logged. They stay in the trainer's ``callback_metrics`` as long as the weights
+    that they were measured with, so that a checkpoint can be picked by one of them.
 
     Args:
-        sets: gives the task's held-out problems (``heldout``) and the benchmarks.
-        problems: how many of each set, the first ones; 0 turns the evaluation off.
+        sets: builds the task's held-out problems (``heldout``) and the benchmarks.
+        problems: number of problems of each set, from its first; 0 turns the evaluation off.
         samples: completions per problem, for all sets or for each by its name.
         temperature: of the samples; 0: greedy, with one sample.
-        seed: with a problem's number it decides every sample.
+        seed: decides every sample, together with a problem's number.
         every: iterations between evaluations; 0: none in between.
         before: evaluate before the first iteration too.
-        greedy: give one greedy answer per problem too.
+        greedy: also sample one greedy answer per problem.
     """
 
     def __init__(
@@ -43,25 +45,33 @@ class HeldoutEvaluation(Callback):
     ):
         for key, value in {"problems": problems, "every": every, "seed": seed}.items():
             whole_number(f"callbacks.evaluation.{key}", value, 0)
-        self.sets, self.problems, self.samples, self.temperature = sets(), problems, samples, temperature
-        self.seed, self.every, self.greedy, self._first = seed, every, greedy, before
+        self.sets, self.problems = sets(), problems
+        self.samples, self.temperature, self.seed = samples, temperature, seed
+        self.every, self.greedy, self._first = every, greedy, before
         self.before: dict[str, float] = {}
         self.after: dict[str, float] = {}
         self._evaluated = -1  # iterations done at the last evaluation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for one in self.sets if trainer.is_global_zero and self.problems else ():
-            if len(one.problems) > self.problems:
-                first = f"the first {self.problems} of {len(one.problems)} problems"
-                print(f"{one.name}: evaluated on {first} (callbacks.evaluation.problems)", flush=True)
+        if not trainer.is_global_zero or not self.problems:
+            return
+        for problem_set in self.sets:
+            total = len(problem_set.problems)
+            if total > self.problems:
+                print(
+                    f"{problem_set.name}: evaluated on the first {self.problems} of {total} "
+                    "problems (callbacks.evaluation.problems)",
+                    flush=True,
+                )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._first:
             self.before = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # These metrics are of earlier weights: no checkpoint may be picked by them.
         for name in [name for name in trainer.callback_metrics if name.startswith("eval/")]:
-            del trainer.callback_metrics[name]  # of other weights: no checkpoint is picked by them
+            del trainer.callback_metrics[name]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
@@ -73,34 +83,62 @@ class HeldoutEvaluation(Callback):
             self.after = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
     def _evaluate(self, trainer: Trainer, policy: LightningModule, done: int) -> dict[str, float]:
+        """The metrics of all sets after ``done`` iterations."""
         assert isinstance(policy, PolicyModule)
         self._evaluated = done
         if not self.problems or not self.sets:
             return {}
         mark("evaluation")
-        rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
         rollout.sync(policy, done)
         result: dict[str, float] = {}
-        for one in self.sets:
-            found = self._sampled(trainer, rollout, one, samples_of(self.samples, one.name), self.temperature)
-            result |= {f"eval/{one.name}/{name}": value for name, value in found.items()}
+        for problem_set in self.sets:
+            prefix = f"eval/{problem_set.name}"
+            samples = samples_of(self.samples, problem_set.name)
+            sampling = self._sampling(rollout, samples, self.temperature)
+            metrics = self._metrics(trainer, rollout, problem_set, sampling=sampling)
+            result |= {f"{prefix}/{name}": value for name, value in metrics.items()}
             if self.greedy:
-                result[f"eval/{one.name}/greedy"] = self._sampled(trainer, rollout, one, 1, 0.0)["pass@1"]
+                sampling = self._sampling(rollout, 1, 0.0)
+                metrics = self._metrics(trainer, rollout, problem_set, sampling=sampling)
+                result[f"eval/{problem_set.name}/greedy"] = metrics["pass@1"]
         rollout.sleep()
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in result.items()})
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in result.items()}
+        )
         for logger in trainer.loggers:
             logger.log_metrics(result, step=done)
         return result
 
-    def _sampled(self, trainer: Trainer, rollout: VLLMRollout, one: ProblemSet, samples: int, temperature: float) -> dict[str, float]:
+    @staticmethod
+    def _sampling(rollout: VLLMRollout, samples: int, temperature: float) -> Sampling:
+        return Sampling(
+            samples, rollout.sampling.max_tokens, temperature, stop_ids=rollout.sampling.stop_ids
+        )
+
+    def _metrics(
+        self, trainer: Trainer, rollout: VLLMRollout, problem_set: ProblemSet, sampling: Sampling
+    ) -> dict[str, float]:
         """The metrics of a set over all ranks; each rank answers its share of the problems."""
-        assert rollout.engine is not None and rollout.verifier is not None
-        sampling = Sampling(samples, rollout.sampling.max_tokens, temperature, rollout.sampling.stop_ids)
-        mine = range(trainer.global_rank, min(self.problems, len(one.problems)), trainer.world_size)
-        verifier = rollout.verifier if one.name == "heldout" else one.task.verifier()
-        metric = EvaluationMetric(samples).to(trainer.strategy.root_device)
-        for group in answer(rollout.engine, rollout.tokenizer, one, mine, verifier, sampling, self.seed):
+        collector = rollout.collector
+        assert collector is not None
+        count = min(self.problems, len(problem_set.problems))
+        own_numbers = range(trainer.global_rank, count, trainer.world_size)
+        heldout = problem_set.name == "heldout"
+        verifier = collector.verifier if heldout else problem_set.task.verifier()
+        metric = EvaluationMetric(sampling.n).to(trainer.strategy.root_device)
+        groups = answer(
+            collector.engine,
+            collector.tokenizer,
+            problem_set,
+            numbers=own_numbers,
+            verifier=verifier,
+            sampling=sampling,
+            seed=self.seed,
+        )
+        for group in groups:
             metric.update(group)
-        if verifier is not rollout.verifier:
+        if verifier is not collector.verifier:
             verifier.close()
         return metric.compute()

@@ -9,7 +9,9 @@ from asym_lightning.learner.policy_folder import save
 
 
 class PolicyFolder(Callback):
-    """Writes the policy when training ends, after the last iteration or one that was interrupted; all ranks hold it still.
+    """Writes the policy when training ends, after the last or an interrupted iteration.
+
+    All ranks still hold the policy then.
 
     Args:
         folder: where the transformers folder goes.
@@ -20,7 +22,9 @@ class PolicyFolder(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
-        weights = pl_module.weights()  # gathered tensor by tensor, in step on all ranks
+        # Gathered tensor by tensor, in step on all ranks.
+        weights = pl_module.weights()
         state = {name: tensor.cpu() for name, tensor in weights if trainer.is_global_zero}
         if trainer.is_global_zero:
-            save(pl_module.model, state, trainer.datamodule.tokenizer, self.folder)  # type: ignore[attr-defined]
+            tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
+            save(pl_module.model, state, tokenizer, folder=self.folder)

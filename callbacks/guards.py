@@ -1,4 +1,7 @@
-"""Ctrl-C, or a SIGTERM of Slurm or of a container, ends a run at the next iteration boundary, with a checkpoint and a summary."""
+"""A graceful end of a run after Ctrl-C, or a SIGTERM from Slurm or a container.
+
+The run ends at the next iteration boundary, with a checkpoint and a summary.
+"""
 
 import signal
 import threading
@@ -8,7 +11,10 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class GracefulStop(Callback):
-    """The first signal that any rank gets lets the iteration finish and stops; a second one stops at once."""
+    """Stops the run after the iteration in which any rank gets a signal.
+
+    A second signal stops it at once.
+    """
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -22,12 +28,18 @@ class GracefulStop(Callback):
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
-            if trainer.is_global_zero:  # all ranks may get it
-                saved = " and saved" if any(getattr(c, "save_last", False) for c in trainer.checkpoint_callbacks) else ""
+            # All ranks may get the signal; one of them says so.
+            if trainer.is_global_zero:
+                saves = any(getattr(c, "save_last", False) for c in trainer.checkpoint_callbacks)
                 again = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
-                print(f"interrupted: this iteration is finished{saved}; a second {again} stops at once", flush=True)
+                print(
+                    f"interrupted: this iteration is finished{' and saved' if saves else ''}; "
+                    f"a second {again} stops at once",
+                    flush=True,
+                )
 
-        self._previous = {kind: signal.signal(kind, stop) for kind in (signal.SIGINT, signal.SIGTERM)}
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            self._previous[kind] = signal.signal(kind, stop)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)

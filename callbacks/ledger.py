@@ -1,4 +1,4 @@
-"""What each update did to the tokens it learned from: the entropy ledger, and the gain in log-probability."""
+"""Effects of each update on the tokens it learned from: entropy ledger, and log-prob gain."""
 
 from typing import Any
 
@@ -9,105 +9,152 @@ from torch import Tensor
 from asym_lightning.checks import number, positive_int
 from asym_lightning.learner.batch import MiniBatch, PackedBatch
 from asym_lightning.learner.datamodule import RolloutDataModule
-from asym_lightning.learner.packing import bins_of, pack_units, units
+from asym_lightning.learner.packing import pack_bins, pack_units, packing_units
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.ledger import entry, ledger_sums
-from asym_lightning.runtime.ranks import over_ranks
+from asym_lightning.runtime.ranks import reduce_over_ranks
 
 CHANNELS = ("measured_positive", "measured_negative", "predicted_positive", "predicted_negative")
 
 
 class EntropyLedger(Callback):
-    """Scores a few groups again after every ``every``-th update and writes down, in nats per token,
+    """Scores a few groups again after every ``every``-th update, and logs in nats per token:
 
-    - per iteration, summed over those of its updates: ``ledger/measured_{positive,negative}``, the change of entropy on tokens of right
-      and of wrong rollouts, ``ledger/predicted_{positive,negative}``, what the first-order theory says that they contributed
-      (asym_lightning/metrics/ledger.py), and ``ledger/step_size``, its eta (mean over updates);
-    - since the start: the same four as ``ledger/total_*``, each update standing for ``every``; ``ledger/ratio``, all that was
-      predicted over all that was measured; and ``ledger/explained`` = 1 - sum (measured - predicted)^2 / sum measured^2 over the
-      updates, 1 where every prediction was right.
+    - per iteration, summed over its updates: ``ledger/measured_{positive,negative}``, the change of
+      entropy on tokens of correct and of wrong rollouts; ``ledger/predicted_{positive,negative}``,
+      their contributions to first order in theory (asym_lightning/metrics/ledger.py); and
+      ``ledger/step_size``, the eta of that theory (mean over updates);
+    - since the start: the same four as ``ledger/total_*``, each update standing for ``every``;
+      ``ledger/ratio``, the sum of predictions over the sum of measurements; and
+      ``ledger/explained`` = 1 - sum (measured - predicted)^2 / sum measured^2 over the updates,
+      which is 1 if every prediction was right.
 
-    ``logprob_gain/{positive,negative}``: mean over right and over wrong rollouts of the log-prob per token (nats) after the update minus
-    before it, mean over updates; below 0 on right ones it is lazy likelihood displacement (arXiv 2505.18830).
+    ``logprob_gain/{positive,negative}``: mean over correct and over wrong rollouts of the log-prob
+    per token (nats) after the update minus before it, mean over updates; below 0 on correct
+    rollouts it is lazy likelihood displacement (arXiv 2505.18830).
 
     Args:
         share: of the groups of a mini-batch, at least one per rank.
-        every: updates from one that is looked at to the next; the first one is.
+        every: updates from one that is scored to the next; the first one is scored.
     """
 
-    reads_every_token = True  # those of rollouts too that nothing is learned from
+    # Also the tokens of rollouts that nothing is learned from.
+    reads_every_token = True
 
     def __init__(self, share: float = 0.125, every: int = 1):
-        number("callbacks.ledger.share", share, 0, 1, open_low=True)
+        number("callbacks.ledger.share", share, 0, high=1, open_low=True)
         positive_int("callbacks.ledger.every", every)
         self.share, self.every = share, every
         self._updates: list[Tensor] = []
         self._totals = dict.fromkeys((*CHANNELS, "squares", "errors"), 0.0)
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: MiniBatch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: MiniBatch,
+        batch_idx: int,
+    ) -> None:
         assert isinstance(pl_module, PolicyModule)
         if (pl_module.global_step - 1) % self.every:
             return
-        groups, size = batch.right.shape
-        inside = self._sampled_tokens(batch, pl_module.seed * 1_000_003 + pl_module.global_step)
-        rows = batch.tokens("rows")[inside]
-        of_group = rows // size
+        seed = pl_module.seed * 1_000_003 + pl_module.global_step
+        indices = self._sampled_tokens(batch, seed)
+        rows = batch.tokens("rows")[indices]
         packed = self._packed(trainer.datamodule, batch, rows)  # type: ignore[attr-defined]
         with trainer.precision_plugin.forward_context():
             scores = [pl_module.score(micro.to(pl_module.device)) for micro in packed]
-        order = torch.cat([micro.rows for micro in packed]).argsort(stable=True).to(rows.device)  # by rollout, as those before
-        new_logp, new_entropy = (torch.cat([getattr(one, name) for one in scores])[order] for name in ("logp", "entropy"))
-        weights = pl_module.algorithm.aggregation.weights(batch.lengths[rows], batch.token_count, batch.rollout_count)
-        logp, entropy, advantages = (batch.tokens(name)[inside] for name in ("logp", "entropy", "advantages"))
-        advantages = advantages * weights * batch.token_count
-        sums = torch.zeros(groups, dtype=advantages.dtype, device=rows.device).index_add(0, of_group, advantages)
-        baseline = (sums / of_group.bincount(minlength=groups).clamp(min=1))[of_group]
-        positive = batch.right.flatten()[rows]
-        standing = batch.standing()[inside].double()
-        self._updates.append(ledger_sums((logp, entropy), (new_logp, new_entropy), advantages, baseline, positive, standing))
-        per_token = standing / batch.lengths[rows]  # summed over a rollout's tokens: what it stands for
-        gain = per_token * (new_logp - logp).double()
-        pl_module.meter.mean("logprob_gain/positive", gain[positive].sum(), per_token[positive].sum())
-        pl_module.meter.mean("logprob_gain/negative", gain[~positive].sum(), per_token[~positive].sum())
+        # Sort the new scores by rollout, as the tokens are at ``indices``.
+        order = torch.cat([micro.rows for micro in packed]).argsort(stable=True).to(rows.device)
+        new_logp = torch.cat([score.logp for score in scores])[order]
+        new_entropy = torch.cat([score.entropy for score in scores])[order]
+        logp, entropy = batch.tokens("logp")[indices], batch.tokens("entropy")[indices]
+        advantages, baseline = self._advantages(pl_module, batch, indices)
+        positive = batch.correct.flatten()[rows]
+        token_weights = batch.token_weights()[indices].double()
+        sums = ledger_sums(
+            (logp, entropy),
+            (new_logp, new_entropy),
+            advantages,
+            baseline=baseline,
+            positive=positive,
+            weights=token_weights,
+        )
+        self._updates.append(sums)
+        # The weights of a rollout's tokens sum to the number of rollouts that it stands for.
+        weights = token_weights / batch.lengths[rows]
+        gain = weights * (new_logp - logp).double()
+        for outcome, tokens in {"positive": positive, "negative": ~positive}.items():
+            total, count = gain[tokens].sum(), weights[tokens].sum()
+            pl_module.meter.mean(f"logprob_gain/{outcome}", total, count)
+
+    def _advantages(
+        self, policy: PolicyModule, batch: MiniBatch, indices: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The advantages of tokens, and for each token the mean of its group's.
+
+        They are scaled by the token's weight in the loss, relative to a mean over tokens.
+        """
+        groups, size = batch.correct.shape
+        rows = batch.tokens("rows")[indices]
+        group_of_token = rows // size
+        weights = policy.algorithm.aggregation.weights(
+            batch.lengths[rows], batch.token_count, batch.rollout_count
+        )
+        advantages = batch.tokens("advantages")[indices] * weights * batch.token_count
+        zeros = torch.zeros(groups, dtype=advantages.dtype, device=rows.device)
+        sums = zeros.index_add(0, group_of_token, advantages)
+        counts = group_of_token.bincount(minlength=groups).clamp(min=1)
+        return advantages, (sums / counts)[group_of_token]
 
     def _packed(self, data: RolloutDataModule, batch: MiniBatch, rows: Tensor) -> list[PackedBatch]:
-        """The rollouts that tokens are of, under the learner's token budget, in equally many micro-batches on every rank."""
+        """The rollouts of the tokens with these ``rows``, under the learner's token budget.
+
+        Every rank gets equally many micro-batches.
+        """
         budget, share = data.tokens_per_micro_batch, data.share_prompts
-        kept = torch.zeros(batch.right.numel(), dtype=torch.bool).index_fill(0, rows.unique().cpu(), True).tolist()
-        parts = units(batch.groups, budget, kept, share)
-        most = int(over_ranks(torch.tensor(len(bins_of(parts, budget))), "max"))
-        return pack_units(parts, budget, share, max(1, most))
+        chosen = torch.zeros(batch.correct.numel(), dtype=torch.bool)
+        chosen = chosen.index_fill(0, rows.unique().cpu(), True)
+        units = packing_units(batch.groups, budget, chosen.tolist(), share_prompts=share)
+        count = int(reduce_over_ranks(torch.tensor(len(pack_bins(units, budget))), "max"))
+        return pack_units(units, budget, share, count=max(1, count))
 
     def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
-        """Where the tokens of some groups are among those of the mini-batch, by rollout, as they are packed; of rollouts that stand for
-        others, those of these alone."""
-        groups, size = batch.right.shape
-        chosen = torch.randperm(groups, generator=torch.Generator().manual_seed(seed))[: max(1, round(self.share * groups))]
+        """Indices of the tokens of randomly chosen groups in the mini-batch, sorted by rollout.
+
+        Of rollouts that stand for others, these alone are included.
+        """
+        groups, size = batch.correct.shape
+        permutation = torch.randperm(groups, generator=torch.Generator().manual_seed(seed))
+        chosen = permutation[: max(1, round(self.share * groups))]
         rows = batch.tokens("rows")
-        inside = (torch.isin(rows // size, chosen.to(rows.device)) & (batch.standing() > 0)).nonzero()[:, 0]
-        return inside[rows[inside].argsort(stable=True)]
+        in_chosen_group = torch.isin(rows // size, chosen.to(rows.device))
+        indices = (in_chosen_group & (batch.token_weights() > 0)).nonzero()[:, 0]
+        return indices[rows[indices].argsort(stable=True)]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         if not self._updates:
             return
-        entries = [entry(sums) for sums in over_ranks(torch.stack(self._updates), "sum")]
+        entries = [entry(sums) for sums in reduce_over_ranks(torch.stack(self._updates), "sum")]
         self._updates = []
         totals = self._totals
-        shown = {name: sum(getattr(made, name) for made in entries) for name in CHANNELS}
-        for name, value in list(shown.items()):
-            totals[name] += self.every * value
-            shown[f"total_{name}"] = totals[name]
-        totals["squares"] += sum(made.measured**2 for made in entries)
-        totals["errors"] += sum((made.measured - made.predicted) ** 2 for made in entries)
-        shown["step_size"] = sum(made.step_size for made in entries) / len(entries)
+        metrics = {name: sum(getattr(update, name) for update in entries) for name in CHANNELS}
+        for name in CHANNELS:
+            totals[name] += self.every * metrics[name]
+            metrics[f"total_{name}"] = totals[name]
+        totals["squares"] += sum(update.measured**2 for update in entries)
+        totals["errors"] += sum((update.measured - update.predicted) ** 2 for update in entries)
+        metrics["step_size"] = sum(update.step_size for update in entries) / len(entries)
         measured = totals["measured_positive"] + totals["measured_negative"]
+        predicted = totals["predicted_positive"] + totals["predicted_negative"]
         if measured:
-            shown["ratio"] = (totals["predicted_positive"] + totals["predicted_negative"]) / measured
+            metrics["ratio"] = predicted / measured
         if totals["squares"]:
-            shown["explained"] = 1 - totals["errors"] / totals["squares"]
-        for name, value in shown.items():
+            metrics["explained"] = 1 - totals["errors"] / totals["squares"]
+        for name, value in metrics.items():
             pl_module.meter.mean(f"ledger/{name}", value, 1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,17 +17,21 @@ class IterationProgress(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self._bar = Bar("iterations", trainer.max_epochs or 0, self.print_every, trainer.current_epoch)
+            total, done = trainer.max_epochs or 0, trainer.current_epoch
+            self._bar = Bar("iterations", total, self.print_every, done=done)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar is not None:
-            metrics = next(c for c in trainer.callbacks if isinstance(c, Recorder)).history[-1]  # type: ignore[attr-defined]
-            self._bar.update(trainer.current_epoch + 1, describe(metrics))
+            callbacks = trainer.callbacks  # type: ignore[attr-defined]
+            recorder = next(c for c in callbacks if isinstance(c, Recorder))
+            self._bar.update(trainer.current_epoch + 1, progress_line(recorder.history[-1]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -36,10 +40,12 @@ class IterationProgress(Callback):
             self._bar = None
 
 
-def describe(metrics: dict[str, float]) -> str:
-    """The state of a run in one line."""
+def progress_line(metrics: dict[str, float]) -> str:
+    """The main metrics of an iteration as one line for the terminal."""
+    entropy = metrics.get("entropy/policy", float("nan"))
     return (
-        f"reward {metrics['reward/mean']:.3f}  entropy {metrics.get('entropy/policy', float('nan')):.3f}  "
-        f"solved: none {metrics['solved/none']:.2f} mixed {metrics['solved/mixed']:.2f} all {metrics['solved/all']:.2f}  "
+        f"reward {metrics['reward/mean']:.3f}  entropy {entropy:.3f}  "
+        f"solved: none {metrics['solved/none']:.2f} mixed {metrics['solved/mixed']:.2f} "
+        f"all {metrics['solved/all']:.2f}  "
         f"{metrics['throughput/tokens_per_s']:,.0f} tok/s"
     )

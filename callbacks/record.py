@@ -1,7 +1,8 @@
-"""One row of metrics per iteration to every logger, every rollout to Parquet."""
+"""Recording: one row of metrics per iteration to every logger, every rollout to Parquet."""
 
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,13 +18,14 @@ from callbacks.vllm_rollout import VLLMRollout
 
 
 class Recorder(Callback):
-    """Closes each iteration: reduces its metrics over the world and writes them down.
-
-    ``history`` holds one dict of metrics per iteration on every rank.
+    """Closes each iteration: reduces its metrics over all ranks and logs them.
 
     Args:
         folder: the run directory.
         save_rollouts_every: iterations between Parquet files of all rollouts; 0 writes none.
+
+    Attributes:
+        history: one dict of metrics per iteration, on every rank.
     """
 
     def __init__(self, folder: str, save_rollouts_every: int = 1):
@@ -38,17 +40,23 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         start = time.perf_counter()
-        rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
         iteration = trainer.current_epoch
         if self.save_rollouts_every and iteration % self.save_rollouts_every == 0:
             self._write(rollout.groups, iteration, trainer.global_rank)
-        pl_module.meter.mean("time/iteration", time.perf_counter() - self._start, 1)
-        pl_module.meter.mean("time/log", time.perf_counter() - start, 1)
-        metrics = pl_module.meter.compute(lambda x, how: trainer.strategy.reduce(x, reduce_op=how), pl_module.device)  # type: ignore[arg-type, return-value]
+        meter, strategy = pl_module.meter, cast(Any, trainer.strategy)
+        meter.mean("time/iteration", time.perf_counter() - self._start, 1)
+        meter.mean("time/log", time.perf_counter() - start, 1)
+        metrics = meter.compute(
+            lambda values, how: strategy.reduce(values, reduce_op=how), pl_module.device
+        )
         peak = peak_flops(pl_module.device, str(trainer.precision))
         metrics |= rates(metrics, peak, trainer.world_size)
         self.history.append(metrics)
-        trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in metrics.items()}
+        )
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=iteration)
 

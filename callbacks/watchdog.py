@@ -1,4 +1,4 @@
-"""Ends a run of which a rank failed, died or stands still, and says which one, and where."""
+"""The end of a run in which a rank failed, died or stands still, with that rank and its place."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,19 +8,23 @@ from lightning import Callback, LightningModule, Trainer
 from torch.distributed import distributed_c10d
 
 from asym_lightning.checks import number
-from asym_lightning.runtime.watch.phases import here, mark
+from asym_lightning.runtime.watch.phases import mark, training_state
 from asym_lightning.runtime.watch.watching import Watch, store
 
-PATIENCE = 2.0  # time-outs of process groups, in limits: they are for where the watch itself is stuck
+# Time-outs of process groups, in limits: they apply if the watch itself is stuck.
+PATIENCE = 2.0
 
 
 class Watchdog(Callback):
-    """The first callback: it marks the beginnings of phases before others act. ``asym_lightning.runtime.watch`` does the rest.
+    """The first callback: it marks the beginnings of phases before other callbacks act.
+
+    ``asym_lightning.runtime.watch`` does the rest.
 
     Args:
-        limit_s: the run ends when no rank has made progress for so long: no phase, engine step, verdict or micro-batch, in no process.
-            Until the first iteration is over it is an hour at least, since engines start and layers are compiled.
-        note: writes down in the run's folder what it ended of.
+        limit_s: the run ends when no rank has made progress for so long: no phase, engine step,
+            verdict or micro-batch in any process. Until the first iteration is over the limit is at
+            least an hour, since engines start and layers are compiled.
+        note: writes the cause of the run's end into the run's folder.
 
     Raises:
         ConfigError: the limit is not above 0.
@@ -32,19 +36,27 @@ class Watchdog(Callback):
         self._watch: Watch | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._watch = Watch(store(trainer.world_size), trainer.global_rank, trainer.world_size, self.limit_s, self._note)
+        self._watch = Watch(
+            store(trainer.world_size),
+            trainer.global_rank,
+            trainer.world_size,
+            limit_s=self.limit_s,
+            note=self._note,
+        )
         self._watch.start(trainer.current_epoch, timedelta(seconds=max(1800.0, self.limit_s)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        here.iteration = trainer.current_epoch  # of the checkpoint, in a resumed run
+        training_state.iteration = trainer.current_epoch  # of the checkpoint, in a resumed run
         if trainer.world_size > 1:
             wait_at_least(timedelta(seconds=PATIENCE * self.limit_s))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        here.iteration = trainer.current_epoch
+        training_state.iteration = trainer.current_epoch
         mark("rollout")
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         mark("learn")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,13 +64,17 @@ class Watchdog(Callback):
         assert self._watch is not None
         self._watch.warm = True
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         mark("checkpoint")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         mark("end")
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         if self._watch is not None:
             self._watch.failed(exception)
 
@@ -69,7 +85,10 @@ class Watchdog(Callback):
 
 
 def wait_at_least(timeout: timedelta) -> None:
-    """Raise the time-outs of all process groups to this: a rank may wait for others as long as these make progress."""
+    """Raise the time-outs of all process groups to at least ``timeout``.
+
+    A rank may wait for other ranks as long as these make progress.
+    """
     for group in list(distributed_c10d._world.pg_map):
         for device in group._device_types:
             options = getattr(group._get_backend(device), "options", None)

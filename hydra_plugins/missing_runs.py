@@ -1,28 +1,36 @@
-"""The default sweeper: Hydra's own, less the runs that are complete. Hydra takes plugins from this package alone."""
+"""The default sweeper: Hydra's basic sweeper without the runs that are complete.
+
+Hydra finds plugins only in the package ``hydra_plugins``.
+"""
 
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig, OmegaConf
 
-AT_ONCE = 2  # of submitit_local, which starts every run that it is given
+# Runs at a time with submitit_local, which starts all runs of a batch at once.
+AT_ONCE = 2
 
 
 class MissingRuns(BasicSweeper):
-    """Every combination of the swept values that is not complete yet: the others are neither started nor queued."""
+    """Runs every combination of the swept values, except those with a complete run."""
 
-    def setup(self, *, config: DictConfig, **given: Any) -> None:
-        super().setup(config=config, **given)
+    def setup(self, *, config: DictConfig, **context: Any) -> None:
+        super().setup(config=config, **context)
         self.choice = config.hydra.runtime.choices["hydra/launcher"]
         if self.choice == "submitit_local":
             self.max_batch_size = self.max_batch_size or AT_ONCE
 
-    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+    def split_arguments(  # type: ignore[override]
+        self, overrides: list[Any], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Return batches of jobs, each job the overrides of a run."""
         from asym_lightning.commands.sweeps import check_same, locate
 
         assert self.config is not None and self.hydra_context is not None
         jobs, missing = super().split_arguments(overrides, None)[0], []
-        if "job.num" in str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)):  # leaving one out would rename the others
+        # Folders that are named by job number would change if a job were left out.
+        if "job.num" in str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)):
             return list(self.split_overrides_to_chunks(jobs, max_batch_size))
         for number, job in enumerate(jobs):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
@@ -33,5 +41,6 @@ class MissingRuns(BasicSweeper):
                 missing.append(job)
         if missing and self.choice.startswith("submitit"):
             place = f"{self.config.hydra.sweep.dir}/.submitit/"
-            print(f"{len(missing)} runs start by {self.choice}; what they print goes to {place}", flush=True)
+            text = f"{len(missing)} runs start by {self.choice}; their output goes to {place}"
+            print(text, flush=True)
         return list(self.split_overrides_to_chunks(missing, max_batch_size)) if missing else []

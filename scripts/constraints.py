@@ -1,6 +1,7 @@
-"""Write constraints/ anew: the newest versions that pyproject.toml allows, as pip chooses them today. `make constraints`
+"""Update constraints/ to the newest versions that pyproject.toml allows: `make constraints`.
 
-They are installed into a folder of their own, which is removed again; names and versions of all that came are written down.
+pip chooses and installs them in a temporary environment. Names and versions of all installed
+packages are written to the file.
 """
 
 import os
@@ -12,36 +13,45 @@ import install
 
 LIST_VERSIONS = """
 from importlib.metadata import distributions
-print("\\n".join({one.metadata["Name"].lower().replace("_", "-") + "==" + one.version for one in distributions()}))
+for package in distributions():
+    print(package.metadata["Name"].lower().replace("_", "-") + "==" + package.version)
 """
 
 
 def installed_versions():
-    """Lines such as "numpy==2.3.1": names and versions alone, without pip and this project."""
+    """Return sorted lines such as "numpy==2.3.1", without build tags, pip and this project."""
     code, output = install.run_quietly([install.venv_python(), "-c", LIST_VERSIONS])
     if code:
         install.fail_with(output, "listing the installed versions")
-    lines = [line for line in output.splitlines() if "==" in line]
-    return [line.split("+")[0] for line in sorted(lines) if line.split("==")[0] not in ("pip", "asym-lightning")]
+    lines = sorted({line for line in output.splitlines() if "==" in line})
+    lines = [line for line in lines if line.split("==")[0] not in ("pip", "asym-lightning")]
+    return [line.split("+")[0] for line in lines]
 
 
 def refresh():
-    """Install, list, write.
+    """Install the newest versions, and write the file.
 
     Raises:
-        InstallError: this is another machine than the file is for, or a step failed.
+        InstallError: the file is for another kind of machine, or a step failed.
     """
-    if sys.version_info[:2] != (3, 11) or install.choose_engine(sys.platform, install.has_gpu()) != "cpu":
-        raise install.InstallError("constraints are for Linux without a GPU and Python 3.11; refresh them on such a machine")
+    engine = install.choose_engine(sys.platform, install.has_gpu())
+    if sys.version_info[:2] != (3, 11) or engine != "cpu":
+        raise install.InstallError(
+            "constraints are for Linux without a GPU and Python 3.11; update them on such a machine"
+        )
     folder = tempfile.mkdtemp(prefix="asym-lightning-constraints-")
     install.VENV = os.path.join(folder, "venv")
     try:
         install.stop_if(install.check_venv(install.can_make_venv()))
-        install.stop_if(install.check_disk(shutil.disk_usage(folder).free, install.DISK_GB_DEFAULT, folder))
+        free = shutil.disk_usage(folder).free
+        install.stop_if(install.check_disk(free, install.DISK_GB_DEFAULT, folder))
         install.phase("virtual environment", install.make_venv)
         install.phase("torch", install.install_torch, "cpu")
-        install.phase("the newest versions that pyproject.toml allows", install.install_project, ["cpu", "dev"], None)
-        lines = installed_versions()  # those that are removed below, too: pip shall choose them the same way next time
+        title = "the newest versions that pyproject.toml allows"
+        install.phase(title, install.install_project, ["cpu", "dev"], None)
+        # The list includes the packages that are removed below, so that pip chooses the same
+        # versions of them next time.
+        lines = installed_versions()
         install.phase("removing " + ", ".join(install.UNUSED), install.remove_unused)
         install.phase("import check", install.check_imports, "cpu")
     finally:
@@ -49,7 +59,8 @@ def refresh():
     if not os.path.isdir(os.path.dirname(install.CONSTRAINTS)):
         os.makedirs(os.path.dirname(install.CONSTRAINTS))
     with open(install.CONSTRAINTS, "w") as file:
-        file.write("# Exact versions for Linux without a GPU, Python 3.11; written by `make constraints`.\n" + "\n".join(lines) + "\n")
+        title = "# Exact versions for Linux without a GPU, Python 3.11; "
+        file.write("\n".join([title + "written by `make constraints`.", *lines]) + "\n")
     install.say(f"  {len(lines)} versions in {os.path.relpath(install.CONSTRAINTS, install.ROOT)}")
 
 

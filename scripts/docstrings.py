@@ -1,4 +1,4 @@
-"""What mkdocstrings is told about the code here."""
+"""An extension of griffe: how mkdocstrings reads the docstrings of this project."""
 
 import re
 from typing import Any
@@ -7,11 +7,15 @@ import griffe
 
 
 class House(griffe.Extension):
-    """A cross-reference such as :class:`Resample` is shown as code; what a package imports is documented where it is written."""
+    """Shows cross-references such as :class:`Resample` as code, and documents no imported names.
+
+    Those are documented in the module that defines them.
+    """
 
     def on_module(self, *, mod: griffe.Module, **_: Any) -> None:
         mod.exports = None
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(r":(?:class|meth|func|mod):`([^`]+)`", r"`\1`", obj.docstring.value)
+            reference = r":(?:class|meth|func|mod):`([^`]+)`"
+            obj.docstring.value = re.sub(reference, r"`\1`", obj.docstring.value)

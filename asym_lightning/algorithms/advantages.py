@@ -1,6 +1,7 @@
 """Advantage estimators: rewards [groups, G] in, advantages [groups, G] out.
 
-The rewards given are those of the whole mini-batch, of all ranks, so an estimator may look beyond the group (batchwise.py).
+An estimator gets the rewards of the full mini-batch over all ranks, so it may look beyond the
+group (batchwise.py).
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from asym_lightning.types import ConfigError
 
 
 class Advantage(Protocol):
-    """What an estimator is. ``needs_group`` is True where G >= 2 is required. One with ``uses_lengths`` is also given
-    ``lengths=`` [groups, G], the rollouts' lengths in tokens."""
+    """The interface of an advantage estimator.
+
+    ``needs_group`` is True if it requires G >= 2. An estimator with ``uses_lengths`` also gets
+    ``lengths=`` [groups, G], the rollouts' lengths in tokens.
+    """
 
     needs_group: ClassVar[bool]
 
@@ -25,28 +29,33 @@ class Advantage(Protocol):
 
 @dataclass(frozen=True)
 class BetaFamily:
-    """AsymGRPO and its relatives: one exponent for the correct rollouts of a group, one for the wrong ones.
+    """AsymGRPO and its relatives: an exponent for correct rollouts and one for wrong rollouts.
 
-    Source: AsymGRPO, arXiv 2604.04894. With p = (number of successes) / G, taken from an integer count,
+    Source: AsymGRPO, arXiv 2604.04894. With p = (number of successes) / G, taken from an integer
+    count,
 
-        A_i = ((1-p)/p)^beta_pos     where rollout i succeeded
-        A_i = -(p/(1-p))^beta_neg    where it failed
+        A_i = ((1-p)/p)^beta_pos     if rollout i succeeded
+        A_i = -(p/(1-p))^beta_neg    if it failed
 
-    (0, 0) is REINFORCE (+1/-1), (.5, .5) is GRPO with population std and eps 0, (.9, .4) is the paper's main setting,
-    (.5, 0) is Pos-Only and (0, .5) Neg-Only: the other sign keeps the constant weight 1.
+    (0, 0) is REINFORCE (+1/-1), (.5, .5) is GRPO with population std and eps 0, (.9, .4) is the
+    paper's main setting, (.5, 0) is Pos-Only and (0, .5) Neg-Only: the other sign keeps the
+    constant weight 1.
 
-    At p = 0 and p = 1: the formula gives 0 where beta > 0 and, as 0^0 = 1, -1 (p = 0) or +1 (p = 1) where beta = 0;
-    ``degenerate_groups="zero"`` makes both 0. The paper does not say which it does.
+    At p = 0 and p = 1: the formula gives 0 where beta > 0 and, as 0^0 = 1, -1 (p = 0) or +1 (p = 1)
+    where beta = 0; ``degenerate_groups="zero"`` makes both 0. The paper does not specify this case.
 
-    ``flip`` mirrors one curve in p: "positive" (EntDecrease) gives A_pos = (p/(1-p))^beta_pos, singular at p = 1,
-    "negative" (EntIncrease) gives A_neg = -((1-p)/p)^beta_neg, singular at p = 0. There ``flip_boundary`` decides:
-    "clamp" takes the value at p = 1 - 1/G (or 1/G), "zero" gives 0. A constant curve (beta = 0) has no singularity.
+    ``flip`` mirrors one curve in p: "positive" (EntDecrease) gives A_pos = (p/(1-p))^beta_pos,
+    singular at p = 1; "negative" (EntIncrease) gives A_neg = -((1-p)/p)^beta_neg, singular at
+    p = 0. At the singularity ``flip_boundary`` decides: "clamp" takes the value at p = 1 - 1/G (or
+    1/G), "zero" gives 0. A constant curve (beta = 0) has no singularity.
 
     Success is reward >= ``success_threshold``; without a threshold rewards must be 0 or 1.
 
     Raises:
-        ConfigError: a parameter is out of range, or a beta so large that a weight overflows the dtype of the rewards.
-        ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1 while no threshold is set.
+        ConfigError: a parameter is out of range, or a beta is so large that a weight overflows the
+            dtype of the rewards.
+        ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1 while no
+            threshold is set.
     """
 
     beta_pos: float
@@ -67,28 +76,46 @@ class BetaFamily:
             checks.number("algo.advantage.success_threshold", self.success_threshold, float("-inf"))
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
+        """Advantages of successes and failures by the exponents, as in the class's formula."""
         rewards = checked(rewards)
         success = successes(rewards, self.success_threshold)
         count = success.sum(-1, keepdim=True)
-        # p takes G + 1 values only, so both curves are tables indexed by the count: no float p, no 0 / 0.
-        size = rewards.shape[-1]
-        positive = self._table("beta_pos", self.beta_pos, size, rewards, flipped=self.flip == "positive", sign=1)
-        negative = self._table("beta_neg", self.beta_neg, size, rewards, flipped=self.flip == "negative", sign=-1)
+        # The accuracy p = count / G has only G + 1 values, so the advantages of successes and of
+        # failures are tables indexed by the count: no rounded p, no 0 / 0.
+        positive = self._table("beta_pos", self.beta_pos, rewards, sign=1)
+        negative = self._table("beta_neg", self.beta_neg, rewards, sign=-1)
         return torch.where(success, positive[count], negative[count])
 
-    def _table(self, key: str, beta: float, size: int, like: Tensor, *, flipped: bool, sign: int) -> Float[Tensor, "counts"]:
-        """Signed weight for every count 0..G. Unflipped, the odds against the rollout's own outcome; flipped, the odds for it."""
+    def _table(
+        self, key: str, beta: float, rewards: Tensor, *, sign: int
+    ) -> Float[Tensor, "counts"]:
+        """The signed weight of a rollout for every success count 0..G, in the dtype of ``rewards``.
+
+        A plain curve holds powers of the odds against the rollout's own outcome, a flipped curve
+        powers of the odds for it.
+        """
+        size = rewards.shape[-1]
+        flipped = self.flip == ("positive" if sign > 0 else "negative")
         rises_with_count = flipped == (sign > 0)
+        parts = [count if rises_with_count else size - count for count in range(size + 1)]
         try:
-            weights = [self._weight(count if rises_with_count else size - count, size, beta) for count in range(size + 1)]
+            weights = [self._weight(part, size, beta) for part in parts]
         except OverflowError:
             weights = [float("inf")]
-        if max(weights) > torch.finfo(like.dtype).max:
-            raise ConfigError(f"algo.advantage.{key}={beta}: overflows {like.dtype} with groups of {size}; use a smaller exponent")
-        return torch.tensor([sign * weight if weight else 0.0 for weight in weights], dtype=like.dtype, device=like.device)
+        if max(weights) > torch.finfo(rewards.dtype).max:
+            raise ConfigError(
+                f"algo.advantage.{key}={beta}: overflows {rewards.dtype} with groups of {size}; "
+                "use a smaller exponent"
+            )
+        # A weight of 0 stays +0.0 under a negative sign.
+        signed = [sign * weight if weight else 0.0 for weight in weights]
+        return torch.tensor(signed, dtype=rewards.dtype, device=rewards.device)
 
     def _weight(self, part: int, size: int, beta: float) -> float:
-        """(part / (size - part))^beta. part = size is the singular end of a flipped curve (of an unflipped one it is never looked up)."""
+        """(part / (size - part))^beta.
+
+        part = size is the singular end of a flipped curve; a plain curve is never looked up there.
+        """
         if part in (0, size) and self.degenerate_groups == "zero":
             return 0.0
         if beta == 0:
@@ -104,9 +131,11 @@ class BetaFamily:
 class GroupStandardized:
     """GRPO: A_i = (r_i - mean) / (std + eps) within the group.
 
-    Source: GRPO, arXiv 2402.03300. The defaults ddof = 1 (sample std) and eps = 1e-6 are verl's; TRL has eps 1e-4, oat 1e-8.
-    ddof = 0, eps = 0 equals BetaFamily(.5, .5); ddof = 1, eps = 0 is that times sqrt((G-1)/G). Rewards may be graded.
-    At p = 0 and p = 1, and for any group of equal rewards: exactly 0, whatever the float, and for eps = 0 too.
+    Source: GRPO, arXiv 2402.03300. The defaults ddof = 1 (sample std) and eps = 1e-6 are verl's;
+    TRL has eps 1e-4, oat 1e-8. ddof = 0, eps = 0 equals BetaFamily(.5, .5); ddof = 1, eps = 0 is
+    that times sqrt((G-1)/G). Rewards may be graded.
+    At p = 0 and p = 1, and for any group of equal rewards: exactly 0, for any float value and for
+    eps = 0 too.
 
     Raises:
         ConfigError: ddof is not 0 or 1, or eps < 0.
@@ -127,8 +156,10 @@ class GroupStandardized:
         difference = centered(rewards)
         binary = ((rewards == 0) | (rewards == 1)).all(-1, keepdim=True)
         count = (rewards == 1).sum(-1, keepdim=True)
-        # Integers up to the one division: the std of binary rewards carries no summation error.
-        squares = torch.where(binary, (count * (size - count)).to(rewards.dtype) / size, difference.square().sum(-1, keepdim=True))
+        # Integers up to the only division: the std of binary rewards carries no summation error.
+        binary_squares = (count * (size - count)).to(rewards.dtype) / size
+        graded_squares = difference.square().sum(-1, keepdim=True)
+        squares = torch.where(binary, binary_squares, graded_squares)
         std = (squares / (size - self.ddof)).sqrt()
         return torch.where(std > 0, difference / (std + self.eps), 0.0)
 
@@ -137,7 +168,8 @@ class GroupStandardized:
 class MeanCentered:
     """Dr.GRPO: A_i = r_i - mean within the group; on binary rewards 1-p and -p.
 
-    Source: Dr.GRPO, arXiv 2503.20783, which drops the std (and the length) from GRPO's normalisation. Rewards may be graded.
+    Source: Dr.GRPO, arXiv 2503.20783, which drops the std (and the length) from GRPO's
+    normalisation. Rewards may be graded.
     At p = 0 and p = 1, and for any group of equal rewards: exactly 0.
 
     Raises:
@@ -150,31 +182,47 @@ class MeanCentered:
         return centered(checked(rewards))
 
 
-def successes(rewards: Float[Tensor, "groups G"], threshold: float | None = None) -> Bool[Tensor, "groups G"]:
-    """Which rollouts succeeded: reward >= ``threshold``. Raises ValueError for a graded reward without a threshold."""
+def successes(
+    rewards: Float[Tensor, "groups G"], threshold: float | None = None
+) -> Bool[Tensor, "groups G"]:
+    """A mask of the successful rollouts: reward >= ``threshold``, or reward 1 without a threshold.
+
+    Raises ValueError for a graded reward without a threshold.
+    """
     if threshold is not None:
         return rewards >= threshold
     graded = (rewards != 0) & (rewards != 1)
     if graded.any():
         raise ValueError(
-            f"reward {rewards[graded][0].item():g} is neither 0 nor 1: set algo.advantage.success_threshold to say what a success is"
+            f"reward {rewards[graded][0].item():g} is neither 0 nor 1: "
+            "set algo.advantage.success_threshold to say what a success is"
         )
     return rewards == 1
 
 
 def checked(rewards: Tensor, smallest_group: int = 2) -> Float[Tensor, "groups G"]:
-    """The rewards as floats. Raises ValueError unless they are [groups, G >= smallest_group] and finite."""
+    """The rewards as floats.
+
+    Raises ValueError unless they are [groups, G >= smallest_group] and finite.
+    """
     if rewards.ndim != 2:
         raise ValueError(f"rewards have shape {list(rewards.shape)}: must be [groups, G]")
     if rewards.shape[1] < smallest_group:
-        raise ValueError(f"rollout.group_size={rewards.shape[1]}: a group estimator needs at least 2 rollouts of each prompt")
+        raise ValueError(
+            f"rollout.group_size={rewards.shape[1]}: "
+            "a group estimator needs at least 2 rollouts of each prompt"
+        )
     if not rewards.isfinite().all():
         raise ValueError("a reward is nan or infinite: every completion needs a finite reward")
     return rewards if rewards.is_floating_point() else rewards.to(torch.get_default_dtype())
 
 
 def centered(rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
-    """r_i - mean. Differences to the first member make a constant group exactly 0 (0.1 + ... + 0.1 over G need not be 0.1)."""
+    """r_i - mean within the group.
+
+    Differences to the first member make a constant group exactly 0: the float mean
+    (0.1 + ... + 0.1) / G need not be 0.1.
+    """
     size = rewards.shape[-1]
     relative = rewards - rewards[:, :1]
     return (size * relative - relative.sum(-1, keepdim=True)) / size

@@ -1,4 +1,4 @@
-"""Advantages that differ in the baseline that is taken from the reward. Rewards may be graded."""
+"""Advantages that differ in the baseline subtracted from the reward. Rewards may be graded."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -14,9 +14,10 @@ from asym_lightning.algorithms.advantages import centered, checked
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """RLOO: reward minus the mean of the group's other rollouts, (G r_i - sum r) / (G - 1); 0 for a group of equal rewards.
+    """RLOO: the reward minus the mean of the group's other rollouts, (G r_i - sum r) / (G - 1).
 
-    Source: arXiv 2402.14740 eq. 7. It is Dr.GRPO's advantage times G/(G-1).
+    Source: arXiv 2402.14740 eq. 7. It is Dr.GRPO's advantage times G/(G-1). 0 for a group of equal
+    rewards (p = 0 and p = 1).
 
     Raises:
         ValueError: rewards are not [groups, G >= 2] or not finite.
@@ -31,10 +32,12 @@ class LeaveOneOut:
 
 @dataclass(frozen=True)
 class QuantileBaseline:
-    """QAE: A = (r - b) / std with b the group's ``quantile`` K, b = inf{x : F(x) >= K}, and the population std.
+    """QAE: A = (r - b) / std with b the ``quantile`` of the group's rewards.
 
-    On binary rewards, p <= 1-K learns from right rollouts only, A_pos = 1/sqrt(p(1-p)); above, from wrong ones only. 0 for a group
-    of equal rewards (p = 0 and p = 1). An interpolating quantile gives another answer at p = 5/8, G = 8, K = .4.
+    b = inf{x : F(x) >= K} with K the quantile; std is the population std. On binary rewards a group
+    with p <= 1-K learns from correct rollouts only, A_pos = 1/sqrt(p(1-p)); a group with a larger p
+    learns from wrong rollouts only. 0 for a group of equal rewards (p = 0 and p = 1). An
+    interpolating quantile gives another result at p = 5/8, G = 8, K = .4.
 
     Source: arXiv 2509.22611; K = .4, or .6 where entropy collapses early.
 
@@ -47,12 +50,13 @@ class QuantileBaseline:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.quantile", self.quantile, 0, 1, open_low=True)
+        checks.number("algo.advantage.quantile", self.quantile, 0, high=1, open_low=True)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)
         size = rewards.shape[-1]
-        rank = ceil(self.quantile * size - 1e-9) - 1  # .4 * 5 and the like are whole numbers, whatever the float says
+        # 1e-9 undoes float rounding where quantile * size is a whole number, as .4 * 5.
+        rank = ceil(self.quantile * size - 1e-9) - 1
         baseline = rewards.sort(-1).values[:, rank, None]
         std = centered(rewards).square().mean(-1, keepdim=True).sqrt()
         return torch.where(std > 0, (rewards - baseline) / std, 0.0)

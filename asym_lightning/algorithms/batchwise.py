@@ -1,4 +1,4 @@
-"""Advantages that look at the whole mini-batch (of all ranks), not at one group alone."""
+"""Advantages that use the rewards of the full mini-batch (of all ranks), not of one group alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,16 @@ from asym_lightning.algorithms.steering import Observation, Steered
 
 @dataclass(frozen=True)
 class Whitened:
-    """REINFORCE++: rewards, less their group's mean if ``baseline``, whitened over all completion tokens of the mini-batch:
+    """REINFORCE++: rewards whitened over all completion tokens of the mini-batch.
 
-        A = (x - m) / sqrt(v + eps),    m and v the mean and sample variance of x over tokens: a rollout counts by its length.
+        A = (x - m) / sqrt(v + eps)
 
-    Source: arXiv 2501.03262; eps 1e-8 and the sample variance are verl's. Rewards may be graded. At p = 0 and p = 1: whatever the
-    rest of the batch makes of it, less than 0 or more than 0; with ``baseline`` -m / sqrt(v + eps). 0 for a batch of equal x.
+    x is the reward, minus its group's mean if ``baseline``; m and v are the mean and sample
+    variance of x over tokens, so a rollout counts by its length.
+
+    Source: arXiv 2501.03262; eps 1e-8 and the sample variance are verl's. Rewards may be graded.
+    At p = 0 and p = 1: depends on the rest of the batch and may have either sign; with ``baseline``
+    it is -m / sqrt(v + eps). 0 for a batch of equal x.
 
     Raises:
         ConfigError: eps < 0.
@@ -38,7 +42,9 @@ class Whitened:
     def __post_init__(self) -> None:
         checks.number("algo.advantage.eps", self.eps, 0)
 
-    def __call__(self, rewards: Float[Tensor, "groups G"], lengths: Int[Tensor, "groups G"] | None = None) -> Float[Tensor, "groups G"]:
+    def __call__(
+        self, rewards: Float[Tensor, "groups G"], lengths: Int[Tensor, "groups G"] | None = None
+    ) -> Float[Tensor, "groups G"]:
         values = centered(checked(rewards)) if self.baseline else checked(rewards, smallest_group=1)
         weights = torch.ones_like(values) if lengths is None else lengths.to(values.dtype)
         if (values == values.flatten()[0]).all():
@@ -51,12 +57,17 @@ class Whitened:
 
 @dataclass(frozen=True)
 class AGRAE:
-    """A-GRAE: GRPO's advantage with a batch-dependent weight between hard and easy prompts, and positives damped early on.
+    """A-GRAE: GRPO's advantage with a batch-dependent weight between hard and easy prompts.
 
-    With w the mean reward of the mini-batch: A = [w / (2 sqrt(p)) + (1-w) / (2 sqrt(1-p))] A_GRPO, then A *= min(1, w / alpha) where
-    A > 0. A_GRPO with the population std. 0 at p = 0 and p = 1.
+    With w the mean reward of the mini-batch and A_GRPO with the population std:
 
-    Source: arXiv 2602.05548 eq. 11 to 13, alpha 1 for mathematics. (The released code differs from the paper.)
+        A = [w / (2 sqrt(p)) + (1-w) / (2 sqrt(1-p))] A_GRPO,
+        then A *= min(1, w / alpha) where A > 0.
+
+    The last factor damps positive advantages early in training. 0 at p = 0 and p = 1.
+
+    Source: arXiv 2602.05548 eq. 11 to 13, alpha 1 for mathematics. (The released code differs from
+    the paper.)
 
     Raises:
         ConfigError: alpha <= 0.
@@ -74,20 +85,25 @@ class AGRAE:
         success = successes(rewards)
         size = rewards.shape[1]
         mean = success.sum().to(rewards.dtype) / success.numel()
-        p = success.sum(-1, keepdim=True).clamp(1, size - 1).to(rewards.dtype) / size  # at 0 and 1 GRPO's 0 decides
+        # The clamp keeps the weight finite at p = 0 and p = 1, where GRPO's advantage is 0.
+        p = success.sum(-1, keepdim=True).clamp(1, size - 1).to(rewards.dtype) / size
         weight = mean / (2 * p.sqrt()) + (1 - mean) / (2 * (1 - p).sqrt())
-        damped = torch.where(success, (mean / self.alpha).clamp(max=1.0), 1.0)
-        return GroupStandardized(ddof=0, eps=0)(rewards) * weight * damped
+        damping = torch.where(success, (mean / self.alpha).clamp(max=1.0), 1.0)
+        return GroupStandardized(ddof=0, eps=0)(rewards) * weight * damping
 
 
 class FADE(Steered):
-    """FADE: A_pos = (1-p)^(a-1) (1-p), A_neg = -(1-p)^(a-1) p / delta, both weights adapted to accuracy and entropy:
+    """FADE: weights of both signs that adapt to the accuracy and entropy of the mini-batch.
 
-        a = clip(3 (1 - P) / (2 P), 1, 3) with P the mean reward of the mini-batch,
-        delta = clip(1 + H - H*, .3, 1) with H the token-mean entropy and H* half of what it was at the first step.
+        A_pos = (1-p)^(a-1) (1-p),    A_neg = -(1-p)^(a-1) p / delta
+        a = clip(3 (1 - P) / (2 P), 1, 3)
+        delta = clip(1 + H - H*, .3, 1)
 
-    Source: arXiv 2607.01490. H is that of the step before (1 at the first): the step's own is known only after its forward pass.
-    0 at p = 0 and p = 1.
+    P is the mean reward of the mini-batch, H the token-mean entropy and H* half of the first step's
+    H. H is that of the previous step (delta is 1 at the first step), because the current one is
+    known only after the forward pass. 0 at p = 0 and p = 1.
+
+    Source: arXiv 2607.01490.
 
     Raises:
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
@@ -106,8 +122,10 @@ class FADE(Steered):
         count, size = success.sum(-1, keepdim=True), rewards.shape[1]
         accuracy = float(success.sum()) / success.numel()
         exponent = min(max(1.5 * (1 - accuracy) / accuracy, 1.0), 3.0) if accuracy else 3.0
-        wrong = (size - count).to(rewards.dtype) / size
-        positive, negative = wrong**exponent, -(wrong ** (exponent - 1)) * (count.to(rewards.dtype) / size) / self.delta
+        p = count.to(rewards.dtype) / size
+        failure_rate = (size - count).to(rewards.dtype) / size
+        positive = failure_rate**exponent
+        negative = -(failure_rate ** (exponent - 1)) * p / self.delta
         return torch.where(success, positive, negative)
 
     def observe(self, seen: Observation) -> None:

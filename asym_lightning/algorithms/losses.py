@@ -1,4 +1,4 @@
-"""Policy losses: one value per completion token. How tokens are averaged is a separate choice (aggregation.py)."""
+"""Policy losses: one value per completion token. aggregation.py averages them over tokens."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,11 +12,14 @@ from asym_lightning import checks
 
 @dataclass
 class LossInputs:
-    """``logp`` carries the gradient; ``old_logp`` is the policy that the batch started from (``logp.detach()`` on-policy);
-    ``rows`` says which rollout a token is of, and all tokens of a rollout are there.
+    """The inputs of a policy loss, per completion token.
+
+    ``logp`` carries the gradient. ``old_logp`` belongs to the policy that the batch started from
+    (``logp.detach()`` on-policy). ``rows`` holds the rollout index of each token; all tokens of a
+    rollout are included.
 
     Raises:
-        ValueError: the four are not of one shape [n] (they would broadcast silently).
+        ValueError: the four do not have the same shape [n] (they would broadcast silently).
     """
 
     logp: Float[Tensor, "n"]
@@ -25,43 +28,56 @@ class LossInputs:
     rows: Int[Tensor, "n"]
 
     def __post_init__(self) -> None:
-        shapes = [tuple(tensor.shape) for tensor in (self.logp, self.old_logp, self.advantages, self.rows)]
+        tensors = (self.logp, self.old_logp, self.advantages, self.rows)
+        shapes = [tuple(tensor.shape) for tensor in tensors]
         if self.logp.ndim != 1 or len(set(shapes)) != 1:
-            raise ValueError(f"logp, old_logp, advantages and rows have shapes {shapes}: must be one [n]")
+            raise ValueError(
+                f"logp, old_logp, advantages and rows have shapes {shapes}: "
+                "all four must have the same shape [n]"
+            )
 
     @property
     def ratio(self) -> Float[Tensor, "n"]:
-        """rho = exp(logp - old_logp), its exponent limited to +-20 as in verl, so that no token can overflow."""
+        """rho = exp(logp - old_logp).
+
+        The exponent is limited to +-20 as in verl, so that no token can overflow.
+        """
         return (self.logp - self.old_logp.detach()).clamp(-20.0, 20.0).exp()
 
 
 @dataclass
 class LossOutput:
-    """``per_token`` [n] is to be weighted and summed; ``diagnostics`` are [n] each and averaged over tokens by who logs them."""
+    """The result of a policy loss.
+
+    ``per_token`` [n] is the loss before the aggregation's weighted sum. The caller logs each of the
+    ``diagnostics`` [n] as a mean over tokens.
+    """
 
     per_token: Float[Tensor, "n"]
     diagnostics: dict[str, Float[Tensor, "n"]] = field(default_factory=dict)
 
 
 class PolicyLoss(Protocol):
-    """What a policy loss is. One that takes no ratio says so with ``uses_ratio = False``."""
+    """The interface of a policy loss. A loss without a ratio sets ``uses_ratio = False``."""
 
     def __call__(self, inputs: LossInputs) -> LossOutput: ...
 
 
 @dataclass(frozen=True)
 class PPOClip:
-    """The clipped surrogate: with rho = exp(logp - old_logp),
+    """The clipped surrogate, with rho = exp(logp - old_logp).
 
-        L = max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)),    and for A < 0 at most  -A dual_clip.
+        L = max(-A rho, -A clip(rho, 1 - clip_low, 1 + clip_high)),
+        and for A < 0 at most -A dual_clip.
 
-    Source: PPO, arXiv 1707.06347 eq. 7; separate bounds ("clip-higher", .28): DAPO, arXiv 2503.14476; the dual clip:
-    arXiv 1912.09729 eq. 5, 3.0 in verl, ``None`` switches it off. A clipped token has no gradient. On-policy (rho = 1)
-    the gradient is REINFORCE's, -A grad logp. log rho is limited to +-20 as in verl, so no token can overflow.
+    Source: PPO, arXiv 1707.06347 eq. 7; separate bounds ("clip-higher", .28): DAPO,
+    arXiv 2503.14476; the dual clip: arXiv 1912.09729 eq. 5, 3.0 in verl, ``None`` switches it off.
+    A clipped token has no gradient. On-policy (rho = 1) the gradient is REINFORCE's, -A grad logp.
+    log rho is limited to +-20 as in verl, so that no token can overflow.
     At p = 0 and p = 1: follows the advantage; A = 0 gives 0.
 
-    Diagnostics, 1 where the bound is active: ``clip/low`` (A < 0 below 1 - clip_low), ``clip/high`` (A > 0 above
-    1 + clip_high), ``clip/dual`` (A < 0 above dual_clip).
+    Diagnostics, 1 where the bound is active: ``clip/low`` (A < 0 below 1 - clip_low), ``clip/high``
+    (A > 0 above 1 + clip_high), ``clip/dual`` (A < 0 above dual_clip).
 
     Raises:
         ConfigError: clip_low outside [0, 1], clip_high < 0 or dual_clip <= 1.
@@ -72,7 +88,7 @@ class PPOClip:
     dual_clip: float | None = 3.0
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.clip_low", self.clip_low, 0, 1)
+        checks.number("algo.loss.clip_low", self.clip_low, 0, high=1)
         checks.number("algo.loss.clip_high", self.clip_high, 0)
         if self.dual_clip is not None:
             checks.number("algo.loss.dual_clip", self.dual_clip, 1, open_low=True)
@@ -82,10 +98,12 @@ class PPOClip:
         ratio = inputs.ratio
         low = (advantages < 0) & (ratio < 1 - self.clip_low)
         high = (advantages > 0) & (ratio > 1 + self.clip_high)
-        dual = torch.zeros_like(low) if self.dual_clip is None else (advantages < 0) & (ratio > self.dual_clip)
+        dual = torch.zeros_like(low)
         bounded = torch.where(low, 1 - self.clip_low, ratio)
         bounded = torch.where(high, 1 + self.clip_high, bounded)
         if self.dual_clip is not None:
+            dual = (advantages < 0) & (ratio > self.dual_clip)
             bounded = torch.where(dual, self.dual_clip, bounded)
         masks = {"clip/low": low, "clip/high": high, "clip/dual": dual}
-        return LossOutput(-advantages * bounded, {name: mask.to(ratio.dtype) for name, mask in masks.items()})
+        diagnostics = {name: mask.to(ratio.dtype) for name, mask in masks.items()}
+        return LossOutput(-advantages * bounded, diagnostics)

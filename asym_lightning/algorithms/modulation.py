@@ -1,4 +1,7 @@
-"""Entropy modulations: what acts on entropy beside the advantage and the policy loss. They compose; none is the empty list."""
+"""Entropy modulations: parts beside the advantage and the policy loss that act on entropy.
+
+They compose; an empty list means no modulation.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +17,15 @@ from asym_lightning.algorithms.tokens import Tokens
 
 
 class Modulation(Steered):
-    """Base class: every hook does nothing.
+    """Base class of modulations: every hook does nothing.
 
-    ``needs_entropy_grad``: ``loss_term`` differentiates an entropy. ``needs_batch``: ``prepare`` is called before the first backward
-    pass of a mini-batch with the tokens of all its micro-batches and all ranks; costs a forward pass where there are several
-    micro-batches. ``nucleus``: the top-p of ``nucleus_entropy``, None where that is not needed. ``needs_reference``: the initial
-    policy is kept and scores every rollout. ``idle_at_zero``: a token whose advantage is 0 gets no gradient from it, so that
+    ``needs_entropy_grad``: ``loss_term`` differentiates an entropy.
+    ``needs_batch``: ``prepare`` is called before the first backward pass of a mini-batch with the
+    tokens of all its micro-batches and all ranks. Costs a forward pass if there are several
+    micro-batches.
+    ``nucleus``: the top-p of ``nucleus_entropy``, None if it is not needed.
+    ``needs_reference``: the initial policy is kept and scores every rollout.
+    ``idle_at_zero``: a token with advantage 0 gets no gradient from the modulation, so that
     micro-batches of such tokens need no backward pass.
     """
 
@@ -30,30 +36,40 @@ class Modulation(Steered):
     nucleus: float | None = None
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
-        """One number per token of the whole mini-batch, given back as ``tokens.plan``. Tokens carry no gradient here and come in the
-        same order for any number of ranks and micro-batches; ``generator`` is seeded alike on every rank."""
+        """One number per token of the full mini-batch, available later as ``tokens.plan``.
+
+        Tokens carry no gradient here and have the same order for any number of ranks and
+        micro-batches; ``generator`` has the same seed on every rank.
+        """
         raise NotImplementedError
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """New advantages of the tokens. Tokens carry no gradient here."""
         return tokens.advantages
 
-    def reward_term(self, engine_logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]) -> Float[Tensor, "n"] | None:
-        """Added, summed over a rollout's tokens, to its reward before the advantage is taken; None adds nothing. ``engine_logp`` is
-        what the token was sampled with."""
+    def reward_term(
+        self, engine_logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]
+    ) -> Float[Tensor, "n"] | None:
+        """A term per token whose sum over a rollout is added to the reward, before the advantage.
+
+        None adds nothing. ``engine_logp`` is the log-prob with which the engine sampled the token.
+        """
         return None
 
     def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"] | None:
-        """Added per token to the policy loss, with the same weights; None adds nothing."""
+        """A term added per token to the policy loss, with the same weights; None adds nothing."""
         return None
 
 
 @dataclass(frozen=True)
 class EntropyBonus(Modulation):
-    """Adds -coef * H_t to the loss of every token, H_t the entropy (nats) of the full next-token distribution.
+    """Adds -coef * H_t to the loss of every token.
 
-    Source: Mnih et al., arXiv 1602.01783 section 4. How sensitive it is: arXiv 2505.22617 fig. 9 (1e-4 and 1e-3 do little,
-    5e-3 holds the entropy, 1e-2 explodes). At p = 0 and p = 1: acts all the same, it does not look at rewards.
+    H_t is the entropy (nats) of the full next-token distribution.
+
+    Source: Mnih et al., arXiv 1602.01783 section 4. Its sensitivity: arXiv 2505.22617 fig. 9 (1e-4
+    and 1e-3 do little, 5e-3 holds the entropy, 1e-2 explodes). At p = 0 and p = 1: acts as at any
+    other p, it does not use rewards.
 
     Raises:
         ConfigError: coef < 0.
@@ -71,8 +87,10 @@ class EntropyBonus(Modulation):
 
 @dataclass(frozen=True)
 class EntropyAdvantage(Modulation):
-    """A_t += min(alpha H_t, |A_t| / kappa), H_t without gradient: tokens where the policy hesitates weigh more on right rollouts and
-    less on wrong ones; the sign of A never turns for kappa > 1.
+    """A_t += min(alpha H_t, |A_t| / kappa), with H_t without gradient.
+
+    Tokens with high entropy weigh more on correct rollouts and less on wrong ones; the sign of A
+    never changes for kappa > 1.
 
     Source: arXiv 2506.14758 (alpha .4, kappa 2). At p = 0 and p = 1: adds nothing where A = 0.
 
@@ -89,17 +107,20 @@ class EntropyAdvantage(Modulation):
         checks.number("algo.modulation.entropy_advantage.kappa", self.kappa, 1, open_low=True)
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        return tokens.advantages + torch.minimum(self.alpha * tokens.entropy, tokens.advantages.abs() / self.kappa)
+        limit = tokens.advantages.abs() / self.kappa
+        return tokens.advantages + torch.minimum(self.alpha * tokens.entropy, limit)
 
 
 class AdaptiveEntropyBonus(Modulation):
-    """An entropy bonus whose coefficient is steered toward a target entropy, and which acts below the target only.
+    """An entropy bonus that acts only below a target entropy and adapts its coefficient to it.
 
-    After each step with the token-mean entropy H of its rollouts: coef += rate if H < target, else coef -= rate, kept within
-    [0, largest]; the next step's loss gets -coef H_t if H < target, nothing otherwise.
+    After each step with the token-mean entropy H of its rollouts: coef += rate if H < target, else
+    coef -= rate, kept within [0, largest]; the next step's loss gets -coef H_t if H < target, else
+    no bonus.
 
-    Source: Skywork-OR1, arXiv 2505.22312 (target .2, rate 1e-4, largest 5e-3). There H is the current step's; here the step
-    before's, which needs no second pass over the batch. At p = 0 and p = 1: acts all the same, it does not look at rewards.
+    Source: Skywork-OR1, arXiv 2505.22312 (target .2, rate 1e-4, largest 5e-3). There H is the
+    current step's; here it is the previous step's, which needs no second pass over the batch. At
+    p = 0 and p = 1: acts as at any other p, it does not use rewards.
 
     Raises:
         ConfigError: target, rate or largest < 0, or start outside [0, largest].
@@ -108,11 +129,13 @@ class AdaptiveEntropyBonus(Modulation):
     needs_entropy_grad: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
-    def __init__(self, target: float = 0.2, rate: float = 1e-4, largest: float = 5e-3, start: float = 0.0):
+    def __init__(
+        self, target: float = 0.2, rate: float = 1e-4, largest: float = 5e-3, start: float = 0.0
+    ):
         key = "algo.modulation.adaptive_entropy"
         for name, value in {"target": target, "rate": rate, "largest": largest}.items():
             checks.number(f"{key}.{name}", value, 0)
-        checks.number(f"{key}.start", start, 0, largest)
+        checks.number(f"{key}.start", start, 0, high=largest)
         self.target, self.rate, self.largest, self.coef = target, rate, largest, start
         self.below = True
 
@@ -121,7 +144,8 @@ class AdaptiveEntropyBonus(Modulation):
 
     def observe(self, seen: Observation) -> None:
         self.below = seen.entropy < self.target
-        self.coef = min(max(self.coef + (self.rate if self.below else -self.rate), 0.0), self.largest)
+        change = self.rate if self.below else -self.rate
+        self.coef = min(max(self.coef + change, 0.0), self.largest)
 
     def metrics(self) -> dict[str, float]:
         return {"steer/entropy_coef": self.coef}

@@ -1,4 +1,7 @@
-"""Advantages that are a function of the group's accuracy p, beside the beta family. Rewards are 0 or 1 unless said otherwise."""
+"""Advantages that are a function of the group's accuracy p, beside the beta family.
+
+Rewards are 0 or 1 unless a class says otherwise.
+"""
 
 from dataclasses import dataclass
 from math import comb, sqrt
@@ -15,10 +18,13 @@ from asym_lightning.types import ConfigError
 
 @dataclass(frozen=True)
 class SignedConstant:
-    """A = ``positive`` on right rollouts and -``negative`` on wrong ones, whatever p, at p = 0 and p = 1 too.
+    """A = ``positive`` on correct rollouts and -``negative`` on wrong ones, for every p.
 
-    Source: arXiv 2506.01347: PSR (1, 0) learns from right rollouts only, NSR (0, 1) from wrong ones only, W-REINFORCE (.1, 1) from
-    both. What is left out has the advantage 0; its tokens still count in the aggregation.
+    This includes p = 0 and p = 1.
+
+    Source: arXiv 2506.01347: PSR (1, 0) learns from correct rollouts only, NSR (0, 1) from wrong
+    ones only, W-REINFORCE (.1, 1) from both. The other rollouts have advantage 0; their tokens
+    still count in the aggregation.
 
     Raises:
         ConfigError: a weight < 0, or both 0.
@@ -33,7 +39,10 @@ class SignedConstant:
         checks.number("algo.advantage.positive", self.positive, 0)
         checks.number("algo.advantage.negative", self.negative, 0)
         if self.positive == self.negative == 0:
-            raise ConfigError("algo.advantage.positive=0 and algo.advantage.negative=0: nothing would be learned; set one above 0")
+            raise ConfigError(
+                "algo.advantage.positive=0 and algo.advantage.negative=0: "
+                "the policy would not learn; set at least one above 0"
+            )
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         success = successes(rewards)
@@ -43,9 +52,10 @@ class SignedConstant:
 
 @dataclass(frozen=True)
 class MaxRL:
-    """A = (r - p) / (p + eps): (1-p)/p on right rollouts, -1 on wrong ones; 0 at p = 0 and p = 1.
+    """A = (r - p) / (p + eps): (1-p)/p on correct rollouts, -1 on wrong ones; 0 at p = 0 and p = 1.
 
-    Source: MaxRL, arXiv 2602.02710; eps 1e-6 is its code's. For 0 < p it is the beta family's (1, 0), which keeps -1 at p = 0.
+    Source: MaxRL, arXiv 2602.02710; eps 1e-6 is its code's. For 0 < p it is the beta family's
+    (1, 0), which keeps -1 at p = 0.
 
     Raises:
         ConfigError: eps < 0.
@@ -66,7 +76,9 @@ class MaxRL:
 
 @dataclass(frozen=True)
 class FocalGRPO:
-    """F-GRPO: (1-p)^gamma times GRPO's advantage, so that groups already solved weigh less; 0 at p = 0 and p = 1.
+    """F-GRPO: (1-p)^gamma times GRPO's advantage, so that groups already solved weigh less.
+
+    0 at p = 0 and p = 1.
 
     Source: arXiv 2602.06717; gamma is .5 or 1 there. ``ddof`` and ``eps`` are GRPO's.
 
@@ -82,24 +94,28 @@ class FocalGRPO:
 
     def __post_init__(self) -> None:
         checks.number("algo.advantage.gamma", self.gamma, 0)
+        # GRPO checks its own parameters.
         GroupStandardized(self.ddof, self.eps)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         advantages = GroupStandardized(self.ddof, self.eps)(rewards)
-        wrong = (~successes(rewards)).sum(-1, keepdim=True).to(advantages.dtype) / rewards.shape[-1]
-        return advantages * wrong**self.gamma
+        failures = (~successes(rewards)).sum(-1, keepdim=True)
+        failure_rate = failures.to(advantages.dtype) / rewards.shape[-1]
+        return advantages * failure_rate**self.gamma
 
 
 @dataclass(frozen=True)
 class PassAtK:
-    """Pass@k training: a rollout's share in the reward of the subsets of k rollouts, any right one making a subset right.
+    """Pass@k training: a rollout's share in the reward of the subsets of k rollouts.
 
-    With N = G, M wrong rollouts, R = 1 - C(M,k)/C(N,k) and s = sqrt(R(1-R)):
+    A subset is correct if any of its rollouts is. With N = G, M wrong rollouts,
+    R = 1 - C(M,k)/C(N,k) and s = sqrt(R(1-R)):
 
         A_pos = (1 - R) / (s + eps),    A_neg = (1 - R - C(M-1,k-1)/C(N-1,k-1)) / (s + eps)
 
-    Source: arXiv 2508.10751 (analytical form). At R = 0 (p = 0) and R = 1 (no subset without a right rollout, p = 1 among them): 0;
-    at k = G that is every group, so k must be smaller.
+    Source: arXiv 2508.10751 (analytical form). 0 at R = 0 (p = 0) and at R = 1 (every subset has a
+    correct rollout; this includes p = 1). With k = G every group has R = 0 or 1, so k must be
+    smaller.
 
     Raises:
         ConfigError: k < 1, or eps < 0.
@@ -118,16 +134,23 @@ class PassAtK:
         rewards = checked(rewards)
         size = rewards.shape[-1]
         if size <= self.k:
-            raise ValueError(f"algo.advantage.k={self.k}: must be below rollout.group_size={size}, else no group has a signal")
+            raise ValueError(
+                f"algo.advantage.k={self.k}: must be below rollout.group_size={size}, "
+                "else no group has a signal"
+            )
         success = successes(rewards)
-        table = torch.tensor([self._pair(wrong, size) for wrong in range(size + 1)], dtype=rewards.dtype, device=rewards.device)
+        pairs = [self._pair(wrong, size) for wrong in range(size + 1)]
+        table = torch.tensor(pairs, dtype=rewards.dtype, device=rewards.device)
         positive, negative = table[size - success.sum(-1, keepdim=True)].unbind(-1)
         return torch.where(success, positive, negative)
 
     def _pair(self, wrong: int, size: int) -> tuple[float, float]:
         """A_pos and A_neg of a group with ``wrong`` wrong rollouts."""
+        # 1 - R: the share of subsets without a correct rollout.
         failed = comb(wrong, self.k) / comb(size, self.k)
         if failed in (0.0, 1.0):
             return 0.0, 0.0
+        # The same share among the subsets that contain a given wrong rollout.
+        failed_with_rollout = comb(wrong - 1, self.k - 1) / comb(size - 1, self.k - 1)
         scale = sqrt(failed * (1 - failed)) + self.eps
-        return failed / scale, (failed - comb(wrong - 1, self.k - 1) / comb(size - 1, self.k - 1)) / scale
+        return failed / scale, (failed - failed_with_rollout) / scale

@@ -1,4 +1,4 @@
-"""Rules for the rollouts that a method learns from: which groups, which rewards, which temperature."""
+"""Rules for the rollouts that a method learns from: groups, rewards, temperature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,17 @@ from asym_lightning.types import ConfigError
 
 
 class Resample(Steered):
-    """AEPO: part of the prompts is sampled again at another temperature, and their right rollouts are learned from by REINFORCE.
+    """AEPO: learning from correct rollouts that are sampled at another temperature.
 
-    The temperature is ``high`` while the last step's token-mean entropy is below ``target``, else ``low``: learning from hot samples
-    raises entropy, from cold ones lowers it. Added to the loss: coef times the aggregation of -logp over the right re-sampled rollouts,
-    normalised by their own count, log-probs at the rollout temperature; no ratio.
+    A part of the prompts is sampled again, and their correct rollouts are learned from by
+    REINFORCE. The temperature is ``high`` while the last step's token-mean entropy is below
+    ``target``, else ``low``: learning from hot samples raises entropy, learning from cold ones
+    lowers it. The loss term is coef times the aggregation of -logp over the correct re-sampled
+    rollouts, normalised by their own count, with log-probs at the rollout temperature and no ratio.
 
-    Source: arXiv 2510.08141 (target .5, temperatures 1.2 and .8). The authors' script re-samples 60 rollouts a step and advises as few
-    as control the entropy; ``share`` (of the prompts) and ``coef`` are our choice. At p = 0: adds nothing.
+    Source: arXiv 2510.08141 (target .5, temperatures 1.2 and .8). The authors' script re-samples 60
+    rollouts a step and advises as few as control the entropy; ``share`` (of the prompts) and
+    ``coef`` are our choice. At p = 0: adds nothing.
 
     Raises:
         ConfigError: share outside (0, 1], a temperature or target <= 0, low > high, or coef < 0.
@@ -29,11 +32,18 @@ class Resample(Steered):
 
     observes: ClassVar[bool] = True
 
-    def __init__(self, target: float = 0.5, high: float = 1.2, low: float = 0.8, share: float = 0.125, coef: float = 1.0):
+    def __init__(
+        self,
+        target: float = 0.5,
+        high: float = 1.2,
+        low: float = 0.8,
+        share: float = 0.125,
+        coef: float = 1.0,
+    ):
         checks.number("algo.rules.resample.target", target, 0, open_low=True)
         checks.number("algo.rules.resample.low", low, 0, open_low=True)
         checks.number("algo.rules.resample.high", high, low)
-        checks.number("algo.rules.resample.share", share, 0, 1, open_low=True)
+        checks.number("algo.rules.resample.share", share, 0, high=1, open_low=True)
         checks.number("algo.rules.resample.coef", coef, 0)
         self.target, self.high, self.low, self.share, self.coef = target, high, low, share, coef
         self.temperature = high
@@ -56,16 +66,18 @@ class RolloutRules:
     """Rollout-side parts of a recipe; the defaults change nothing.
 
     Args:
-        dynamic_sampling: DAPO (arXiv 2503.14476 section 3.2; 10 in its recipe): groups whose rewards are all equal are dropped and
-            others generated in their place, in at most this many generation batches; what is then missing is filled with dropped
-            groups. 0 turns it off.
-        overlong_share: DAPO's soft overlong punishment (eq. 13): within this last share of the token limit a rollout's reward falls
-            linearly by up to 1 (.2 in its recipe: 4096 of 20480). Rewards become graded. 0 turns it off.
-        mask_truncated: rollouts cut off at the limit take part in their group's statistics but not in the loss.
+        dynamic_sampling: DAPO (arXiv 2503.14476 section 3.2; 10 in its recipe): drop groups whose
+            rewards are all equal and generate others in their place, in at most this many
+            generation batches; dropped groups then fill the places still missing. 0 turns it off.
+        overlong_share: DAPO's soft overlong punishment (eq. 13): within this last share of the
+            token limit a rollout's reward falls linearly by up to 1 (.2 in its recipe: 4096 of
+            20480). Rewards become graded. 0 turns it off.
+        mask_truncated: rollouts cut off at the limit take part in their group's statistics but not
+            in the loss.
         resample: see :class:`Resample`.
 
     Raises:
-        ConfigError: a negative or broken number, a ``resample`` that is none.
+        ConfigError: a number is out of range, or ``resample`` is not a Resample.
     """
 
     dynamic_sampling: int = 0
@@ -76,12 +88,20 @@ class RolloutRules:
     def __post_init__(self) -> None:
         if self.dynamic_sampling != 0:
             checks.positive_int("algo.rules.dynamic_sampling", self.dynamic_sampling)
-        checks.number("algo.rules.overlong_share", self.overlong_share, 0, 1)
+        checks.number("algo.rules.overlong_share", self.overlong_share, 0, high=1)
         if self.resample is not None and not isinstance(self.resample, Resample):
-            raise ConfigError(f"algo.rules.resample={self.resample}: must be null or a Resample (conf/rules)")
+            raise ConfigError(
+                f"algo.rules.resample={self.resample}: must be null or a Resample (conf/rules)"
+            )
 
-    def penalty(self, lengths: Int[Tensor, "groups G"], max_tokens: int) -> Float[Tensor, "groups G"]:
-        """What is added to the rewards: -clip((length - (max_tokens - buffer)) / buffer, 0, 1), buffer = share * max_tokens."""
+    def penalty(
+        self, lengths: Int[Tensor, "groups G"], max_tokens: int
+    ) -> Float[Tensor, "groups G"]:
+        """The addition to the rewards of overlong rollouts, between -1 and 0.
+
+        -clip((length - (max_tokens - buffer)) / buffer, 0, 1) with
+        buffer = overlong_share * max_tokens.
+        """
         if not self.overlong_share:
             return torch.zeros(lengths.shape)
         buffer = self.overlong_share * max_tokens

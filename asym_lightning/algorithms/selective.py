@@ -1,4 +1,4 @@
-"""Modulations that act on a few tokens, chosen by their entropy or covariance within the whole mini-batch."""
+"""Modulations of a few tokens, chosen by entropy or covariance within the full mini-batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,24 @@ from asym_lightning.algorithms.tokens import Tokens
 
 
 def covariance(tokens: Tokens) -> Float[Tensor, "n"]:
-    """Each token's part in Cov(log-prob, advantage): (logp - mean logp)(A - mean A), means over all the tokens given."""
+    """Each token's part in Cov(log-prob, advantage): (logp - mean logp)(A - mean A).
+
+    The means are over all of ``tokens``.
+    """
     return (tokens.logp - tokens.logp.mean()) * (tokens.advantages - tokens.advantages.mean())
 
 
 @dataclass(frozen=True)
 class ClipCov(Modulation):
-    """Drops the policy loss of a few random tokens whose covariance is high, max(1, floor(ratio N)) of those in (low, high).
+    """Drops the policy loss of a few random tokens whose covariance is in (low, high).
 
-    Source: arXiv 2505.22617 section 4.2 (ratio 2e-4, covariance in (1, 5)); at least one token as in the released code. Dropped tokens
-    still count in the aggregation. At p = 0 and p = 1: tokens with A = 0 have a covariance too where the batch's mean A is not 0, and
-    dropping them changes nothing.
-    Tokens that the clip of the loss drops already are not left out of the choice, as they are in verl.
+    It drops max(1, floor(ratio N)) of them, N the number of all tokens. Dropped tokens still count
+    in the aggregation.
+
+    Source: arXiv 2505.22617 section 4.2 (ratio 2e-4, covariance in (1, 5)); at least one token as
+    in the released code. At p = 0 and p = 1: tokens with A = 0 have a covariance too if the batch's
+    mean A is not 0; dropping them changes nothing.
+    Tokens that the clip of the loss already drops remain candidates; verl excludes them.
 
     Raises:
         ConfigError: ratio outside (0, 1], or high <= low.
@@ -38,17 +44,20 @@ class ClipCov(Modulation):
     idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.clip_cov.ratio", self.ratio, 0, 1, open_low=True)
+        checks.number("algo.modulation.clip_cov.ratio", self.ratio, 0, high=1, open_low=True)
         checks.number("algo.modulation.clip_cov.low", self.low, float("-inf"))
         checks.number("algo.modulation.clip_cov.high", self.high, self.low, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
-        part = covariance(tokens)
-        candidates = ((part > self.low) & (part < self.high)).nonzero()[:, 0]
-        order = torch.randperm(len(candidates), generator=generator)[: max(1, int(self.ratio * len(part)))]
-        kept = torch.ones_like(part)
-        kept[candidates[order.to(part.device)]] = 0
-        return kept
+        """0 on the dropped tokens, 1 elsewhere."""
+        covariances = covariance(tokens)
+        in_range = (covariances > self.low) & (covariances < self.high)
+        candidates = in_range.nonzero()[:, 0]
+        count = max(1, int(self.ratio * len(covariances)))
+        chosen = torch.randperm(len(candidates), generator=generator)[:count]
+        keep = torch.ones_like(covariances)
+        keep[candidates[chosen.to(covariances.device)]] = 0
+        return keep
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
         assert tokens.plan is not None
@@ -57,11 +66,15 @@ class ClipCov(Modulation):
 
 @dataclass(frozen=True)
 class KLCov(Modulation):
-    """Adds coef |logp - old_logp| to the loss of the max(1, floor(ratio N)) tokens of the highest covariance.
+    """Adds coef |logp - old_logp| to the loss of the tokens of the highest covariance.
 
-    Source: arXiv 2505.22617 section 4.3 (coef 1, ratio .002 for 7B and .0002 for 32B; .1 is verl's coef), used with the unclipped
-    ratio (conf/loss/ratio.yaml). Its gradient is 0 where logp = old_logp: on-policy, and in the first of several mini-batches,
-    it does nothing, in every implementation. At p = 0 and p = 1: as for other tokens.
+    These are max(1, floor(ratio N)) of N tokens.
+
+    Source: arXiv 2505.22617 section 4.3 (coef 1, ratio .002 for 7B and .0002 for 32B; .1 is verl's
+    coef), used with the unclipped ratio (conf/loss/ratio.yaml). Its gradient is 0 where
+    logp = old_logp: on-policy, and in the first of several mini-batches, it does nothing, in every
+    implementation.
+    At p = 0 and p = 1: as for other tokens.
 
     Raises:
         ConfigError: coef < 0, or ratio outside (0, 1].
@@ -73,9 +86,10 @@ class KLCov(Modulation):
 
     def __post_init__(self) -> None:
         checks.number("algo.modulation.kl_cov.coef", self.coef, 0)
-        checks.number("algo.modulation.kl_cov.ratio", self.ratio, 0, 1, open_low=True)
+        checks.number("algo.modulation.kl_cov.ratio", self.ratio, 0, high=1, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        """1 on the chosen tokens, 0 elsewhere."""
         return _largest(covariance(tokens), self.ratio)
 
     def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
@@ -85,9 +99,12 @@ class KLCov(Modulation):
 
 @dataclass(frozen=True)
 class TopEntropy(Modulation):
-    """Keeps the policy loss of the ``share`` of the mini-batch's tokens with the highest entropy, at least one; the others get A = 0.
+    """Keeps the policy loss of the ``share`` of the mini-batch's tokens with the highest entropy.
 
-    Source: "80/20", arXiv 2506.01939 eq. 5 (share .2); the tokens left out still count in the aggregation, as printed there.
+    At least one token is kept; the others get A = 0.
+
+    Source: "80/20", arXiv 2506.01939 eq. 5 (share .2); the other tokens still count in the
+    aggregation, as printed there.
 
     Raises:
         ConfigError: share outside (0, 1].
@@ -98,9 +115,10 @@ class TopEntropy(Modulation):
     idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.top_entropy.share", self.share, 0, 1, open_low=True)
+        checks.number("algo.modulation.top_entropy.share", self.share, 0, high=1, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        """1 on the kept tokens, 0 elsewhere."""
         return _largest(tokens.entropy, self.share)
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
@@ -109,13 +127,16 @@ class TopEntropy(Modulation):
 
 
 class SIREN(Modulation):
-    """Adds coef (H - anchor)^2 to the loss, H the mean entropy of the tokens that matter, anchor what it was at the first step.
+    """Adds coef (H - anchor)^2 to the loss, H the mean entropy of selected tokens.
 
-    The entropy of a token is that within its nucleus of probability ``top_p``, renormalised; the tokens that matter are those at or
-    above the ``quantile`` of it among their rollout's (linear interpolation); the mean is taken with the aggregation's weights.
-    Per token the term is linearised, 2 coef (H - anchor) H_t / (weight of the tokens that matter): the gradient is that of the square.
+    The anchor is H at the first step. The entropy of a token is that within its nucleus of
+    probability ``top_p``, renormalised. A token is selected if its entropy is at or above the
+    ``quantile`` of the entropies of its rollout (linear interpolation). The mean uses the
+    aggregation's weights. Per token the term is linearised, 2 coef (H - anchor) H_t / (weight of
+    the selected tokens): its gradient is that of the square.
 
-    Source: arXiv 2509.25133 (top_p .8, quantile .8, coef .005). At p = 0 and p = 1: acts all the same, it does not look at rewards.
+    Source: arXiv 2509.25133 (top_p .8, quantile .8, coef .005). At p = 0 and p = 1: acts as at any
+    other p, it does not use rewards.
 
     Raises:
         ConfigError: coef < 0, top_p outside (0, 1] or quantile outside [0, 1].
@@ -126,13 +147,14 @@ class SIREN(Modulation):
 
     def __init__(self, coef: float = 0.005, top_p: float = 0.8, quantile: float = 0.8):
         checks.number("algo.modulation.siren.coef", coef, 0)
-        checks.number("algo.modulation.siren.top_p", top_p, 0, 1, open_low=True)
-        checks.number("algo.modulation.siren.quantile", quantile, 0, 1)
+        checks.number("algo.modulation.siren.top_p", top_p, 0, high=1, open_low=True)
+        checks.number("algo.modulation.siren.quantile", quantile, 0, high=1)
         self.coef, self.nucleus, self.quantile = coef, top_p, quantile
         self.anchor: float | None = None
         self.mean = float("nan")
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
+        """The factor of each token's entropy in the loss; 0 on tokens that are not selected."""
         assert tokens.nucleus_entropy is not None
         mask = _at_or_above_quantile(tokens.nucleus_entropy, tokens.rows, self.quantile)
         weight = tokens.weights[mask].sum()
@@ -147,7 +169,9 @@ class SIREN(Modulation):
         return tokens.plan * tokens.nucleus_entropy
 
     def metrics(self) -> dict[str, float]:
-        return {} if self.anchor is None else {"steer/siren_entropy": self.mean, "steer/siren_anchor": self.anchor}
+        if self.anchor is None:
+            return {}
+        return {"steer/siren_entropy": self.mean, "steer/siren_anchor": self.anchor}
 
     def state_dict(self) -> dict[str, Any]:
         return {"anchor": self.anchor}
@@ -157,18 +181,22 @@ class SIREN(Modulation):
 
 
 def _largest(values: Float[Tensor, "n"], share: float) -> Float[Tensor, "n"]:
-    """1 on the max(1, floor(share n)) largest, 0 elsewhere; of equal ones the earlier."""
-    chosen = values.argsort(descending=True, stable=True)[: max(1, int(share * len(values) + 1e-9))]
+    """1 on the max(1, floor(share n)) largest values, 0 elsewhere; of equal values the earlier."""
+    count = max(1, int(share * len(values) + 1e-9))
+    chosen = values.argsort(descending=True, stable=True)[:count]
     return torch.zeros_like(values).index_fill_(0, chosen, 1)
 
 
-def _at_or_above_quantile(values: Float[Tensor, "n"], rows: Int[Tensor, "n"], quantile: float) -> Bool[Tensor, "n"]:
-    """Which values are among the n - ceil(quantile (n - 1)) largest of the n of their rollout."""
+def _at_or_above_quantile(
+    values: Float[Tensor, "n"], rows: Int[Tensor, "n"], quantile: float
+) -> Bool[Tensor, "n"]:
+    """A mask of the n - ceil(quantile (n - 1)) largest of the n values of each rollout."""
     order = values.argsort(stable=True)
-    order = order[rows[order].argsort(stable=True)]  # by rollout, within it by value
-    _, inverse, counts = rows.unique(return_inverse=True, return_counts=True)
+    # Sort by rollout, within a rollout by value.
+    order = order[rows[order].argsort(stable=True)]
+    _, rollouts, counts = rows.unique(return_inverse=True, return_counts=True)
     first = counts.cumsum(0) - counts
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
-    rank = rank - first[inverse]
-    return rank >= (quantile * (counts[inverse] - 1) - 1e-9).ceil()
+    rank_in_rollout = rank - first[rollouts]
+    return rank_in_rollout >= (quantile * (counts[rollouts] - 1) - 1e-9).ceil()

@@ -1,4 +1,4 @@
-"""Parts of an algorithm that are steered from step to step by what they see."""
+"""Parts of an algorithm that adapt from step to step to what they observe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Observation:
-    """What one optimizer step saw, over all ranks: token-mean entropies (nats) over all rollouts, over right ones and over wrong ones;
-    nan where there is none."""
+    """Token-mean entropies (nats) of one optimizer step, over all ranks.
+
+    Over all rollouts, over the correct ones and over the wrong ones; nan without such rollouts.
+    """
 
     entropy: float
     entropy_positive: float
@@ -16,20 +18,24 @@ class Observation:
 
 
 class Steered:
-    """Base class: every hook does nothing. With ``observes``, ``observe`` is called after each optimizer step, alike on every rank."""
+    """Base class of adaptive parts: every hook does nothing.
+
+    With ``observes``, ``observe`` is called after each optimizer step with the same values on every
+    rank.
+    """
 
     observes: ClassVar[bool] = False
 
     def observe(self, seen: Observation) -> None:
-        """Adapt to what the step saw."""
+        """Adapt to the observation of the last step."""
 
     def metrics(self) -> dict[str, float]:
         """Steered values to log, by metric name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on as if it had not stopped."""
+        """The state with which a resumed run continues as if it had not stopped."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Restore the state that ``state_dict`` returned."""

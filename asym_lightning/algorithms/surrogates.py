@@ -12,9 +12,9 @@ from asym_lightning.algorithms.losses import LossInputs, LossOutput
 
 @dataclass(frozen=True)
 class Reinforce:
-    """L = -A logp: no ratio, no clip. Source: Williams 1992. Off-policy it is biased; on-policy its gradient is PPO's.
+    """L = -A logp: no ratio, no clip. Off-policy it is biased; on-policy its gradient is PPO's.
 
-    A = 0 (most methods at p = 0 and p = 1) gives 0.
+    Source: Williams 1992. A = 0 (most methods at p = 0 and p = 1) gives 0.
     """
 
     uses_ratio: ClassVar[bool] = False
@@ -25,7 +25,10 @@ class Reinforce:
 
 @dataclass(frozen=True)
 class Ratio:
-    """L = -A rho: the surrogate without a clip. Source: arXiv 1707.06347 eq. 6; KL-Cov's policy loss. A = 0 gives 0."""
+    """L = -A rho: the surrogate without a clip.
+
+    Source: arXiv 1707.06347 eq. 6; KL-Cov's policy loss. A = 0 gives 0.
+    """
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         return LossOutput(-inputs.advantages * inputs.ratio)
@@ -33,11 +36,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class CISPO:
-    """L = -sg(clip(rho, low, high)) A logp: the importance weight is clipped, and no token loses its gradient.
+    """L = -sg(clip(rho, low, high)) A logp: no token loses its gradient.
 
-    Source: MiniMax-M1, arXiv 2506.13585 eq. 4. ``low`` and ``high`` bound the ratio itself: verl's eps of .2 is (.8, 1.2), TRL's cap
-    of 5 is (0, 5): two scales that go by one name, conf/loss/cispo.yaml and cispo_cap.yaml here.
-    A = 0 gives 0. Diagnostics: ``clip/low`` and ``clip/high``, 1 where a weight is clipped.
+    The importance weight is clipped; sg stops its gradient.
+    ``low`` and ``high`` bound the ratio itself: verl's eps of .2 is (.8, 1.2), TRL's cap of 5 is
+    (0, 5). The two scales share one name; here they are conf/loss/cispo.yaml and cispo_cap.yaml.
+
+    Source: MiniMax-M1, arXiv 2506.13585 eq. 4. A = 0 gives 0. Diagnostics: ``clip/low`` and
+    ``clip/high``, 1 where a weight is clipped.
 
     Raises:
         ConfigError: low is not in [0, 1], or high < 1.
@@ -47,7 +53,7 @@ class CISPO:
     high: float
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.low", self.low, 0, 1)
+        checks.number("algo.loss.low", self.low, 0, high=1)
         checks.number("algo.loss.high", self.high, 1)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
@@ -59,7 +65,9 @@ class CISPO:
 
 @dataclass(frozen=True)
 class SAPO:
-    """L = -A (4/tau) sigmoid(tau (rho - 1)): a soft gate in place of the clip; its slope at rho = 1 is that of the plain ratio.
+    """L = -A (4/tau) sigmoid(tau (rho - 1)): a soft gate in place of the clip.
+
+    Its slope at rho = 1 is that of the plain ratio.
 
     Source: arXiv 2511.20347; tau 1.0 for A > 0 and 1.05 for the others. A = 0 gives 0.
 
@@ -82,12 +90,15 @@ class SAPO:
 
 @dataclass(frozen=True)
 class GSPO:
-    """The clip on the ratio of a whole rollout, s = exp(mean over its tokens of logp - old_logp):
+    """The clip on the ratio of a full rollout, s = exp(mean over its tokens of logp - old_logp).
 
-        L = max(-A s, -A clip(s, 1 - clip_low, 1 + clip_high)),    the same value on each of its tokens.
+        L = max(-A s, -A clip(s, 1 - clip_low, 1 + clip_high))
 
-    Source: arXiv 2507.18071 eq. 5 to 7; clip 3e-4 and 4e-4. Made for aggregation=sequence_mean_token_mean. A = 0 gives 0.
-    A is the mean of the rollout's token advantages. Diagnostics: ``clip/low``, ``clip/high``, 1 on tokens of a clipped rollout.
+    on each of its tokens. A is the mean of the rollout's token advantages. Made for
+    aggregation=sequence_mean_token_mean.
+
+    Source: arXiv 2507.18071 eq. 5 to 7; clip 3e-4 and 4e-4. A = 0 gives 0.
+    Diagnostics: ``clip/low``, ``clip/high``, 1 on tokens of a clipped rollout.
 
     Raises:
         ConfigError: clip_low outside [0, 1], or clip_high < 0.
@@ -97,19 +108,23 @@ class GSPO:
     clip_high: float = 4e-4
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.clip_low", self.clip_low, 0, 1)
+        checks.number("algo.loss.clip_low", self.clip_low, 0, high=1)
         checks.number("algo.loss.clip_high", self.clip_high, 0)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        ratio = _rollout_mean(inputs.logp - inputs.old_logp.detach(), inputs.rows).clamp(-20.0, 20.0).exp()
+        log_ratio = _rollout_mean(inputs.logp - inputs.old_logp.detach(), inputs.rows)
+        ratio = log_ratio.clamp(-20.0, 20.0).exp()
         advantages = _rollout_mean(inputs.advantages, inputs.rows)
-        low, high = (advantages < 0) & (ratio < 1 - self.clip_low), (advantages > 0) & (ratio > 1 + self.clip_high)
-        bounded = torch.where(high, 1 + self.clip_high, torch.where(low, 1 - self.clip_low, ratio))
-        return LossOutput(-advantages * bounded, {"clip/low": low.to(ratio.dtype), "clip/high": high.to(ratio.dtype)})
+        low = (advantages < 0) & (ratio < 1 - self.clip_low)
+        high = (advantages > 0) & (ratio > 1 + self.clip_high)
+        bounded = torch.where(low, 1 - self.clip_low, ratio)
+        bounded = torch.where(high, 1 + self.clip_high, bounded)
+        diagnostics = {"clip/low": low.to(ratio.dtype), "clip/high": high.to(ratio.dtype)}
+        return LossOutput(-advantages * bounded, diagnostics)
 
 
 def _rollout_mean(values: Tensor, rows: Tensor) -> Tensor:
-    """Each token's value replaced by the mean over its rollout."""
+    """The mean of the values over each token's rollout, per token."""
     if not rows.numel():
         return values
     sums = values.new_zeros(int(rows.max()) + 1).index_add(0, rows, values)

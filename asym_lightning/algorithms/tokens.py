@@ -1,4 +1,4 @@
-"""What losses and modulations see of the completion tokens."""
+"""Completion tokens as losses and modulations get them."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -8,8 +8,11 @@ from torch import Tensor
 
 
 class Scores(NamedTuple):
-    """What the policy says of completion tokens: log-probability of the sampled token, entropy of the full next-token distribution,
-    and, where a modulation asks for it, entropy within the nucleus (all nats)."""
+    """The policy's scores of completion tokens (nats).
+
+    The log-probability of the sampled token, the entropy of the full next-token distribution and,
+    if a modulation asks for it, the entropy within the nucleus.
+    """
 
     logp: Float[Tensor, "n"]
     entropy: Float[Tensor, "n"]
@@ -18,11 +21,15 @@ class Scores(NamedTuple):
 
 @dataclass
 class Tokens:
-    """The completion tokens of a micro-batch, or (in :meth:`Modulation.prepare`) of the mini-batch over all ranks.
+    """The completion tokens of a micro-batch.
 
-    ``advantages`` are those so far: earlier modulations have shaped them. ``rows`` says which rollout a token is of; all tokens of a
-    rollout are there, in order. ``weights`` are the aggregation's: a sum over all tokens of all ranks with them is the loss.
-    ``reference_logp`` is there if a modulation needs it, ``plan`` is what this modulation's ``prepare`` returned for these tokens.
+    In :meth:`Modulation.prepare` they are those of the mini-batch over all ranks.
+
+    ``advantages`` are already shaped by earlier modulations. ``rows`` holds the rollout index of
+    each token; all tokens of a rollout are included, in order. ``weights`` are the aggregation's:
+    the loss is the sum with these weights over all tokens of all ranks. ``reference_logp`` is set
+    if a modulation needs it. ``plan`` is the return value of this modulation's ``prepare`` for
+    these tokens.
     """
 
     logp: Float[Tensor, "n"]
@@ -36,5 +43,6 @@ class Tokens:
     plan: Float[Tensor, "n"] | None = None
 
     def detached(self) -> "Tokens":
-        """The same without gradient."""
-        return replace(self, **{name: value.detach() for name, value in vars(self).items() if value is not None})
+        """A copy without gradient."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value.detach() for name, value in fields.items()})

@@ -1,19 +1,34 @@
-"""Everything that is known of a set of runs, side by side: the numbers behind table.csv, stats.json, figures and report."""
+"""The comparison of a set of runs: the numbers behind table.csv, stats.json, figures and report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asym_lightning.analysis.arms import Arm, Inequality, group, inequalities, missing_seeds, order
+from asym_lightning.analysis.arms import Arm, group, order
 from asym_lightning.analysis.frontier import Frontier, Gap, Values, frontiers, gaps
 from asym_lightning.analysis.measures import Measure, main_measures, measures, value
 from asym_lightning.analysis.methods import method_settings
 from asym_lightning.analysis.runs import LeftOut, Run
-from asym_lightning.analysis.statistics import FEWEST, Interval, Paired, Summary, Verdict, holm, improvement, paired, summarise, verdict
+from asym_lightning.analysis.statistics import (
+    FEWEST,
+    Interval,
+    Paired,
+    Summary,
+    Verdict,
+    holm,
+    improvement,
+    paired,
+    summarise,
+    verdict,
+)
+from asym_lightning.analysis.unequal import Inequality, inequalities, missing_seeds
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One measure of one arm: its values by seed, and how it compares with ``baseline`` (None: it is one, or has none)."""
+    """A measure of an arm: its values by seed, and the comparison with ``baseline``.
+
+    ``baseline`` is None for a baseline, and for an arm without a baseline.
+    """
 
     arm: Arm
     measure: Measure
@@ -28,7 +43,11 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """``cut`` is the number of iterations that every run has; ``opponents`` maps an arm's label to the arm it is compared with."""
+    """All numbers of a comparison.
+
+    ``cut`` is the number of iterations that every run has. ``opponents`` maps an arm's label to the
+    arm that it is compared with.
+    """
 
     arms: list[Arm]
     opponents: dict[str, Arm | None]
@@ -57,110 +76,179 @@ class Comparison:
         return method_settings(self.arms)
 
     def of(self, measure: str) -> list[Result]:
-        """The results of one measure, arm by arm."""
+        """Return the results of a measure, arm by arm."""
         return [result for result in self.results if result.measure.name == measure]
 
 
-def lay_side_by_side(runs: Sequence[Run], left_out: Sequence[LeftOut], baseline: str | None = None) -> Comparison:
-    """Group, cut to equal length, measure, compare.
+def lay_side_by_side(
+    runs: Sequence[Run], left_out: Sequence[LeftOut], baseline: str | None = None
+) -> Comparison:
+    """Group runs into arms, cut them to equal length, measure and compare them.
 
     Raises:
-        Refused: ``baseline`` names no method or arm, or several.
+        ComparisonError: ``baseline`` names no method or arm, or several.
     """
-    found, doubled = group(runs)
-    arms, opponents = order(found, baseline)
+    grouped, duplicates = group(runs)
+    arms, opponents = order(grouped, baseline)
     kept = [run for arm in arms for run in arm.runs.values()]
     cut = min(run.length for run in kept)
-    everything = measures(kept)
-    values = {arm.label: {m.name: _values(arm, m.name, cut) for m in everything} for arm in arms}
-    known = [m for m in everything if any(values[arm.label][m.name] for arm in arms)]
+    candidates = measures(kept)
+    values = {arm.label: {m.name: _values(arm, m.name, cut) for m in candidates} for arm in arms}
+    known = [m for m in candidates if any(values[arm.label][m.name] for arm in arms)]
     main = [name for name in main_measures(known) if any(m.name == name for m in known)]
-    results = [result for m in known for result in _results(arms, opponents, m, values)]
-    fronts, between = _frontiers(arms, values, main, known)
-    notes = _notes(arms, opponents, cut, known, values)
+    results = [result for m in known for result in _results(arms, opponents, m, values=values)]
+    fronts, frontier_gaps = _frontiers(arms, values, main, known=known)
     return Comparison(
-        arms,
-        opponents,
-        cut,
-        known,
-        main,
-        results,
-        fronts,
-        between,
-        inequalities(arms),
-        missing_seeds(arms),
-        [*left_out, *doubled],
-        notes,
+        arms=arms,
+        opponents=opponents,
+        cut=cut,
+        measures=known,
+        main=main,
+        results=results,
+        frontiers=fronts,
+        gaps=frontier_gaps,
+        unequal=inequalities(arms),
+        missing=missing_seeds(arms),
+        left_out=[*left_out, *duplicates],
+        notes=_notes(arms, opponents, cut, known=known, values=values),
     )
 
 
 def _values(arm: Arm, name: str, cut: int) -> dict[int, float]:
-    found = {seed: value(run, name, cut) for seed, run in arm.runs.items()}
-    return {seed: v for seed, v in found.items() if v is not None}
+    """Seed -> the measure ``name`` after ``cut`` iterations, of the runs that have it."""
+    by_seed = {seed: value(run, name, cut) for seed, run in arm.runs.items()}
+    return {seed: v for seed, v in by_seed.items() if v is not None}
 
 
-def _results(arms: Sequence[Arm], opponents: dict[str, Arm | None], measure: Measure, values: Values) -> list[Result]:
-    """One measure of every arm that has it; Holm's correction is over the arms compared."""
-    present = [arm for arm in arms if values[arm.label][measure.name]]
-    baselines = [None if opponents[arm.label] is arm else opponents[arm.label] for arm in present]
-    own = [values[arm.label][measure.name] for arm in present]
-    other = [values[b.label][measure.name] if b else {} for b in baselines]
-    pairs = [paired(x, y) for x, y in zip(own, other, strict=True)]
-    corrected = holm([p.p_t if p and p.n >= FEWEST else None for p in pairs])
+def _results(
+    arms: Sequence[Arm], opponents: dict[str, Arm | None], measure: Measure, *, values: Values
+) -> list[Result]:
+    """The results of a measure for every arm that has it.
+
+    Holm's correction is over the arms compared.
+    """
+    measured = [arm for arm in arms if values[arm.label][measure.name]]
+    direction = measure.direction
+    baselines = [None if opponents[arm.label] is arm else opponents[arm.label] for arm in measured]
+    own_values = [values[arm.label][measure.name] for arm in measured]
+    base_values = [values[base.label][measure.name] if base else {} for base in baselines]
+    pairs = [paired(own, base) for own, base in zip(own_values, base_values, strict=True)]
+    corrected = holm([pair.p_t if pair and pair.n >= FEWEST else None for pair in pairs])
     results = []
-    for arm, base, x, y, pair, p in zip(present, baselines, own, other, pairs, corrected, strict=True):
-        better = improvement(list(x.values()), list(y.values()), measure.direction) if y else None
-        said = verdict(pair, p, measure.direction) if base else None
-        results.append(Result(arm, measure, x, summarise(list(x.values())), base, pair, p, better, said))
+    for i, arm in enumerate(measured):
+        own, base = list(own_values[i].values()), list(base_values[i].values())
+        results.append(
+            Result(
+                arm=arm,
+                measure=measure,
+                values=own_values[i],
+                summary=summarise(own),
+                baseline=baselines[i],
+                paired=pairs[i],
+                p_holm=corrected[i],
+                improvement=improvement(own, base, direction) if base else None,
+                verdict=verdict(pairs[i], corrected[i], direction) if baselines[i] else None,
+            )
+        )
     return results
 
 
-def _frontiers(arms: Sequence[Arm], values: Values, main: Sequence[str], known: Sequence[Measure]) -> tuple[list[Frontier], list[Gap]]:
-    """Frontiers of pass@k and entropy, where any method was run with more than one value of a number."""
-    numeric = {key for arm in arms for key, v in arm.setting.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    if not any(len({arm.setting.get(key) for arm in arms if arm.method == m}) > 1 for key in numeric for m in {a.method for a in arms}):
+def _frontiers(
+    arms: Sequence[Arm], values: Values, main: Sequence[str], *, known: Sequence[Measure]
+) -> tuple[list[Frontier], list[Gap]]:
+    """Frontiers of pass@k and entropy, and their gaps, if a method has several values of a number.
+
+    The pass@k is that of the last held-out measure in ``main``.
+    """
+    if not _swept_a_number(arms):
         return [], []
+    held_out = [name for name in main if name.startswith("eval/")]
+    directions = {measure.name: measure.direction for measure in known}
     fronts: list[Frontier] = []
-    between: list[Gap] = []
-    for name in [n for n in main if n.startswith("eval/")][-1:] + [n for n in main if n == "entropy/policy"]:
-        found = frontiers(arms, values, name)
-        fronts += found
-        between += gaps(found, values, next(m.direction for m in known if m.name == name))
-    return fronts, between
+    frontier_gaps: list[Gap] = []
+    for name in [*held_out[-1:], *(name for name in main if name == "entropy/policy")]:
+        of_measure = frontiers(arms, values, name)
+        fronts += of_measure
+        frontier_gaps += gaps(of_measure, values, directions[name])
+    return fronts, frontier_gaps
 
 
-def _notes(arms: Sequence[Arm], opponents: dict[str, Arm | None], cut: int, known: Sequence[Measure], values: Values) -> list[str]:
-    """What a reader must know before the numbers."""
+def _swept_a_number(arms: Sequence[Arm]) -> bool:
+    """Return whether a method was run with more than one value of a numeric setting."""
+    numeric = {
+        key
+        for arm in arms
+        for key, v in arm.setting.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
+    for method in {arm.method for arm in arms}:
+        settings = [arm.setting for arm in arms if arm.method == method]
+        if any(len({setting.get(key) for setting in settings}) > 1 for key in numeric):
+            return True
+    return False
+
+
+def _notes(
+    arms: Sequence[Arm],
+    opponents: dict[str, Arm | None],
+    cut: int,
+    *,
+    known: Sequence[Measure],
+    values: Values,
+) -> list[str]:
+    """Notes to read before the numbers: on length, missing baselines, few seeds, missing values."""
+    notes = _length_notes([run for arm in arms for run in arm.runs.values()], cut)
+    compared = [(arm, opponents[arm.label]) for arm in arms if opponents[arm.label] is not arm]
+    for arm, base in compared:
+        if base is None:
+            notes.append(
+                f"{arm.label}: the baseline has no run of the same setting, "
+                "so it is compared with nothing."
+            )
+    shared = [len(arm.runs.keys() & base.runs.keys()) for arm, base in compared if base]
+    notes += _seed_notes(shared)
+    for measure in known:
+        lacking = [
+            arm.label for arm in arms if len(values[arm.label][measure.name]) < len(arm.runs)
+        ]
+        if lacking:
+            notes.append(f"{measure.label}: not measured in every run of {', '.join(lacking)}.")
+    return notes
+
+
+def _length_notes(runs: Sequence[Run], cut: int) -> list[str]:
     notes = []
-    runs = [run for arm in arms for run in arm.runs.values()]
     longer = [run for run in runs if run.length > cut]
     if longer:
         lengths = ", ".join(str(n) for n in sorted({run.length for run in longer}))
         notes.append(
-            f"Runs are of different length: {len(longer)} of {len(runs)} runs go on to iteration {lengths}. All are compared after the "
-            f"{cut} iterations of the shortest; an evaluation counts only where it was made after exactly {cut}."
+            f"Runs are of different length: {len(longer)} of {len(runs)} runs go on to iteration "
+            f"{lengths}. All are compared after the {cut} iterations of the shortest; an "
+            f"evaluation counts only where it was made after exactly {cut}."
         )
     if cut < 20:
-        notes.append(f"With {cut} iterations, the means over the last ten say little about where a run would end.")
-    compared = [(arm, opponents[arm.label]) for arm in arms if opponents[arm.label] is not arm]
-    for arm, base in compared:
-        if base is None:
-            notes.append(f"{arm.label}: the baseline has no run of the same setting, so it is compared with nothing.")
-    shared = [len(arm.runs.keys() & base.runs.keys()) for arm, base in compared if base]
+        notes.append(
+            f"With {cut} iterations, the means over the last ten say little about where a run "
+            "would end."
+        )
+    return notes
+
+
+def _seed_notes(shared: Sequence[int]) -> list[str]:
+    """Notes on too few seeds. ``shared`` has the number of shared seeds of each comparison."""
+    notes = []
     if shared and min(shared) < FEWEST:
         notes.append(
-            f"Too few seeds: {sum(n < FEWEST for n in shared)} of {len(shared)} comparisons have fewer than {FEWEST} shared seeds. "
-            f"With n of them the exact sign-flip test cannot go below p = 2/2^n (two: 0.5), so no verdict is given."
+            f"Too few seeds: {sum(n < FEWEST for n in shared)} of {len(shared)} comparisons have "
+            f"fewer than {FEWEST} shared seeds. With n of them the exact sign-flip test cannot go "
+            "below p = 2/2^n (two: 0.5), so no verdict is given."
         )
     few = sorted({n for n in shared if FEWEST <= n < 6})
     if few:
         least = " and ".join(f"{2 / 2**n:g} ({n} seeds)" for n in few)
         notes.append(
-            f"The exact sign-flip test cannot go below p = {least}, so a verdict here rests on the t test, that is on differences between "
-            "seeds that are about normal; all seeds must also point the same way. From six shared seeds on the exact test counts in full."
+            f"The exact sign-flip test cannot go below p = {least}, so a verdict here rests on the "
+            "t test, that is on differences between seeds that are about normal; all seeds must "
+            "also point the same way. From six shared seeds on the exact test counts in full."
         )
-    for m in known:
-        lacking = [arm.label for arm in arms if len(values[arm.label][m.name]) < len(arm.runs)]
-        if lacking:
-            notes.append(f"{m.label}: not measured in every run of {', '.join(lacking)}.")
     return notes

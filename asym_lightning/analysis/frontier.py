@@ -1,17 +1,21 @@
-"""What a method reaches at a given reward, over all settings tried: one learning rate can make any method look better.
+"""Frontiers: the best that a method reaches at a given reward, over all of its settings.
 
-The frontier of a method is a function of the reward r: the highest y (held-out pass@k, entropy) of the settings whose reward is at
-least r. Its points are means over seeds; between two neighbouring points of the frontier it is a straight line.
+Comparing methods at one setting misleads: one learning rate can make any method look better. The
+frontier of a method is a function of the reward r: the highest y (held-out pass@k, entropy) of the
+settings whose reward is at least r. Its points are means over seeds; between two neighbouring
+points of the frontier it is a straight line.
 
-Where one frontier lies above another is judged over thirds of the range that both cover, not reward by reward. Of two methods that do not
-differ, with the noise of the study's seeds (`benchmarks/frontier_size.py`: 18 kinds of comparison with 3, 5 or 10 seeds), 5% have some
-third called (2.7% to 6.6%), as many have the mean gap (2.5% to 6.0%), and at most 0.1% a crossing. Student's intervals at single
-rewards would call 45% to 91% of them, and 5% to 38% a crossing: many rewards are looked at, and at the two ends of the range, which the
-runs set, up to 60% of intervals miss.
+Two frontiers are compared over thirds of the range that both cover, not reward by reward. For two
+equal methods with the noise of the study's seeds (`benchmarks/frontier_size.py`: 18 kinds of
+comparison with 3, 5 or 10 seeds), the share of comparisons with a verdict for some third is 5%
+(2.7% to 6.6%), the share with a verdict for the mean gap is as large (2.5% to 6.0%), and the share
+with a crossing is at most 0.1%. Student's intervals at single rewards would give a verdict in 45%
+to 91% of them and a crossing in 5% to 38%, because many rewards are looked at, and because up to
+60% of intervals miss at the two ends of the range, which depend on the runs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -20,7 +24,7 @@ from scipy import stats
 from asym_lightning.analysis.arms import Arm
 from asym_lightning.analysis.statistics import LEVEL, Array, Paired, Verdict, holm, paired, verdict
 
-GRID = 101
+GRID = 101  # rewards at which a frontier is computed
 PARTS = 3  # of the common range
 RESAMPLES = 500
 Range = tuple[float, float]
@@ -29,8 +33,11 @@ Values = Mapping[str, Mapping[str, dict[int, float]]]  # arm label -> measure ->
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """A method's frontier of ``measure``: its settings' mean ``points`` [settings, (reward, y)], the curve on ``grid`` with a
-    band of resampled seeds (None with one seed)."""
+    """A method's frontier of ``measure``.
+
+    ``points`` are the means of its settings: [settings, (reward, y)]. ``curve`` is the frontier on
+    ``grid``, and ``band`` its interval over resampled seeds (None with a single seed).
+    """
 
     method: str
     measure: str
@@ -49,12 +56,15 @@ class Frontier:
 
 @dataclass(frozen=True, eq=False)
 class Gap:
-    """Frontier of ``method`` minus that of ``baseline`` over the rewards that both cover (``grid`` empty where they do not).
+    """Frontier of ``method`` minus that of ``baseline`` over the rewards that both cover.
 
-    ``mean`` compares the two by the mean gap over the common range, and ``p_holm`` and ``verdict`` (None without such a range) speak of
-    it. ``above`` and ``below`` are the thirds of that range whose mean gap stands by the same rule, corrected for their number; frontiers
-    that cross, above over one third and below over another, are not separated. ``interval`` is Student's at each reward by itself: for
-    pictures, no verdict. ``settings`` are the numbers of settings behind the two: of more tries the best lies higher by chance.
+    ``grid`` holds these rewards; it is empty if the ranges do not overlap. ``mean`` is the mean
+    gap over this common range; ``p_holm`` and ``verdict`` are about it (None without a common
+    range). ``above`` and ``below`` are the thirds of the range whose mean gap has a verdict by the
+    same rule, corrected for the number of thirds. Frontiers that cross, above over one third and
+    below over another, are not separated. ``interval`` is Student's at each reward by itself: it
+    is for pictures and supports no verdict. ``settings`` are the numbers of settings of the two
+    methods: the best of more settings is higher by chance.
     """
 
     method: str
@@ -74,16 +84,23 @@ class Gap:
 
 
 def reached(points: Array, rewards: Array) -> Array:
-    """The frontier of ``points`` [settings, (reward, y)] at ``rewards``; above the highest reward the last value is held."""
+    """Evaluate the frontier of ``points`` [settings, (reward, y)] at ``rewards``.
+
+    Above the highest reward the last value is held.
+    """
     ordered = points[np.lexsort((points[:, 1], points[:, 0]))]
-    best = np.maximum.accumulate(ordered[::-1, 1])[::-1]  # the highest y at this reward or a higher one
-    on = np.append(ordered[:-1, 1] > best[1:], True)
-    return np.interp(rewards, ordered[on, 0], ordered[on, 1])
+    # The highest y at each point's reward or a higher one.
+    best = np.maximum.accumulate(ordered[::-1, 1])[::-1]
+    on_frontier = np.append(ordered[:-1, 1] > best[1:], True)
+    return np.interp(rewards, ordered[on_frontier, 0], ordered[on_frontier, 1])
 
 
 def frontiers(arms: Sequence[Arm], values: Values, measure: str) -> list[Frontier]:
-    """The frontier of ``measure`` against reward for every method that has both at some seed in all of its settings."""
-    found = []
+    """Return the frontier of ``measure`` for each method.
+
+    A method needs a seed with both reward and ``measure`` in all of its settings.
+    """
+    fronts = []
     for method, group in groupby(arms, key=lambda arm: arm.method):
         labels = [arm.label for arm in group]
         cube, seeds = _cube(labels, values, measure)
@@ -91,97 +108,173 @@ def frontiers(arms: Sequence[Arm], values: Values, measure: str) -> list[Frontie
             continue
         points = cube.mean(axis=0)
         grid = np.linspace(points[:, 0].min(), points[:, 0].max(), GRID)
-        draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
-        curves = np.stack([reached(cube[draw].mean(axis=0), grid) for draw in draws]) if len(seeds) > 1 else None
-        band = None if curves is None else tuple(np.quantile(curves, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0))
-        found.append(Frontier(method, measure, labels, seeds, points, grid, reached(points, grid), band))  # type: ignore[arg-type]
-    return found
+        fronts.append(
+            Frontier(
+                method=method,
+                measure=measure,
+                labels=labels,
+                seeds=seeds,
+                points=points,
+                grid=grid,
+                curve=reached(points, grid),
+                band=_band(cube, grid),
+            )
+        )
+    return fronts
 
 
 def _cube(labels: Sequence[str], values: Values, measure: str) -> tuple[Array, list[int]]:
-    """[seeds, settings, (reward, y)] over the seeds that have both in all settings."""
-    per_arm = [(values[label].get("reward/mean", {}), values[label].get(measure, {})) for label in labels]
+    """[seeds, settings, (reward, y)] over seeds that have both in all settings, and these seeds."""
+    rewards = [values[label].get("reward/mean", {}) for label in labels]
+    ys = [values[label].get(measure, {}) for label in labels]
+    per_arm = list(zip(rewards, ys, strict=True))
     seeds = sorted(set.intersection(*(set(x) & set(y) for x, y in per_arm)))
-    return np.array([[(x[s], y[s]) for x, y in per_arm] for s in seeds]), seeds
+    return np.array([[(x[seed], y[seed]) for x, y in per_arm] for seed in seeds]), seeds
 
 
-def gaps(found: Sequence[Frontier], values: Values, direction: int) -> list[Gap]:
-    """Every later frontier against the first one, corrected for their number; methods with one setting have no frontier."""
-    several = [f for f in found if len(f.labels) > 1]
-    if len(several) < 2 or several[0] is not found[0]:
+def _band(cube: Array, grid: Array) -> tuple[Array, Array] | None:
+    """The interval of the frontier over resampled seeds; ``cube`` is [seeds, settings, 2]."""
+    n = len(cube)
+    if n < 2:
+        return None
+    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    curves = np.stack([reached(cube[draw].mean(axis=0), grid) for draw in draws])
+    low, high = np.quantile(curves, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    return low, high
+
+
+def gaps(fronts: Sequence[Frontier], values: Values, direction: int) -> list[Gap]:
+    """Compare each later frontier with the first, corrected for the number of comparisons.
+
+    Methods with a single setting have no frontier to compare.
+    """
+    several = [front for front in fronts if len(front.labels) > 1]
+    if len(several) < 2 or several[0] is not fronts[0]:
         return []
-    raw = [_gap(f, several[0], values) for f in several[1:]]
+    raw = [_gap(front, several[0], values) for front in several[1:]]
     corrected = holm([gap.mean.p_t if gap.mean else None for gap in raw])
     return [_judged(gap, p, direction) for gap, p in zip(raw, corrected, strict=True)]
 
 
-def _gap(own: Frontier, base: Frontier, values: Values) -> Gap:
-    cube, seeds = _cube([*own.labels, *base.labels], values, own.measure)
-    split = len(own.labels)
-    who = (own.method, base.method, (split, len(base.labels)), own.measure, seeds)
-    low, high = max(own.range[0], base.range[0]), min(own.range[1], base.range[1])
+def _gap(front: Frontier, base: Frontier, values: Values) -> Gap:
+    """The gap between two frontiers, without verdict and statement."""
+    cube, seeds = _cube([*front.labels, *base.labels], values, front.measure)
+    split, n = len(front.labels), len(seeds)
     empty = np.empty(0)
+    without_range = Gap(
+        method=front.method,
+        baseline=base.method,
+        settings=(split, len(base.labels)),
+        measure=front.measure,
+        seeds=seeds,
+        grid=empty,
+        gap=empty,
+        interval=None,
+        above=[],
+        below=[],
+        mean=None,
+        p_holm=None,
+        verdict=None,
+        statement="",
+    )
+    low, high = max(front.range[0], base.range[0]), min(front.range[1], base.range[1])
     if low > high or not seeds:
-        return Gap(*who, empty, empty, None, [], [], None, None, None, "")
+        return without_range
     grid = np.linspace(low, high, GRID)
 
     def between(part: Array) -> Array:
         mean = part.mean(axis=0)
         return reached(mean[:split], grid) - reached(mean[split:], grid)
 
-    gap, n = between(cube), len(seeds)
+    gap = between(cube)
     if n < 2:
-        return Gap(*who, grid, gap, None, [], [], None, None, None, "")
-    # Jackknife pseudo-values: what each seed adds; their t interval is that of the frontier, which is no mean itself.
+        return replace(without_range, grid=grid, gap=gap)
+    # Jackknife pseudo-values: the contribution of each seed. The frontier is not a mean itself; the
+    # t interval of the pseudo-values is that of the frontier.
     pseudo = np.stack([n * gap - (n - 1) * between(np.delete(cube, i, axis=0)) for i in range(n)])
-    middle, reach = pseudo.mean(axis=0), stats.t.ppf(0.5 + LEVEL / 2, n - 1) * pseudo.std(axis=0, ddof=1) / n**0.5
-    mean = _over(seeds, pseudo)
-    above, below = _ranges(low, high, [_over(seeds, part) for part in np.array_split(pseudo, PARTS, axis=1)])
-    return Gap(*who, grid, gap, (middle - reach, middle + reach), above, below, mean, None, None, "")
+    middle = pseudo.mean(axis=0)
+    reach = stats.t.ppf(0.5 + LEVEL / 2, n - 1) * pseudo.std(axis=0, ddof=1) / n**0.5
+    parts = [_mean_gap(seeds, part) for part in np.array_split(pseudo, PARTS, axis=1)]
+    above, below = _ranges(low, high, parts)
+    return replace(
+        without_range,
+        grid=grid,
+        gap=gap,
+        interval=(middle - reach, middle + reach),
+        above=above,
+        below=below,
+        mean=_mean_gap(seeds, pseudo),
+    )
 
 
-def _over(seeds: Sequence[int], pseudo: Array) -> Paired | None:
-    """The mean gap over a part of the grid, from the pseudo-values [seeds, rewards] there."""
-    return paired(dict(zip(seeds, pseudo.mean(axis=1).tolist(), strict=True)), dict.fromkeys(seeds, 0.0))
+def _mean_gap(seeds: Sequence[int], pseudo: Array) -> Paired | None:
+    """The mean gap over a part of the grid, from its pseudo-values [seeds, rewards]."""
+    means = dict(zip(seeds, pseudo.mean(axis=1).tolist(), strict=True))
+    return paired(means, dict.fromkeys(seeds, 0.0))
 
 
-def _ranges(low: float, high: float, parts: Sequence[Paired | None]) -> tuple[list[Range], list[Range]]:
-    """Where the mean gap over equal parts of the range stands above 0, and where below; neighbours are joined."""
+def _ranges(
+    low: float, high: float, parts: Sequence[Paired | None]
+) -> tuple[list[Range], list[Range]]:
+    """Return the ranges with a mean gap above 0 and those with one below, by their verdicts.
+
+    ``parts`` are the mean gaps over equal parts of the range; neighbours with the same verdict are
+    joined.
+    """
     ends = np.linspace(low, high, len(parts) + 1).tolist()
     corrected = holm([part.p_t if part else None for part in parts])
-    said = [verdict(part, p, 0) for part, p in zip(parts, corrected, strict=True)]
-    found: dict[Verdict, list[Range]] = {Verdict.HIGHER: [], Verdict.LOWER: []}
-    for side, group in groupby(range(len(parts)), key=lambda i: said[i]):
-        if side in found:
+    verdicts = [verdict(part, p, 0) for part, p in zip(parts, corrected, strict=True)]
+    ranges: dict[Verdict, list[Range]] = {Verdict.HIGHER: [], Verdict.LOWER: []}
+    for side, group in groupby(range(len(parts)), key=lambda i: verdicts[i]):
+        if side in ranges:
             members = list(group)
-            found[side].append((ends[members[0]], ends[members[-1] + 1]))
-    return found[Verdict.HIGHER], found[Verdict.LOWER]
+            ranges[side].append((ends[members[0]], ends[members[-1] + 1]))
+    return ranges[Verdict.HIGHER], ranges[Verdict.LOWER]
 
 
 def _judged(gap: Gap, p_holm: float | None, direction: int) -> Gap:
-    said = verdict(gap.mean, p_holm, direction) if gap.grid.size else None
-    if gap.above and gap.below:  # they cross: whatever the mean gap, neither is above the other
-        said = Verdict.NOT_SEPARATED
-    return Gap(**{**vars(gap), "p_holm": p_holm, "verdict": said, "statement": _statement(gap, said)})
+    """The gap with its verdict and statement."""
+    judgement = verdict(gap.mean, p_holm, direction) if gap.grid.size else None
+    if gap.above and gap.below:
+        # The frontiers cross: neither is above the other, for any mean gap.
+        judgement = Verdict.NOT_SEPARATED
+    statement = _statement(gap, judgement)
+    return replace(gap, p_holm=p_holm, verdict=judgement, statement=statement)
 
 
-def _statement(gap: Gap, said: Verdict | None) -> str:
+def _statement(gap: Gap, judgement: Verdict | None) -> str:
+    """The comparison in one sentence or two, for the report and the terminal."""
     pair = f"{gap.method} against {gap.baseline}"
     if not gap.seeds:
-        return f"{pair}: no seed is in all of their settings, so their frontiers cannot be compared."
+        return (
+            f"{pair}: no seed is in all of their settings, so their frontiers cannot be compared."
+        )
     if not gap.grid.size:
-        return f"{pair}: their ranges of reward do not overlap, so neither frontier is above the other; sweep further."
+        return (
+            f"{pair}: their ranges of reward do not overlap, so neither frontier is above the "
+            "other; sweep further."
+        )
     span = f"reward {gap.grid[0]:.3f} to {gap.grid[-1]:.3f}, which both cover"
-    if gap.mean is None or gap.mean.t_interval is None or said is Verdict.TOO_FEW:
-        return f"{pair}: over {span}, the mean gap is {gap.gap.mean():+.3f}; too few shared seeds ({len(gap.seeds)}) for a verdict."
+    if gap.mean is None or gap.mean.t_interval is None or judgement is Verdict.TOO_FEW:
+        return (
+            f"{pair}: over {span}, the mean gap is {gap.gap.mean():+.3f}; too few shared seeds "
+            f"({len(gap.seeds)}) for a verdict."
+        )
     low, high = gap.mean.t_interval
     crossing = ", the frontiers cross" if gap.above and gap.below else ""
-    words = [f"{pair}: {said}{crossing}. Over {span}, the mean gap is {gap.mean.difference:+.3f} (95% interval {low:+.3f} to {high:+.3f})"]
+    words = [
+        f"{pair}: {judgement}{crossing}. Over {span}, the mean gap is {gap.mean.difference:+.3f} "
+        f"(95% interval {low:+.3f} to {high:+.3f})"
+    ]
     for side, ranges in (("above", gap.above), ("below", gap.below)):
         if ranges:
-            words.append(f"by thirds of this range: {side} from {' and from '.join(f'{a:.3f} to {b:.3f}' for a, b in ranges)}")
+            spans = " and from ".join(f"{start:.3f} to {end:.3f}" for start, end in ranges)
+            words.append(f"by thirds of this range: {side} from {spans}")
     if not gap.above and not gap.below:
         words.append("in no third of this range separated")
     if gap.settings[0] != gap.settings[1]:
-        words.append(f"{gap.settings[0]} settings against {gap.settings[1]}, and of more tries the best lies higher by chance")
+        words.append(
+            f"{gap.settings[0]} settings against {gap.settings[1]}, and of more tries the best "
+            "lies higher by chance"
+        )
     return "; ".join(words) + "."

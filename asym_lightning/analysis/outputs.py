@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: report.html, figures/, table.csv, stats.json, and a table for the terminal."""
+"""Outputs of a comparison: report.html, figures/, table.csv, stats.json, a terminal table."""
 
 import csv
 import json
@@ -14,39 +14,49 @@ from asym_lightning.analysis.arms import Arm, shown
 from asym_lightning.analysis.canvas import Canvas
 from asym_lightning.analysis.comparison import Comparison, Result
 from asym_lightning.analysis.figures import draw_all
+from asym_lightning.analysis.frontier import Frontier, Gap
 from asym_lightning.analysis.measures import WINDOW
 from asym_lightning.analysis.report import SIGNS, number, page
-from asym_lightning.analysis.runs import Refused
+from asym_lightning.analysis.runs import ComparisonError
 from asym_lightning.analysis.statistics import LEVEL, RESAMPLES, Interval, as_json
 
 TOOL = "asym-lightning compare"
 
 
 def claim(out: Path) -> None:
-    """Make the folder; of an earlier report there the figures are removed and the rest is overwritten.
+    """Make the folder ``out``, and remove the figures of an earlier report in it.
+
+    The other files of an earlier report will be overwritten.
 
     Raises:
-        Refused: something else is in it, or it cannot be made.
+        ComparisonError: the folder holds anything but an earlier report, or it cannot be made.
     """
     if out.exists() and not out.is_dir():
-        raise Refused(f"--out {out}: it is a file; name a folder")
+        raise ComparisonError(f"--out {out}: it is a file; name a folder")
     if out.is_dir() and any(out.iterdir()):
-        try:
-            earlier = json.loads((out / "stats.json").read_text(encoding="utf-8"))["tool"] == TOOL
-        except (OSError, ValueError, TypeError, KeyError):
-            earlier = False
-        if not earlier:
-            raise Refused(f"--out {out}: the folder is not empty and holds no earlier report; name a new one")
+        if not _holds_report(out):
+            raise ComparisonError(
+                f"--out {out}: the folder is not empty and holds no earlier report; name a new one"
+            )
         for old in (out / "figures").glob("*.[ps][nv]g"):
             old.unlink()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"--out {out}: {error.strerror}") from None
+        raise ComparisonError(f"--out {out}: {error.strerror}") from None
+
+
+def _holds_report(folder: Path) -> bool:
+    """Return whether the folder has the stats.json of an earlier report."""
+    try:
+        stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+        return bool(stats["tool"] == TOOL)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def write(comparison: Comparison, out: Path) -> None:
-    """Draw and write everything into ``out``."""
+    """Draw the figures and write all files of the report into ``out``."""
     canvas = Canvas(comparison.arms, comparison.opponents, out / "figures")
     sections = draw_all(comparison, canvas)
     (out / "report.html").write_text(page(comparison, sections, canvas.colour), encoding="utf-8")
@@ -55,16 +65,13 @@ def write(comparison: Comparison, out: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (out / "stats.json").write_text(json.dumps(statistics(comparison), indent=1, allow_nan=False), encoding="utf-8")
+    (out / "stats.json").write_text(
+        json.dumps(statistics(comparison), indent=1, allow_nan=False), encoding="utf-8"
+    )
 
 
 def _row(r: Result) -> dict[str, Any]:
-    """One line of table.csv; empty where there is no such number."""
-
-    def ends(name: str, interval: Interval | None) -> dict[str, float | None]:
-        low, high = interval or (None, None)
-        return {f"{name}_low": low, f"{name}_high": high}
-
+    """One line of table.csv; a missing number is an empty cell."""
     pair, better = r.paired, r.improvement or (None, None)
     return {
         "arm": r.arm.label,
@@ -74,26 +81,32 @@ def _row(r: Result) -> dict[str, Any]:
         "seeds": r.summary.n,
         "mean": r.summary.mean,
         "std": r.summary.std,
-        **ends("mean", r.summary.interval),
+        **_ends("mean", r.summary.interval),
         "iqm": r.summary.iqm,
-        **ends("iqm", r.summary.iqm_interval),
+        **_ends("iqm", r.summary.iqm_interval),
         "baseline": r.baseline.label if r.baseline else None,
         "shared_seeds": pair.n if pair else None,
         "difference": pair.difference if pair else None,
-        **ends("difference_t", pair.t_interval if pair else None),
-        **ends("difference_bootstrap", pair.bootstrap_interval if pair else None),
+        **_ends("difference_t", pair.t_interval if pair else None),
+        **_ends("difference_bootstrap", pair.bootstrap_interval if pair else None),
         "p_t": pair.p_t if pair else None,
         "p_holm": r.p_holm,
         "p_sign_flip": pair.p_sign_flip if pair else None,
         "smallest_p_sign_flip": pair.smallest_p if pair else None,
         "probability_of_improvement": better[0],
-        **ends("probability_of_improvement", better[1]),
+        **_ends("probability_of_improvement", better[1]),
         "verdict": r.verdict,
     }
 
 
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """The two columns of an interval."""
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
 def statistics(c: Comparison) -> dict[str, Any]:
-    """The contents of stats.json."""
+    """Return the contents of stats.json."""
     return {
         "tool": TOOL,
         "level": LEVEL,
@@ -105,98 +118,130 @@ def statistics(c: Comparison) -> dict[str, Any]:
         "missing_seeds": c.missing,
         "arms": [_arm(c, arm) for arm in c.arms],
         "left_out": [{"folder": str(out.folder), "reason": out.reason} for out in c.left_out],
-        "measures": {m.name: {"label": m.label, "direction": m.direction, "main": m.name in c.main} for m in c.measures},
-        "results": [
-            {
-                "arm": r.arm.label,
-                "measure": r.measure.name,
-                "values": {str(seed): v for seed, v in r.values.items()},
-                **(as_json(r.summary) or {}),
-                "baseline": r.baseline.label if r.baseline else None,
-                "paired": as_json(r.paired),
-                "p_holm": r.p_holm,
-                "probability_of_improvement": r.improvement,
-                "verdict": r.verdict,
-            }
-            for r in c.results
-        ],
-        "frontiers": [
-            {
-                "method": f.method,
-                "measure": f.measure,
-                "arms": f.labels,
-                "seeds": f.seeds,
-                "points": f.points.tolist(),
-                "reward": f.grid.tolist(),
-                "frontier": f.curve.tolist(),
-                "band": None if f.band is None else [end.tolist() for end in f.band],
-            }
-            for f in c.frontiers
-        ],
-        "frontier_gaps": [
-            {
-                "method": g.method,
-                "baseline": g.baseline,
-                "settings": g.settings,
-                "measure": g.measure,
-                "seeds": g.seeds,
-                "reward": g.grid.tolist(),
-                "gap": g.gap.tolist(),
-                "t_interval": None if g.interval is None else [end.tolist() for end in g.interval],
-                "above": g.above,
-                "below": g.below,
-                "mean_gap": as_json(g.mean),
-                "p_holm": g.p_holm,
-                "verdict": g.verdict,
-                "statement": g.statement,
-            }
-            for g in c.gaps
-        ],
+        "measures": {
+            m.name: {"label": m.label, "direction": m.direction, "main": m.name in c.main}
+            for m in c.measures
+        },
+        "results": [_result(r) for r in c.results],
+        "frontiers": [_frontier(f) for f in c.frontiers],
+        "frontier_gaps": [_frontier_gap(g) for g in c.gaps],
+    }
+
+
+def _result(r: Result) -> dict[str, Any]:
+    return {
+        "arm": r.arm.label,
+        "measure": r.measure.name,
+        "values": {str(seed): v for seed, v in r.values.items()},
+        **(as_json(r.summary) or {}),
+        "baseline": r.baseline.label if r.baseline else None,
+        "paired": as_json(r.paired),
+        "p_holm": r.p_holm,
+        "probability_of_improvement": r.improvement,
+        "verdict": r.verdict,
+    }
+
+
+def _frontier(f: Frontier) -> dict[str, Any]:
+    return {
+        "method": f.method,
+        "measure": f.measure,
+        "arms": f.labels,
+        "seeds": f.seeds,
+        "points": f.points.tolist(),
+        "reward": f.grid.tolist(),
+        "frontier": f.curve.tolist(),
+        "band": None if f.band is None else [end.tolist() for end in f.band],
+    }
+
+
+def _frontier_gap(gap: Gap) -> dict[str, Any]:
+    """A method's measure, such as entropy, minus the baseline's at equal reward, for JSON."""
+    return {
+        "method": gap.method,
+        "baseline": gap.baseline,
+        "settings": gap.settings,
+        "measure": gap.measure,
+        "seeds": gap.seeds,
+        "reward": gap.grid.tolist(),
+        "gap": gap.gap.tolist(),
+        "t_interval": None if gap.interval is None else [end.tolist() for end in gap.interval],
+        "above": gap.above,
+        "below": gap.below,
+        "mean_gap": as_json(gap.mean),
+        "p_holm": gap.p_holm,
+        "verdict": gap.verdict,
+        "statement": gap.statement,
     }
 
 
 def _arm(c: Comparison, arm: Arm) -> dict[str, Any]:
     base = c.opponents[arm.label]
+    runs = [
+        {"seed": seed, "folder": str(run.folder), "status": run.status, "iterations": run.length}
+        for seed, run in arm.runs.items()
+    ]
     return {
         "arm": arm.label,
         "method": arm.method,
-        "setting": {key: shown(v) if isinstance(v, float) and not isfinite(v) else v for key, v in arm.setting.items()},
+        "setting": {key: _json_value(value) for key, value in arm.setting.items()},
         "baseline": base.label if base else None,
-        "runs": [
-            {"seed": seed, "folder": str(run.folder), "status": run.status, "iterations": run.length} for seed, run in arm.runs.items()
-        ],
+        "runs": runs,
     }
 
 
+def _json_value(value: Any) -> Any:
+    """The value of a setting; an infinity or NaN, which JSON lacks, as text."""
+    return shown(value) if isinstance(value, float) and not isfinite(value) else value
+
+
 def show(comparison: Comparison, out: Path) -> None:
-    """The main measures with their verdicts, and where the report is, on the terminal."""
+    """Print the main measures with their verdicts, the notes, and the path of the report."""
     console = Console()
-    table = Table(title=f"{len(comparison.runs)} runs after {comparison.cut} iterations", title_justify="left")
-    table.add_column("arm", no_wrap=max(len(arm.label) for arm in comparison.arms) <= 30, overflow="fold")
-    known = {m.name: m for m in comparison.measures}
-    for name in comparison.main:
-        table.add_column(known[name].label.removesuffix(f", last {WINDOW}").removeprefix("held-out "), justify="right")
-    of = {(r.arm.label, r.measure.name): r for r in comparison.results}
-    for arm in comparison.arms:
-        table.add_row(Text(arm.label), *(_cell(of.get((arm.label, name))) for name in comparison.main))
-    console.print(table)
-    if any(r.verdict for r in comparison.results):
-        console.print("   ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items()), highlight=False)
-    for line in comparison.notes + [f"frontier of {known[gap.measure].label}: {gap.statement}" for gap in comparison.gaps]:
+    console.print(_table(comparison))
+    if any(result.verdict for result in comparison.results):
+        legend = "   ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items())
+        console.print(legend, highlight=False)
+    for line in [*_lines(comparison), f"report: {out / 'report.html'}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(comparison: Comparison) -> list[str]:
+    """Notes, frontiers, settings of each method, inequalities, missing seeds, left-out runs."""
+    lines = list(comparison.notes)
+    labels = {measure.name: measure.label for measure in comparison.measures}
+    for gap in comparison.gaps:
+        lines.append(f"frontier of {labels[gap.measure]}: {gap.statement}")
     if comparison.methods:
-        console.print("settings of each method, where they differ:", markup=False, highlight=False)
+        lines.append("settings of each method, where they differ:")
     for method, parts in comparison.methods.items():
-        words = "; ".join(f"{part} {told}" for part, told in parts.items())
-        console.print(f"  {method}: {words}", markup=False, highlight=False, soft_wrap=True)
+        words = "; ".join(f"{part} {settings}" for part, settings in parts.items())
+        lines.append(f"  {method}: {words}")
     if comparison.unequal:
-        what = "; ".join(u.what for u in comparison.unequal)
-        console.print(f"not equal between runs: {what}", markup=False, highlight=False, soft_wrap=True)
+        names = "; ".join(inequality.what for inequality in comparison.unequal)
+        lines.append(f"not equal between runs: {names}")
     for label, seeds in comparison.missing.items():
-        console.print(f"{label} lacks seed {', '.join(map(str, seeds))}", markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"{label} lacks seed {', '.join(map(str, seeds))}")
     for left in comparison.left_out:
-        console.print(f"left out: {left.folder}: {left.reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"left out: {left.folder}: {left.reason}")
+    return lines
+
+
+def _table(comparison: Comparison) -> Table:
+    """The main measures by arm, each with the sign of its verdict."""
+    title = f"{len(comparison.runs)} runs after {comparison.cut} iterations"
+    table = Table(title=title, title_justify="left")
+    longest = max(len(arm.label) for arm in comparison.arms)
+    table.add_column("arm", no_wrap=longest <= 30, overflow="fold")
+    labels = {measure.name: measure.label for measure in comparison.measures}
+    for name in comparison.main:
+        label = labels[name].removesuffix(f", last {WINDOW}").removeprefix("held-out ")
+        table.add_column(label, justify="right")
+    results = {(r.arm.label, r.measure.name): r for r in comparison.results}
+    for arm in comparison.arms:
+        cells = [_cell(results.get((arm.label, name))) for name in comparison.main]
+        table.add_row(Text(arm.label), *cells)
+    return table
 
 
 def _cell(result: Result | None) -> Text:

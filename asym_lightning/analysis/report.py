@@ -1,4 +1,7 @@
-"""The report: one HTML file that opens offline, reads on a phone and prints. Text that came from runs is escaped by the template."""
+"""The report: one HTML file that opens offline, fits a phone and prints.
+
+The template escapes text that comes from runs.
+"""
 
 import base64
 import hashlib
@@ -20,17 +23,20 @@ SIGNS = {
     Verdict.NOT_SEPARATED: "≈",
     Verdict.TOO_FEW: "?",
 }
-# Clicking a column's head sorts by it; everything else works without.
+# Sorts a table by a column when its head is clicked; nothing else in the report needs a script.
 SCRIPT = """
 document.querySelectorAll("table.sortable").forEach(function (table) {
   table.querySelectorAll("thead th").forEach(function (head, column) {
     head.tabIndex = 0;
     function sort() {
       var up = head.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
-      table.querySelectorAll("thead th").forEach(function (other) { other.removeAttribute("aria-sort"); });
+      table.querySelectorAll("thead th").forEach(function (other) {
+        other.removeAttribute("aria-sort");
+      });
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       function key(row) {
-        var cell = row.cells[column], text = cell.dataset.value || cell.textContent.trim().replace("\\u2212", "-");
+        var cell = row.cells[column];
+        var text = cell.dataset.value || cell.textContent.trim().replace("\\u2212", "-");
         var number = parseFloat(text);
         return isNaN(number) ? text.toLowerCase() : number;
       }
@@ -47,32 +53,41 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
 """
 
 
-def page(comparison: Comparison, sections: Sequence[tuple[str, list[Picture]]], colours: dict[str, str]) -> str:
-    """The text of the report.
+def page(
+    comparison: Comparison, sections: Sequence[tuple[str, list[Picture]]], colours: dict[str, str]
+) -> str:
+    """Return the text of the report.
 
     Args:
-        sections: title and pictures of each part.
-        colours: of each method, as in the pictures.
+        sections: title and pictures of each section.
+        colours: colour of each method, as in the pictures.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    of = {(r.arm.label, r.measure.name): r for r in comparison.results}
+    results = {(r.arm.label, r.measure.name): r for r in comparison.results}
+    by_name = {measure.name: measure for measure in comparison.measures}
+    rows = [
+        {
+            "arm": arm,
+            "baseline": comparison.opponents[arm.label] is arm,
+            "colour": colours[arm.method],
+            "results": [results.get((arm.label, name)) for name in comparison.main],
+        }
+        for arm in comparison.arms
+    ]
     return environment.get_template("report.html").render(
         c=comparison,
         title="Comparison of " + _named(list(dict.fromkeys(arm.method for arm in comparison.arms))),
         version=_version(),
-        main=[next(m for m in comparison.measures if m.name == name) for name in comparison.main],
+        main=[by_name[name] for name in comparison.main],
         others=[m for m in comparison.measures if m.name not in comparison.main],
         labels={m.name: m.label for m in comparison.measures},
-        matrix=[
-            {
-                "arm": arm,
-                "baseline": comparison.opponents[arm.label] is arm,
-                "colour": colours[arm.method],
-                "results": [of.get((arm.label, name)) for name in comparison.main],
-            }
-            for arm in comparison.arms
-        ],
+        matrix=rows,
         swept=sorted({key for arm in comparison.arms for key in arm.setting}),
         said=said(comparison),
         shared=sorted(set.intersection(*(set(arm.runs) for arm in comparison.arms))),
@@ -88,18 +103,23 @@ def page(comparison: Comparison, sections: Sequence[tuple[str, list[Picture]]], 
 
 
 def said(comparison: Comparison) -> list[str]:
-    """For each arm that is compared one line: in which measures it differs, and in how many it does not."""
+    """Return a line for each arm that is compared.
+
+    It names the measures in which the arm differs from its baseline, and counts the others.
+    """
     lines = []
     for arm in comparison.arms:
-        found: dict[Verdict, list[str]] = {}
-        for r in comparison.results:
-            if r.arm is arm and r.verdict:
-                found.setdefault(r.verdict, []).append(r.measure.label)
-        open_questions = [v for v in (Verdict.NOT_SEPARATED, Verdict.TOO_FEW) if v in found]
-        parts = [f"{v} in {', '.join(found[v])}" for v in found if v not in open_questions]
-        for v in open_questions:
-            count = len(found[v])
-            parts.append(f"{v} in {'the other ' if parts else 'all '}{count} measures" if count > 1 else f"{v} in {found[v][0]}")
+        labels: dict[Verdict, list[str]] = {}
+        for result in comparison.results:
+            if result.arm is arm and result.verdict:
+                labels.setdefault(result.verdict, []).append(result.measure.label)
+        undecided = [v for v in (Verdict.NOT_SEPARATED, Verdict.TOO_FEW) if v in labels]
+        parts = [f"{v} in {', '.join(labels[v])}" for v in labels if v not in undecided]
+        for v in undecided:
+            measures = labels[v][0]
+            if len(labels[v]) > 1:
+                measures = f"{'the other' if parts else 'all'} {len(labels[v])} measures"
+            parts.append(f"{v} in {measures}")
         if parts:
             base = comparison.opponents[arm.label]
             lines.append(f"{arm.label} against {base.label if base else '?'}: {'; '.join(parts)}.")
@@ -107,8 +127,11 @@ def said(comparison: Comparison) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three decimals for what is of the order of 1, fewer for large numbers, an exponent for tiny ones."""
-    value = value if abs(value) > 1e-9 else 0.0  # rounding, not a number worth an exponent
+    """Write a number of the order of 1 with three decimals, large numbers with fewer.
+
+    Tiny numbers get an exponent, except those as small as rounding errors, which are written as 0.
+    """
+    value = value if abs(value) > 1e-9 else 0.0
     size = abs(value)
     form = ".0f" if size >= 1000 else ".1f" if size >= 10 else ".1e" if 0 < size < 5e-4 else ".3f"
     return f"{value:{form}}".replace("-", "\u2212")
@@ -119,8 +142,11 @@ def signed(value: float) -> str:
 
 
 def interval(ends: Interval | None, with_sign: bool = False) -> str:
-    """Both ends, or a dash."""
-    return "–" if ends is None else " to ".join((signed if with_sign else number)(end) for end in ends)
+    """Write both ends of an interval; a dash stands for no interval."""
+    if ends is None:
+        return "–"
+    write = signed if with_sign else number
+    return " to ".join(write(end) for end in ends)
 
 
 def p_value(p: float | None) -> str:

@@ -1,1 +1,1 @@
-"""What a person starts: training, evaluation, sweeps, export, the warm start."""
+"""Commands: training, evaluation, sweeps, export, the warm start."""

@@ -1,4 +1,4 @@
-"""`asym-train` and `asym-evaluate`, which train.py and evaluate.py of a checkout call too."""
+"""Entry points of `asym-train` and `asym-evaluate`, used by train.py and evaluate.py too."""
 
 import sys
 
@@ -14,12 +14,12 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """Score a policy; ``--help`` shows every key. ``--devices N`` is a plain flag beside Hydra's keys."""
+    """Evaluate a policy; ``--help`` shows every key. ``--devices N`` is short for ``devices=N``."""
     setup()
     from asym_lightning.commands.cli import entry
 
     if "--devices" in sys.argv[:-1]:
         at = sys.argv.index("--devices")
         sys.argv[at : at + 2] = [f"devices={sys.argv[at + 1]}"]
-    room = "asym_lightning.commands.evaluate.run"
-    entry("evaluate", f"{room}:evaluate", f"{room}:check_all")
+    module = "asym_lightning.commands.evaluate.run"
+    entry("evaluate", f"{module}:evaluate", f"{module}:check_all")

@@ -1,4 +1,7 @@
-"""Turn a checkpoint into a folder that transformers and vLLM load: `python -m asym_lightning.export CHECKPOINT FOLDER`."""
+"""Export a checkpoint as a folder that transformers and vLLM load.
+
+`python -m asym_lightning.export CHECKPOINT FOLDER`
+"""
 
 import argparse
 import sys
@@ -8,52 +11,61 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from asym_lightning.runtime import setup
 from asym_lightning.runtime.run_folder import is_checkpoint
 from asym_lightning.types import ConfigError
 
 
 def export(checkpoint: Path, folder: Path) -> None:
-    """Export a checkpoint of a run; the run's ``config.yaml`` says which model it is.
+    """Export a checkpoint of a run. The run's ``config.yaml`` names the model.
 
     Raises:
-        ConfigError: no such checkpoint, no run directory around it, or a folder that is not empty.
+        ConfigError: the checkpoint does not exist or is not in a run directory, or ``folder`` is
+            not empty.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from asym_lightning.config.loading import load_tokenizer, settings_of
-    from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged
+    from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged_state_dict
     from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
     from asym_lightning.learner.policy_folder import save
-    from asym_lightning.learner.zero import whole_state
+    from asym_lightning.learner.zero import full_state_dict
 
     if not is_checkpoint(checkpoint):
-        raise ConfigError(f"{checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/")
+        raise ConfigError(
+            f"{checkpoint}: there is no such checkpoint; a run keeps them under checkpoints/"
+        )
     source = checkpoint.resolve().parent.parent / "config.yaml"
     if not source.is_file():
-        raise ConfigError(f"{source}: not found; the checkpoint must lie in the checkpoints/ folder of its run directory")
+        raise ConfigError(
+            f"{source}: not found; the checkpoint must be in the checkpoints/ folder of its run "
+            "directory"
+        )
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a new folder")
     config: Any = OmegaConf.load(source)
     path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
     settings = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
-    model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(
+        settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32
+    )
     if config.policy.get("lora") is not None:
         add_adapters(model, settings_of(LoRASettings, config.policy.lora, "policy.lora"))
-    state = whole_state(checkpoint) if checkpoint.is_dir() else torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    if checkpoint.is_dir():
+        state = full_state_dict(checkpoint)
+    else:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
-    save(model, dict(merged(model)), load_tokenizer(config), folder)
+    save(model, dict(merged_state_dict(model)), load_tokenizer(config), folder=folder)
 
 
 def main() -> None:
-    setup()
     parser = argparse.ArgumentParser(prog="python -m asym_lightning.export", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="a .ckpt of a run")
     parser.add_argument("folder", type=Path, help="where the transformers folder goes")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        export(given.checkpoint, given.folder)
+        export(arguments.checkpoint, arguments.folder)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"exported to {given.folder}")
+    print(f"exported to {arguments.folder}")

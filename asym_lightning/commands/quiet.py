@@ -1,25 +1,40 @@
-"""What a run does not print."""
+"""Messages of libraries that a run does not print."""
 
 import logging
 import warnings
 
-from asym_lightning.learner.zero import name_device
+from asym_lightning.learner.zero import set_deepspeed_device
+
+# Start of each warning to ignore, as a regular expression.
+WARNINGS = (
+    # Hydra has written .hydra already.
+    "Experiment logs directory .* exists and is not empty",
+    # callbacks/checkpoint.py prints what this means.
+    "The dirpath has changed from",
+    # Within Lightning.
+    ".*isinstance.treespec, LeafSpec.*",
+    # Within vLLM.
+    ".*torch.distributed.reduce_op.*",
+    # Within Lightning, on a GPU.
+    r"barrier\(\): using the device under current context",
+    # The view is the scores; they are never changed in place.
+    "FSDP2-wrapped module .* returned a view tensor",
+    # Within DeepSpeed.
+    r".torch.distributed.\w+. is deprecated",
+    # docs/scaling.md explains these checkpoints.
+    "When saving the DeepSpeed Stage 3 checkpoint",
+    # In MLflow the metric pass@8 is pass8.
+    "MLFlow only allows",
+)
 
 
 def quiet() -> None:
-    """Keep what says nothing about this run off the terminal."""
+    """Silence messages of libraries that say nothing about this run."""
     from transformers.utils.logging import disable_progress_bar
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     disable_progress_bar()
-    name_device()
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")  # .hydra is there already
-    warnings.filterwarnings("ignore", message="The dirpath has changed from")  # callbacks/checkpoint.py says what follows
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # within lightning
-    warnings.filterwarnings("ignore", message=".*torch.distributed.reduce_op.*")  # within vllm
-    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device under current context")  # within lightning, on a GPU
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # scores, which nothing changes in place
-    warnings.filterwarnings("ignore", message=r".torch.distributed.\w+. is deprecated")  # within deepspeed
-    warnings.filterwarnings("ignore", message="When saving the DeepSpeed Stage 3 checkpoint")  # docs/scaling.md says it
-    warnings.filterwarnings("ignore", message="MLFlow only allows")  # pass@8 becomes pass8 there
+    set_deepspeed_device()
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,4 +1,4 @@
-"""Sweeps: the runs that a command asks for, where each one goes, and how each is started, left out or reported."""
+"""Sweeps: the runs of a command with several jobs, their folders, and their start and report."""
 
 import gc
 import multiprocessing
@@ -24,7 +24,7 @@ from asym_lightning.runtime.run_folder import (
     claim,
     complete,
     differences,
-    going_on,
+    in_progress,
     note_failure,
     objective,
     read_summary,
@@ -35,26 +35,39 @@ from asym_lightning.runtime.run_folder import (
 from asym_lightning.runtime.watch.parent import VARIABLE, die_with_parent
 from asym_lightning.types import ConfigError
 
-LISTED = ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "hydra_plugins.missing_runs.MissingRuns")
-IN_FRONT = ("algo", "seed")  # a folder's name says these first and without their keys
+# Sweepers that run every combination of the swept values; the others search.
+LISTED = (
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "hydra_plugins.missing_runs.MissingRuns",
+)
+# The name of a run's folder begins with the values of these keys, without the keys.
+IN_FRONT = ("algo", "seed")
 
 
 def quoted(text: object) -> str:
-    """A string as Hydra's command line takes it, whatever is in it."""
-    return "'" + re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", str(text))) + "'"  # a backslash counts before a quote only
+    """Quote any text for Hydra's command line.
+
+    Backslashes directly before a quote are doubled, those before the closing quote included;
+    Hydra reads others as they are.
+    """
+    inner = re.sub(r"(\\*)'", r"\1\1\\'", str(text))
+    inner = re.sub(r"(\\+)$", r"\1\1", inner)
+    return f"'{inner}'"
 
 
 @dataclass
 class Sweep:
-    """What a command with several runs asks for.
+    """The runs of a command.
 
     Args:
-        jobs: the overrides of each run. A search chooses values as it goes; then these few hold the ends of what it searches.
-        listed: whether ``jobs`` is every run.
+        jobs: the overrides of each run. A search chooses its values later; then these are a few
+            jobs with the ends of the searched ranges.
+        listed: whether ``jobs`` has every run.
         searched: the keys that vary, as dotted keys of the config.
-        folder: the sweep's own folder.
-        arguments: what Hydra is told beside the command line: which keys stay out of the folders' names, and the sweep's folder.
-        folders: of each of ``jobs``, once its config is composed.
+        folder: the folder of the sweep.
+        arguments: further arguments for Hydra: the keys that stay out of folder names, and the
+            folder of the sweep.
+        folders: the folder of each job, once its config is composed.
     """
 
     jobs: list[list[str]]
@@ -66,23 +79,28 @@ class Sweep:
 
     @classmethod
     def of(cls, master: DictConfig) -> "Sweep":
-        """Read it off the config that Hydra composes of the whole command line.
+        """Make the sweep of a command from the config that Hydra composes of all its overrides.
 
         Raises:
             ConfigError: the command line sweeps over sweeps.
         """
         sweeper = master.hydra.sweeper
-        given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-        overrides = OverridesParser.create().parse_overrides([*given, *master.hydra.overrides.task])
+        params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+        texts = [*params, *master.hydra.overrides.task]
+        overrides = OverridesParser.create().parse_overrides(texts)
         last = {override.get_key_element(): override for override in overrides}
         varying = [override for override in last.values() if override.is_sweep_override()]
         if any(override.key_or_group == "sweep" for override in varying):
-            raise ConfigError("sweep: name one file; further commands may add to the same hydra.sweep.dir")
+            raise ConfigError(
+                "sweep: name one file; further commands may use the same hydra.sweep.dir"
+            )
         listed = sweeper._target_ in LISTED
         fixed = {o.key_or_group for o in last.values()} - {o.key_or_group for o in varying}
-        arguments = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, sorted(fixed | set(IN_FRONT))))}]"]
+        excluded = ",".join(map(quoted, sorted(fixed | set(IN_FRONT))))
+        arguments = [f"hydra.job.config.override_dirname.exclude_keys=[{excluded}]"]
+        # The default contains the time, so that composing it again would give another folder.
         if not any(text.startswith("hydra.sweep.dir=") for text in master.hydra.overrides.hydra):
-            arguments.append(f"hydra.sweep.dir={quoted(master.hydra.sweep.dir)}")  # it holds the time
+            arguments.append(f"hydra.sweep.dir={quoted(master.hydra.sweep.dir)}")
         return cls(
             jobs=BasicSweeper.split_arguments(overrides, None)[0] if listed else _ends(last),
             listed=listed,
@@ -92,67 +110,93 @@ class Sweep:
         )
 
     def configs(self, loader: ConfigLoader, master: DictConfig) -> list[DictConfig]:
-        """The config of each of ``jobs``, composed as a launcher does it."""
+        """Compose the config of each of ``jobs``, as a launcher does."""
         master.hydra.overrides.hydra.extend(self.arguments)
         configs = [loader.load_sweep_config(master, job) for job in self.jobs]
         self.folders = [locate(config, number) for number, config in enumerate(configs)]
         return configs
 
     def check(self, configs: list[DictConfig]) -> None:
-        """Nothing that this sweep starts may land on something else.
+        """Check that the runs of this sweep can start in their folders.
 
         Raises:
-            ConfigError: a run needs several nodes, two runs share a folder, or a folder holds a complete run of other settings or one
-                that is going on.
+            ConfigError: a run needs several nodes, two runs share a folder, or a folder holds a
+                complete run of other settings or a run in progress.
         """
         wanted: dict[Path, dict[str, object]] = {}
         for number, (folder, config) in enumerate(zip(self.folders, configs, strict=True)):
             locate(config, number)
             if config.trainer.num_nodes != 1:
-                raise ConfigError(f"trainer.num_nodes={config.trainer.num_nodes}: a run of a sweep stays on one node")
+                raise ConfigError(
+                    f"trainer.num_nodes={config.trainer.num_nodes}: "
+                    "a run of a sweep stays on one node"
+                )
             if self.listed:
-                mine = settings(config)
-                if wanted.setdefault(folder, mine) != mine:
-                    raise ConfigError(f"two different runs would go to {folder}; tell them apart by hydra.sweep.subdir=...")
-                if going_on(folder):
+                values = settings(config)
+                if wanted.setdefault(folder, values) != values:
+                    raise ConfigError(
+                        f"two different runs would go to {folder}; "
+                        "tell them apart by hydra.sweep.subdir=..."
+                    )
+                if in_progress(folder):
                     raise ConfigError(f"{folder}: another process is running this run")
                 check_same(folder, config)
-            else:  # a search may come to any folder
+            else:  # a search may use any folder
                 for other in folder.parent.glob("*/summary.json"):
                     check_same(other.parent, config, self.searched)
 
     def incomplete(self) -> dict[str, str]:
-        """The runs that are not complete now, and why."""
-        folders = self.folders if self.listed else sorted(path.parent for path in self.folder.glob("*/.hydra"))
-        return {folder.name: " ".join(why.split()) for folder in folders if (why := why_incomplete(folder))}
+        """Return the names of the runs that are not complete, and why."""
+        folders = self.folders
+        if not self.listed:
+            folders = sorted(path.parent for path in self.folder.glob("*/.hydra"))
+        reasons = {folder.name: why_incomplete(folder) for folder in folders}
+        return {name: " ".join(why.split()) for name, why in reasons.items() if why}
 
     def report(self) -> bool:
-        """Say in a line each which runs are not complete and why, and where a search put what it found. True if any is missing."""
-        found = self.folder / "optimization_results.yaml"
-        if not self.listed and found.exists():
-            print(f"best values: {found}")
+        """Print the runs that are not complete, a line each, and the file of a search's results.
+
+        Returns:
+            Whether a run is missing.
+        """
+        results = self.folder / "optimization_results.yaml"
+        if not self.listed and results.exists():
+            print(f"best values: {results}")
         missing = self.incomplete()
         if missing:
-            print(f"error: {len(missing)} of this sweep's runs failed; the same command starts them again", file=sys.stderr)
+            print(
+                f"error: {len(missing)} of this sweep's runs failed; "
+                "the same command starts them again",
+                file=sys.stderr,
+            )
             print(*(f"  {name}: {why}" for name, why in missing.items()), sep="\n", file=sys.stderr)
         return bool(missing)
 
 
 def _ends(last: dict[str, Override]) -> list[list[str]]:
-    """A few jobs in which both ends of every searched range, and every choice, come up."""
+    """A few jobs with both ends of every searched range, and with every choice."""
 
     def values(override: Override) -> list[str]:
-        given = override.value()
-        if isinstance(given, IntervalSweep):
-            return [str(given.start), str(given.end)]
-        return list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
+        value = override.value()
+        if isinstance(value, IntervalSweep):
+            return [str(value.start), str(value.end)]
+        if override.is_sweep_override():
+            return list(override.sweep_string_iterator())
+        return [override.get_value_element_as_str()]
 
     tried = {key: values(override) for key, override in last.items()}
-    return [[f"{key}={found[i % len(found)]}" for key, found in tried.items()] for i in range(max(map(len, tried.values()), default=1))]
+    count = max(map(len, tried.values()), default=1)
+    return [
+        [f"{key}={texts[i % len(texts)]}" for key, texts in tried.items()] for i in range(count)
+    ]
 
 
 def locate(config: DictConfig, number: int) -> Path:
-    """Tell ``config`` and its interpolations what Hydra tells them when run ``number`` of a sweep starts; its folder."""
+    """Set in ``config`` the values that Hydra sets when run ``number`` of a sweep starts.
+
+    Returns:
+        The folder of the run.
+    """
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.job.num = number
         config.hydra.job.id = str(number)
@@ -165,60 +209,86 @@ def locate(config: DictConfig, number: int) -> Path:
 
 
 def check_same(folder: Path, config: DictConfig, ignore: list[str] | None = None) -> bool:
-    """Whether ``folder`` holds this very run, complete.
+    """Whether ``folder`` holds a complete run of these settings.
+
+    Args:
+        ignore: dotted keys that may differ.
 
     Raises:
-        ConfigError: it holds a complete run of other settings.
+        ConfigError: the folder holds a complete run of other settings.
     """
     summary = complete(folder)
-    unlike = differences(summary["config"], config, ignore or ()) if summary else []
-    if unlike:
-        more = f", and {len(unlike) - 1} more" if len(unlike) > 1 else ""
-        raise ConfigError(f"{folder} holds a complete run of other settings ({unlike[0]}{more}); name another hydra.sweep.dir")
+    different = differences(summary["config"], config, ignore or ()) if summary else []
+    if different:
+        more = f", and {len(different) - 1} more" if len(different) > 1 else ""
+        raise ConfigError(
+            f"{folder} holds a complete run of other settings ({different[0]}{more}); "
+            "name another hydra.sweep.dir"
+        )
     return summary is not None
 
 
-def run_in_sweep(train: Callable[[DictConfig], float], config: DictConfig, single: list[str]) -> float | None:
-    """One run of a sweep: left out if it is complete, else started in a clean folder. A failure is told and noted, not raised.
+def run_in_sweep(
+    train: Callable[[DictConfig], float], config: DictConfig, single: list[str]
+) -> float | None:
+    """Run a job of a sweep in a clean folder, unless its run is complete.
+
+    The error of a failed run is printed and recorded, not raised.
 
     Args:
-        train: runs a config.
+        train: the function that runs a config.
         single: the command that starts a single run.
 
     Returns:
-        The run's objective; None where it failed.
+        The objective of the run; None if it failed.
     """
     if "LOCAL_RANK" in os.environ:
-        raise ConfigError("a sweep starts the processes of its runs itself: start it without torchrun (LOCAL_RANK is set)")
-    if multiprocessing.current_process().name != "MainProcess":  # joblib's workers would outlive a command that is killed
+        raise ConfigError(
+            "a sweep starts the processes of its runs itself: "
+            "start it without torchrun (LOCAL_RANK is set)"
+        )
+    # Workers of joblib would outlive a command that is killed.
+    if multiprocessing.current_process().name != "MainProcess":
         die_with_parent()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    heed = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         with claim(folder):
             if check_same(folder, config):
                 print(f"{folder.name}: complete, left out", flush=True)
                 return objective(complete(folder) or {}, config)
             if moved := set_aside(folder):
-                print(f"{folder.name}: starts anew; what an unfinished run left is in {moved}", flush=True)
-            return train(config) if config.trainer.devices == 1 else _run_apart(config, folder, single)
+                text = f"{folder.name}: starts anew; the files of an unfinished run are in {moved}"
+                print(text, flush=True)
+            if config.trainer.devices == 1:
+                return train(config)
+            return _run_as_command(config, folder, single)
     except Exception:
         traceback.print_exc()
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, heed)  # a run that fails leaves its own handler
-    gc.collect()  # the engine of the run that failed
+            # A run that fails leaves its own handler.
+            signal.signal(signal.SIGINT, handler)
+    # Free the engine of the failed run.
+    gc.collect()
     return None
 
 
-def _run_apart(config: DictConfig, folder: Path, single: list[str]) -> float | None:
-    """A run on several devices, as a command of its own: where one rank fails the others hang, and nothing more can be run with them."""
-    given = HydraConfig.get().overrides
-    search = [override for override in given.hydra if override.startswith("hydra.searchpath")]
-    command = [*single, *search, *given.task, f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
-    # in a job of Slurm too it is Lightning that starts the ranks
-    environment = os.environ | {VARIABLE: str(os.getpid())} | ({"SLURM_JOB_NAME": "interactive"} if "SLURM_JOB_ID" in os.environ else {})
-    process = subprocess.Popen(command, env=environment, start_new_session=True)  # the terminal's Ctrl-C comes through here, once
+def _run_as_command(config: DictConfig, folder: Path, single: list[str]) -> float | None:
+    """Run a job on several devices as a separate command.
+
+    If a rank fails the others hang, and no further run could use them.
+    """
+    overrides = HydraConfig.get().overrides
+    search = [override for override in overrides.hydra if override.startswith("hydra.searchpath")]
+    command = [*single, *search, *overrides.task]
+    command += [f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
+    environment = os.environ | {VARIABLE: str(os.getpid())}
+    if "SLURM_JOB_ID" in os.environ:
+        # With this name Lightning starts the ranks itself in a job of Slurm too.
+        environment = environment | {"SLURM_JOB_NAME": "interactive"}
+    # In a session of its own, it gets the terminal's Ctrl-C only once, from this process.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     while True:
         try:
             status = process.wait()
@@ -233,7 +303,10 @@ def _run_apart(config: DictConfig, folder: Path, single: list[str]) -> float | N
 
 
 def end_local_jobs() -> None:
-    """Pass Ctrl-C on to jobs of submitit on this machine, which outlive the process that started them and may not have got it."""
+    """Send Ctrl-C to the jobs of submitit on this machine.
+
+    They outlive the process that started them, and may not have received it.
+    """
     if "submitit" not in sys.modules:
         return
     import psutil

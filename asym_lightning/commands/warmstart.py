@@ -1,6 +1,7 @@
-"""Make the policy of chain countdown: `python -m asym_lightning.warmstart FOLDER`. The one in ``asym_lightning/assets/chain`` was made so.
+"""Make the policy of chain countdown: `python -m asym_lightning.warmstart FOLDER`.
 
-Its warm start takes some twenty minutes of one core, so it comes with the package, in half precision; a run loads it in fp32.
+This command made ``asym_lightning/assets/chain``. The warm start takes some twenty minutes of one
+core, so the package ships its policy, in half precision; a run loads it in fp32.
 """
 
 import argparse
@@ -20,7 +21,13 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from asym_lightning.learner.embedded import EmbeddedSettings, WarmStart, build_model, fit, write_card
+from asym_lightning.learner.embedded import (
+    EmbeddedSettings,
+    WarmStart,
+    build_model,
+    fit,
+    write_card,
+)
 from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer
@@ -30,14 +37,19 @@ from asym_lightning.tasks.chain import ChainCountdown
 from asym_lightning.types import ConfigError, Problem
 
 SYMBOLS = ",>:+-*/="
-MEASURED = 500  # problems of each kind, the first ones drawn; a standard error of about a hundredth
+# The first problems of each kind; the standard error is about a hundredth.
+MEASURED = 500
 SAMPLES = 8
 
 
 @dataclass(frozen=True)
 class ChainSettings(EmbeddedSettings):
-    """What the chain policy depends on. The first ``clean_share`` of the steps see right answers only, at the full learning rate; in the
-    others ``noise`` of the answers are random valid chains, and the rate falls to ``last_rate`` of it."""
+    """Settings of the chain policy and its warm start.
+
+    The first ``clean_share`` of the steps use correct answers only, at the full learning rate. In
+    the others a share ``noise`` of the answers are random valid chains, and the rate falls to
+    ``last_rate`` times the full one.
+    """
 
     layers: int = 3
     steps: int = 3200
@@ -53,9 +65,10 @@ class ChainSettings(EmbeddedSettings):
 
 
 def number_tokenizer() -> Any:
-    """A tokenizer with one token for each number from 0 to 99 and each sign, 108 ``?`` for whatever else, 109 ends, 110 pads.
+    """Return a tokenizer with a token for each number from 0 to 99 and for each sign.
 
-    Spaces are dropped; where two numbers follow each other, one is written between them, so that a text is read as its tokens are.
+    Token 108 (``?``) stands for any other text, 109 ends and 110 pads. Encoding drops spaces;
+    decoding writes one between two numbers, so that a decoded text encodes to the same tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import WordLevel
@@ -64,23 +77,36 @@ def number_tokenizer() -> Any:
     words = [*map(str, range(100)), *SYMBOLS, "?"]
     tokenizer = Tokenizer(WordLevel(vocab={word: i for i, word in enumerate(words)}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(r"\s+"), "removed"), pre_tokenizers.Split(Regex("[0-9]+|."), "isolated")]
+        [
+            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+            pre_tokenizers.Split(Regex("[0-9]+|."), "isolated"),
+        ]
     )
-    spaced = decoders.WordPiece(prefix="##", cleanup=False)  # a space before every token but the first
+    # A space before every token except the first.
+    spaced = decoders.WordPiece(prefix="##", cleanup=False)
     joined = decoders.Replace(Regex("(?<=[^0-9]) | (?=[^0-9])"), "")
     tokenizer.decoder = decoders.Sequence([spaced, decoders.Fuse(), joined])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>"
+    )
 
 
 class ChainWarmStart(WarmStart):
-    """Right chains first, noise at the end; ``digest`` is the hash of all demonstrations so far."""
+    """A warm start with correct chains first, and random valid chains among them at the end.
+
+    ``digest`` is the hash of all demonstrations so far.
+    """
 
     settings: ChainSettings
 
     def demonstrations(self) -> Iterator[tuple[str, str]]:
         self.digest = hashlib.sha256()
-        task, rng, clean = ChainCountdown(), random.Random(self.settings.seed), self.settings.clean_steps * self.settings.batch_size
-        for stream in (islice(task.demonstrations(rng, 0.0), clean), task.demonstrations(rng, self.settings.noise)):
+        task, rng = ChainCountdown(), random.Random(self.settings.seed)
+        clean = self.settings.clean_steps * self.settings.batch_size
+        for stream in (
+            islice(task.demonstrations(rng, 0.0), clean),
+            task.demonstrations(rng, self.settings.noise),
+        ):
             for prompt, completion in stream:
                 self.digest.update(f"{prompt}{completion}\n".encode())
                 yield prompt, completion
@@ -97,19 +123,37 @@ class ChainWarmStart(WarmStart):
         return torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 
-def measure(folder: Path, tokenizer: Any, task: ChainCountdown, problems: Sequence[Problem]) -> dict[str, float]:
-    """pass@k of the policy in ``folder`` on these problems, at temperature 1."""
+def measure(
+    folder: Path, tokenizer: Any, task: ChainCountdown, problems: Sequence[Problem]
+) -> dict[str, float]:
+    """Measure pass@k of the policy in ``folder`` on these problems, at temperature 1."""
     engine = TransformersEngine(str(folder), "float32", 1024)
-    of = ProblemSet("chain", task, problems)
     metric = EvaluationMetric(SAMPLES)
-    sampling = Sampling(SAMPLES, 16, 1.0, (tokenizer.eos_token_id,))
-    for group in answer(engine, tokenizer, of, range(len(problems)), task.verifier(), sampling, seed=0):
+    groups = answer(
+        engine,
+        tokenizer,
+        ProblemSet("chain", task, problems),
+        numbers=range(len(problems)),
+        verifier=task.verifier(),
+        sampling=Sampling(
+            n=SAMPLES, max_tokens=16, temperature=1.0, stop_ids=(tokenizer.eos_token_id,)
+        ),
+        seed=0,
+    )
+    for group in groups:
         metric.update(group)
-    return {name: round(value, 4) for name, value in metric.compute().items() if name.startswith(("pass@", "distinct"))}
+    return {
+        name: round(value, 4)
+        for name, value in metric.compute().items()
+        if name.startswith(("pass@", "distinct"))
+    }
 
 
 def make(settings: ChainSettings, folder: Path, command: str) -> dict[str, Any]:
-    """Warm-start the policy, write it to ``folder`` in half precision with its card, and measure what was written.
+    """Warm-start the policy, write it to ``folder`` in half precision, and measure it.
+
+    Returns:
+        The card, which is in ``folder`` too.
 
     Raises:
         ConfigError: the folder is not empty.
@@ -125,13 +169,15 @@ def make(settings: ChainSettings, folder: Path, command: str) -> dict[str, Any]:
         "settings": {**asdict(settings), "digest": settings.digest},
         "parameters": sum(p.numel() for p in module.model.parameters()),
         "data": {
-            "task": "chain countdown, demonstrations of training problems; held out: a tenth of all problems, by hash",
+            "task": "chain countdown, demonstrations of training problems; "
+            "held out: a tenth of all problems, by hash",
             "demonstrations": settings.steps * settings.batch_size,
             "sha256": module.digest.hexdigest(),
         },
         "loss": loss,
         "seconds": round(time.monotonic() - started),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, "
+        f"torch {torch.__version__}",
     }
     module.model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -140,8 +186,8 @@ def make(settings: ChainSettings, folder: Path, command: str) -> dict[str, Any]:
         "problems": MEASURED,
         "samples": SAMPLES,
         "temperature": 1.0,
-        "heldout": measure(folder, tokenizer, task, task.heldout),
-        "train": measure(folder, tokenizer, task, task.train),
+        "heldout": measure(folder, tokenizer, task, problems=task.heldout),
+        "train": measure(folder, tokenizer, task, problems=task.train),
     }
     write_card(card, folder)
     return card
@@ -149,17 +195,27 @@ def make(settings: ChainSettings, folder: Path, command: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m asym_lightning.warmstart", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the policy goes: config.json, tokenizer, model.safetensors, card.json")
-    parser.add_argument("--steps", type=int, default=ChainSettings.steps, help="updates of 128 demonstrations")
-    parser.add_argument("--seed", type=int, default=ChainSettings.seed, help="of the weights and the demonstrations")
-    given = parser.parse_args()
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="where the policy goes: config.json, tokenizer, model.safetensors, card.json",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=ChainSettings.steps, help="updates of 128 demonstrations"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=ChainSettings.seed, help="of the weights and the demonstrations"
+    )
+    arguments = parser.parse_args()
     logging.disable_progress_bar()
     command = f"python -m asym_lightning.warmstart {shlex.join(sys.argv[1:])}"
     try:
-        card = make(replace(ChainSettings(), steps=given.steps, seed=given.seed), given.folder, command)
+        settings = replace(ChainSettings(), steps=arguments.steps, seed=arguments.seed)
+        card = make(settings, arguments.folder, command)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     for kind in ("heldout", "train"):
-        print(f"{kind}: " + "  ".join(f"{name} {value:.3f}" for name, value in card["measured"][kind].items()))
-    print(f"{card['seconds']} s, written to {given.folder}")
+        values = card["measured"][kind].items()
+        print(f"{kind}: " + "  ".join(f"{name} {value:.3f}" for name, value in values))
+    print(f"{card['seconds']} s, written to {arguments.folder}")

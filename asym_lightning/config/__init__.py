@@ -1,1 +1,1 @@
-"""From YAML to objects, and every refusal that needs no model."""
+"""Build objects from configs, and refuse invalid configs before a model is loaded."""

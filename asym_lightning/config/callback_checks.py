@@ -1,4 +1,4 @@
-"""What can be known to be wrong of the callbacks before anything is loaded."""
+"""Checks of the callbacks in a config, before an engine or a model is loaded."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,31 +11,38 @@ from asym_lightning.metrics.evaluation import names
 from asym_lightning.rollout.protocol import samples_of
 from asym_lightning.types import ConfigError
 
-NEEDED = {"rollout": "it makes the rollouts", "record": "it writes the metrics down, and others read them there"}
-GIVEN: dict[str, dict[str, Any]] = {  # stand in for what a run hands to them
+# Callback -> why every run needs it.
+NEEDED = {
+    "rollout": "it makes the rollouts",
+    "record": "it writes the metrics and holds them for other callbacks",
+}
+# Callback -> placeholders of the arguments that a run passes to it.
+GIVEN: dict[str, dict[str, Any]] = {
     "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
     "board": {"hyperparameters": {}},
 }
-HERE = "${hydra:"  # what begins so is known in a run only
+# Start of interpolations that can be resolved only in a run.
+HERE = "${hydra:"
 
 
 def check_callbacks(config: DictConfig) -> None:
-    """Those that no run can do without are there, and each takes its keys: it is made, and thrown away.
+    """Check that the callbacks every run needs are there, and that each can be instantiated.
 
     Raises:
-        ConfigError: one is missing, unknown, or refuses a key or a value.
+        ConfigError: a callback is missing or unknown, or refuses a key or a value.
     """
     for name, why in NEEDED.items():
         if not config.callbacks.get(name):
-            raise ConfigError(f"callbacks.{name} is missing: {why}, and no run can do without")
+            raise ConfigError(f"callbacks.{name} is missing: {why}, and every run needs it")
     trial = config.copy()
     trial.callbacks = _without_folders(OmegaConf.to_container(config.callbacks, resolve=False))
-    for name, one in trial.callbacks.items():
-        if one is not None:
+    for name, settings in trial.callbacks.items():
+        if settings is not None:
             build(trial.callbacks, name, **GIVEN.get(name, {}), _convert_="object")
 
 
 def _without_folders(tree: Any) -> Any:
+    """Nested settings with ``.`` in place of each text that only a run can resolve."""
     if isinstance(tree, dict):
         return {key: _without_folders(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -44,31 +51,44 @@ def _without_folders(tree: Any) -> Any:
 
 
 def evaluated(config: DictConfig, sets: Sequence[str]) -> list[str]:
-    """The metrics of the run's evaluation of ``sets``; none where there is none."""
+    """Return the metrics of the run's evaluation of ``sets``; empty without an evaluation."""
     evaluation = config.callbacks.get("evaluation")
     if not evaluation or not evaluation.problems:
         return []
-    found = {one: names(samples_of(evaluation.samples, one)) + ["greedy"] * evaluation.greedy for one in sets}
-    return [f"eval/{one}/{name}" for one, metrics in found.items() for name in metrics]
+    metrics = []
+    for problem_set in sets:
+        of_set = names(samples_of(evaluation.samples, problem_set))
+        of_set = of_set + ["greedy"] * evaluation.greedy
+        metrics += [f"eval/{problem_set}/{name}" for name in of_set]
+    return metrics
 
 
 def check_objective(config: DictConfig, known: Sequence[str]) -> None:
-    """The objective is a number that a run ends with."""
-    one_of("objective", config.objective, ("reward", *(name for name in known if "verify/" not in name)))
+    """Check that the objective is the reward or a metric of the final evaluation.
+
+    Raises ConfigError otherwise.
+    """
+    allowed = ("reward", *(name for name in known if "verify/" not in name))
+    one_of("objective", config.objective, allowed)
 
 
 def check_monitors(config: DictConfig, known: Sequence[str]) -> None:
-    """A checkpoint that is picked by a number of the evaluation is due when there is one."""
+    """Check that checkpoints with an evaluation metric as monitor are saved after evaluations.
+
+    Raises:
+        ConfigError: the metric is unknown, or a checkpoint is due without an evaluation.
+    """
     callbacks: dict[str, Any] = OmegaConf.to_container(config.callbacks, resolve=False)  # type: ignore[assignment]
     every = (callbacks.get("evaluation") or {}).get("every", 0)
-    for name, one in callbacks.items():
-        monitor = (one or {}).get("monitor") or ""
+    for name, settings in callbacks.items():
+        monitor = (settings or {}).get("monitor") or ""
         if not monitor.startswith("eval/"):
             continue
         one_of(f"callbacks.{name}.monitor", monitor, tuple(known))
         due = config.callbacks[name].get("every_n_epochs") or 1
         if not every or due % every:
             raise ConfigError(
-                f"callbacks.{name}.monitor={monitor} is known only every callbacks.evaluation.every={every} iterations; "
+                f"callbacks.{name}.monitor={monitor} is known only every "
+                f"callbacks.evaluation.every={every} iterations; "
                 f"callbacks.{name}.every_n_epochs={due} must be a multiple of it"
             )

@@ -1,4 +1,4 @@
-"""Which rollout engine a config asks for."""
+"""The rollout engine of a config."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,26 +12,47 @@ from asym_lightning.runtime.ranks import place_among_ranks
 
 
 def build_engine(
-    kind: str, path: str, config: DictConfig, max_model_len: int, distributed: bool, dtype: str | None = None
+    kind: str,
+    path: str,
+    config: DictConfig,
+    max_model_len: int,
+    distributed: bool,
+    dtype: str | None = None,
 ) -> RolloutEngine:
-    """The rollout engine that the config asks for, in the trainer's precision unless ``dtype`` is given; where vllm is not
-    installed, transformers' with one line that says so."""
+    """Build the rollout engine of a config.
+
+    If vLLM is not installed, print a line and build the engine of transformers instead.
+
+    Args:
+        kind: ``vllm`` or ``transformers``.
+        path: folder or hub id of the model.
+        max_model_len: longest prompt plus completion, in tokens.
+        distributed: whether several ranks build their engines together.
+        dtype: None is the trainer's precision.
+    """
     if dtype is None:
         dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
     r = config.rollout
-    served = r.get("placement") == "servers"
-    if kind == "vllm" and not served and find_spec("vllm") is None:
+    use_servers = r.get("placement") == "servers"
+    if kind == "vllm" and not use_servers and find_spec("vllm") is None:
         print(
-            "vllm is not installed here: completions come from transformers' generate (rollout=transformers), which is slower", flush=True
+            "vllm is not installed here: completions come from transformers' generate "
+            "(rollout=transformers), which is slower",
+            flush=True,
         )
         kind = "transformers"
     if kind == "transformers":
         from asym_lightning.rollout.transformers import TransformersEngine
 
-        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-        return TransformersEngine(path, dtype, r.max_num_seqs, device, config.policy.trust_remote_code)
-    if served:
-        return _servers(path, dtype, config, max_model_len)
+        return TransformersEngine(
+            path,
+            dtype,
+            r.max_num_seqs,
+            device=f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu",
+            trust_remote_code=config.policy.trust_remote_code,
+        )
+    if use_servers:
+        return _server_engine(path, dtype, config, max_model_len=max_model_len)
     from asym_lightning.rollout.vllm import VLLMEngine
 
     return VLLMEngine(
@@ -45,35 +66,44 @@ def build_engine(
         trust_remote_code=config.policy.trust_remote_code,
         distributed=distributed,
         tensor_parallel_size=r.tensor_parallel_size,
-        sleep=r.get("sleep", False),  # an evaluation has no learner
+        # The config of an evaluation has no such key: it has no learner to give memory to.
+        sleep=r.get("sleep", False),
         seed=config.seed,
     )
 
 
 def _eager(rollout: DictConfig) -> bool:
-    """Whether vLLM compiles nothing. Left open it compiles on a GPU alone."""
-    return not torch.cuda.is_available() if rollout.enforce_eager is None else bool(rollout.enforce_eager)
+    """Whether vLLM must not compile. With ``enforce_eager=null`` it compiles only on a GPU."""
+    if rollout.enforce_eager is None:
+        return not torch.cuda.is_available()
+    return bool(rollout.enforce_eager)
 
 
-def _servers(path: str, dtype: str, config: DictConfig, max_model_len: int) -> RolloutEngine:
+def _server_engine(path: str, dtype: str, config: DictConfig, max_model_len: int) -> RolloutEngine:
     from hydra.core.hydra_config import HydraConfig
 
     from asym_lightning.rollout.server_settings import ServerSettings
     from asym_lightning.rollout.servers import ServerEngine
 
     r = config.rollout
-    options = ["--seed", str(config.seed), *(["--enforce-eager"] if _eager(r) else [])]
-    options += ["--trust-remote-code"] if config.policy.trust_remote_code else []
-    options += ["--gpu-memory-utilization", str(r.gpu_memory_utilization)] if torch.cuda.is_available() else []
+    options = ["--seed", str(config.seed)]
+    if _eager(r):
+        options += ["--enforce-eager"]
+    if config.policy.trust_remote_code:
+        options += ["--trust-remote-code"]
+    if torch.cuda.is_available():
+        options += ["--gpu-memory-utilization", str(r.gpu_memory_utilization)]
+    rank, world = place_among_ranks()
     return ServerEngine(
         path,
         dtype,
         max_model_len,
-        r.max_num_seqs,
-        settings_of(ServerSettings, r.servers, "rollout.servers"),
-        Path(HydraConfig.get().runtime.output_dir) / "servers",
-        options,
-        r.kv_cache_gb,
-        *place_among_ranks(),
-        config.trainer.num_nodes,
+        max_num_seqs=r.max_num_seqs,
+        settings=settings_of(ServerSettings, r.servers, "rollout.servers"),
+        logs=Path(HydraConfig.get().runtime.output_dir) / "servers",
+        options=options,
+        kv_cache_gb=r.kv_cache_gb,
+        rank=rank,
+        world=world,
+        machines=config.trainer.num_nodes,
     )

@@ -1,4 +1,7 @@
-"""From config to objects: parts, tokenizer, data. Whatever is refused says which key and what would be right."""
+"""Build objects from configs: parts, tokenizer, data.
+
+Error messages name the config key and the valid values.
+"""
 
 import re
 from collections.abc import Mapping
@@ -19,10 +22,13 @@ from asym_lightning.types import ConfigError
 
 
 def build(config: DictConfig, key: str, **extra: Any) -> Any:
-    """Instantiate ``config[key]``; whatever its parts refuse becomes one ConfigError that names the key.
+    """Instantiate ``config[key]``.
+
+    Args:
+        extra: further arguments of the object.
 
     Raises:
-        ConfigError: a value is refused or a key unknown to the part it is given to.
+        ConfigError: one line that names a key: the key is unknown, or its value is refused.
     """
     from hydra.errors import InstantiationException
 
@@ -42,26 +48,35 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
         raise ConfigError(f"{place}: {cause or str(error).splitlines()[0]}") from None
 
 
-def check_switches(kind: Any, given: Mapping[Any, Any], key: str) -> None:
-    """Refuse what is no bool where ``kind`` takes one. Raises ConfigError."""
+def check_switches(kind: Any, values: Mapping[Any, Any], key: str) -> None:
+    """Require a bool for each argument of ``kind`` that is annotated as one.
+
+    Args:
+        kind: a class or a function.
+        values: its arguments in the config.
+        key: config key of these.
+
+    Raises:
+        ConfigError: a value is not a bool.
+    """
     try:
         hints = get_type_hints(kind.__init__ if isinstance(kind, type) else kind)  # type: ignore[misc]
-    except (NameError, TypeError):  # annotations of others that cannot be read
+    except (NameError, TypeError):  # unreadable annotations, in code of other packages
         return
-    for name, value in given.items():
+    for name, value in values.items():
         hint = hints.get(name)
         if hint is bool or (hint == bool | None and value is not None):
             switch(f"{key}.{name}", value)
 
 
 def _check_switches_in(node: Any) -> None:
-    """The same of everything in a part of the config that is to be instantiated."""
+    """Call :func:`check_switches` for each ``_target_`` in a part of the config."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             try:
                 kind = get_object(node._target_)
             except ImportError:
-                return  # instantiating says so
+                return  # instantiate() raises the error
             check_switches(kind, node, node._get_full_key(None))
         for value in node.values():
             _check_switches_in(value)
@@ -71,19 +86,25 @@ def _check_switches_in(node: Any) -> None:
 
 
 def _check_targets_in(node: Any) -> None:
-    """Refuse a class that has moved, by the name that it has now. Raises ConfigError."""
+    """Refuse a ``_target_`` that has moved, and name its new path. Raises ConfigError."""
     if isinstance(node, DictConfig):
         if (target := node.get("_target_")) in MOVED:
-            raise ConfigError(f"{node._get_full_key('_target_')}={target}: it has moved; write {MOVED[target]}")
+            raise ConfigError(
+                f"{node._get_full_key('_target_')}={target}: it has moved; write {MOVED[target]}"
+            )
         for value in node.values():
             _check_targets_in(value)
 
 
-def settings_of(kind: type[Any], given: DictConfig, key: str) -> Any:
-    """``kind`` made from a part of the config. Raises ``ConfigError`` for a key it does not know, or a value it refuses."""
-    if not isinstance(given, DictConfig):
-        raise ConfigError(f"{key}={given}: must be made of keys")
-    options: Any = OmegaConf.to_container(given, resolve=True)
+def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
+    """Make an object of class ``kind`` from a part of the config.
+
+    Raises:
+        ConfigError: the part is not made of keys, a key is unknown, or a value is refused.
+    """
+    if not isinstance(part, DictConfig):
+        raise ConfigError(f"{key}={part}: must be made of keys")
+    options: Any = OmegaConf.to_container(part, resolve=True)
     check_switches(kind, options, key)
     try:
         return kind(**options)
@@ -92,10 +113,10 @@ def settings_of(kind: type[Any], given: DictConfig, key: str) -> Any:
 
 
 def load_tokenizer(config: DictConfig) -> Any:
-    """The policy's tokenizer.
+    """Load the policy's tokenizer.
 
     Raises:
-        ConfigError: the folder or hub id holds no tokenizer.
+        ConfigError: there is no tokenizer at the folder or hub id.
     """
     path = config.policy.path
     if path is None:
@@ -103,16 +124,22 @@ def load_tokenizer(config: DictConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=config.policy.trust_remote_code
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"policy.path={path} has no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
-    if not tokenizer.encode("1+1", add_special_tokens=False):  # transformers makes an empty one where a folder has no files of it
+        raise ConfigError(
+            f"policy.path={path} has no tokenizer that transformers can load: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    # For a folder without files of a tokenizer, transformers returns an empty tokenizer.
+    if not tokenizer.encode("1+1", add_special_tokens=False):
         raise ConfigError(f"policy.path={path} has no tokenizer: put its tokenizer.json there")
     return tokenizer
 
 
 def context_length(config: DictConfig) -> int:
-    """Longest sequence the policy was built for, in tokens.
+    """Return the longest sequence that the policy was built for, in tokens.
 
     Raises:
         ConfigError: the folder or hub id is not a transformers model.
@@ -123,7 +150,9 @@ def context_length(config: DictConfig) -> int:
 
 
 def layer_sizes(config: DictConfig) -> dict[str, int]:
-    """What tensor parallelism divides among ranks, by the names in a model's config.json; those that the model has.
+    """Return the sizes that tensor parallelism divides among ranks, by their names in config.json.
+
+    Sizes that the model's config does not have are left out.
 
     Raises:
         ConfigError: the folder or hub id is not a transformers model.
@@ -131,21 +160,27 @@ def layer_sizes(config: DictConfig) -> dict[str, int]:
     names = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
     if config.policy.path is None:
         embedded = EmbeddedSettings()
-        return dict(zip(names, (embedded.heads, embedded.kv_heads, embedded.intermediate_size), strict=True))
+        sizes = (embedded.heads, embedded.kv_heads, embedded.intermediate_size)
+        return dict(zip(names, sizes, strict=True))
     model = _model_config(config)
-    return {name: getattr(model, name) for name in names if isinstance(getattr(model, name, None), int)}
+    values = {name: getattr(model, name, None) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
 def _model_config(config: DictConfig) -> Any:
     from transformers import AutoConfig
 
     path = config.policy.path
-    if "/" in str(path) and not Path(path).exists() and (str(path).startswith((".", "/", "~")) or str(path).count("/") > 1):
+    # A hub id has one slash, and no dot, slash or tilde at its start.
+    looks_local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
+    if "/" in str(path) and looks_local and not Path(path).exists():
         raise ConfigError(f"policy.path={path}: there is no such folder")
     try:
         model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"policy.path={path} is not a transformers model: {str(error).splitlines()[0]}") from None
+        raise ConfigError(
+            f"policy.path={path} is not a transformers model: {str(error).splitlines()[0]}"
+        ) from None
     folder = Path(path)
     if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ConfigError(f"policy.path={path} has a config.json but no weights (*.safetensors)")
@@ -153,10 +188,12 @@ def _model_config(config: DictConfig) -> Any:
 
 
 def skeleton(config: DictConfig) -> Any:
-    """The policy's model without its weights, on torch's meta device: names and shapes of its layers, in no memory.
+    """Return the policy's model without weights, on torch's meta device.
+
+    It has the names and shapes of the layers and takes no memory.
 
     Raises:
-        ConfigError: the folder or hub id is not a transformers model that writes text.
+        ConfigError: the folder or hub id is not a causal language model of transformers.
     """
     with torch.device("meta"):
         if config.policy.path is None:
@@ -164,18 +201,24 @@ def skeleton(config: DictConfig) -> Any:
         from transformers import AutoModelForCausalLM
 
         try:
-            return AutoModelForCausalLM.from_config(_model_config(config), trust_remote_code=config.policy.trust_remote_code)
+            return AutoModelForCausalLM.from_config(
+                _model_config(config), trust_remote_code=config.policy.trust_remote_code
+            )
         except ValueError as error:
-            raise ConfigError(f"policy.path={config.policy.path} cannot be a policy: {str(error).splitlines()[0]}") from None
+            raise ConfigError(
+                f"policy.path={config.policy.path} cannot be a policy: {str(error).splitlines()[0]}"
+            ) from None
 
 
 def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
-    """Ids of the tokens that end a completion: the tokenizer's end token and those of the model's generation config.
+    """Return the ids of the tokens that end a completion.
+
+    They are the tokenizer's end token and those of the model's generation config.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no end token.
     """
-    found = {tokenizer.eos_token_id}
+    ids = {tokenizer.eos_token_id}
     path = config.policy.path
     if path is not None:
         from transformers import AutoConfig, GenerationConfig
@@ -183,52 +226,71 @@ def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
         try:
             generation = GenerationConfig.from_pretrained(path)
         except OSError:  # a folder need not have one
-            model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
+            model = AutoConfig.from_pretrained(
+                path, trust_remote_code=config.policy.trust_remote_code
+            )
             generation = GenerationConfig.from_model_config(model)
         ends = generation.eos_token_id
-        found |= set(ends) if isinstance(ends, list) else {ends}
-    if found == {None}:
-        raise ConfigError(f"policy.path={path}: neither the tokenizer nor the model names an end token")
-    return tuple(sorted(found - {None}))
+        ids |= set(ends) if isinstance(ends, list) else {ends}
+    if ids == {None}:
+        raise ConfigError(
+            f"policy.path={path}: neither the tokenizer nor the model names an end token"
+        )
+    return tuple(sorted(ids - {None}))
 
 
 def build_benchmarks(config: DictConfig) -> dict[str, Task]:
-    """The tasks under ``benchmarks``, by name.
+    """Build the tasks under ``benchmarks``, by name.
 
     Raises:
-        ConfigError: one of them is refused; its keys are named as they stand there.
+        ConfigError: a task is refused; the message names its key under ``benchmarks``.
     """
     tasks: dict[str, Task] = {}
     for name in config.benchmarks:
         try:
             tasks[str(name)] = build(config.benchmarks, str(name))
         except ConfigError as error:
-            raise ConfigError(re.sub(r"\btask\.(?=\w+)", f"benchmarks.{name}.", str(error))) from error
+            text = re.sub(r"\btask\.(?=\w+)", f"benchmarks.{name}.", str(error))
+            raise ConfigError(text) from error
     if "heldout" in tasks:
-        raise ConfigError("benchmarks.heldout: this is the name of the task's own held-out problems; choose another one")
+        raise ConfigError(
+            "benchmarks.heldout: this is the name of the task's own held-out problems; "
+            "choose another name"
+        )
     return tasks
 
 
 def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
-    """The task and the benchmarks as training sees them.
+    """Build the task and the benchmarks, without problems that training cannot use.
+
+    Args:
+        context: longest sequence of the policy, in tokens.
 
     Raises:
-        ConfigError: a completion alone does not fit the context, or no prompt does beside it.
+        ConfigError: a completion of ``rollout.max_tokens``, with any of the prompts, does not fit
+            the context.
     """
     room = context - config.rollout.max_tokens
     if room < 1:
         raise ConfigError(
-            f"rollout.max_tokens={config.rollout.max_tokens}: the policy's context of {context} tokens leaves no place for a prompt"
+            f"rollout.max_tokens={config.rollout.max_tokens}: the policy's context of {context} "
+            "tokens leaves no place for a prompt"
         )
-    return prepare(build(config, "task"), build_benchmarks(config), data_settings(config), tokenizer, room)
+    task, benchmarks = build(config, "task"), build_benchmarks(config)
+    return prepare(task, benchmarks, data_settings(config), tokenizer=tokenizer, room=room)
 
 
 def data_settings(config: DictConfig) -> DataSettings:
-    """The keys under ``data``. Raises ConfigError for a value that cannot work."""
-    given: Any = OmegaConf.to_container(config.data, resolve=True)
-    keys = given["difficulty"] or {}
-    if not isinstance(keys, dict) or (unknown := [key for key in keys if key not in Difficulty.__annotations__]):
-        wrong = f"={keys}" if not isinstance(keys, dict) else f".{unknown[0]}: there is no such key"
-        raise ConfigError(f"data.difficulty{wrong}; its keys are {', '.join(Difficulty.__annotations__)}")
-    check_switches(DataSettings, given, "data")
-    return DataSettings(**{**given, "difficulty": Difficulty(**keys)})
+    """Read the keys under ``data``. Raises ConfigError for an unknown key or an invalid value."""
+    values: Any = OmegaConf.to_container(config.data, resolve=True)
+    difficulty = values["difficulty"] or {}
+    known = Difficulty.__annotations__
+    if not isinstance(difficulty, dict):
+        raise ConfigError(f"data.difficulty={difficulty}; its keys are {', '.join(known)}")
+    for key in difficulty:
+        if key not in known:
+            raise ConfigError(
+                f"data.difficulty.{key}: there is no such key; its keys are {', '.join(known)}"
+            )
+    check_switches(DataSettings, values, "data")
+    return DataSettings(**{**values, "difficulty": Difficulty(**difficulty)})

@@ -1,1 +1,1 @@
-"""Is this machine ready for a run: `python -m asym_lightning.doctor`."""
+"""The doctor checks whether this machine is ready for a run: `python -m asym_lightning.doctor`."""

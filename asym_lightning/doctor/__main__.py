@@ -1,6 +1,9 @@
-"""Is this machine ready for a run? Looks at versions, devices, memory and disk, scores two answers in the jail, starts a rollout
-engine and checks that changed weights reach it. One line for each, `ok` or `problem` with what to do. Exit status 0 when all is ok,
-1 otherwise."""
+"""Check whether this machine is ready for a run.
+
+Checks versions, devices, memory and disk, scores two answers in the jail, starts a rollout engine
+and checks that changed weights reach it. Prints a line for each, `ok` or `problem` with what to do.
+Exit status 0 when all is ok, 1 otherwise.
+"""
 
 import argparse
 import sys
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def findings() -> Iterator["Finding"]:
-    """Everything, in the order in which it is shown; what takes long comes last."""
+    """Yield the results of all checks; the slow checks come last."""
     import os
     import shutil
     from importlib.metadata import distributions, metadata
@@ -28,18 +31,23 @@ def findings() -> Iterator["Finding"]:
     from asym_lightning.learner.embedded import cache_folder
     from asym_lightning.verify.math import MathVerifier
 
-    installed: dict[str, str] = {canonicalize_name(d.metadata["Name"]): d.version for d in distributions()}
-    own = metadata("asym-lightning")  # made of pyproject.toml when the package was installed
+    installed: dict[str, str] = {
+        canonicalize_name(d.metadata["Name"]): d.version for d in distributions()
+    }
+    # Written from pyproject.toml when the package was installed.
+    package = metadata("asym-lightning")
     extras = [extra for name, extra in machine.ENGINES.items() if name in installed]
-    yield machine.check_python(sys.version_info[:3], own["Requires-Python"])
-    yield from machine.check_versions(machine.wanted(own.get_all("Requires-Dist") or [], extras), installed)
+    yield machine.check_python(sys.version_info[:3], package["Requires-Python"])
+    needed = machine.wanted(package.get_all("Requires-Dist") or [], extras)
+    yield from machine.check_versions(needed, installed)
     yield from machine.check_engine_installed(sys.platform, installed)
     yield from machine.check_devices(*machine.devices(), torch.__version__)
     memory = psutil.virtual_memory()
     yield machine.check_memory(memory.available, memory.total)
     for name, path in (("runs", Path.cwd()), ("cache", cache_folder())):
         folder = machine.nearest_folder(path)
-        yield machine.check_folder(name, path, shutil.disk_usage(folder).free, os.access(folder, os.W_OK))
+        free, writable = shutil.disk_usage(folder).free, os.access(folder, os.W_OK)
+        yield machine.check_folder(name, path, free, writable=writable)
     yield machine.check_compiler(sys.platform, os.environ.get("CC"), shutil.which)
     yield machine.check_hub(os.environ, machine.reachable)
     yield machine.check_tensorboard()
@@ -48,9 +56,11 @@ def findings() -> Iterator["Finding"]:
 
 
 def main() -> int:
-    """Print every finding as it comes; the exit status."""
+    """Print each finding as it comes; return the exit status."""
     setup()
-    argparse.ArgumentParser(prog="python -m asym_lightning.doctor", description=" ".join((__doc__ or "").split())).parse_args()
+    argparse.ArgumentParser(
+        prog="python -m asym_lightning.doctor", description=" ".join((__doc__ or "").split())
+    ).parse_args()
     from rich.console import Console
     from rich.text import Text
 
@@ -62,7 +72,8 @@ def main() -> int:
         if finding.todo:
             console.print(Text(f"{'':9}what to do: {finding.todo}"))
         problems += not finding.ok
-    console.print("all is ok" if not problems else f"{problems} problem{'s' if problems > 1 else ''}")
+    total = f"{problems} problem{'s' if problems > 1 else ''}"
+    console.print(total if problems else "all is ok")
     return 1 if problems else 0
 
 

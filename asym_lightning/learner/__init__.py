@@ -1,1 +1,1 @@
-"""From groups to a gradient: data module, packing, attention, log-probs, the policy and its strategies."""
+"""From groups to a gradient: data module, packing, attention, log-probs, policy and strategies."""

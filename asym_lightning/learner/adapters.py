@@ -1,4 +1,7 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) through peft: they learn in place of the weights, and travel merged into them."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) through peft.
+
+They learn in place of the weights, and are merged into them wherever weights leave the policy.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,17 +12,22 @@ from torch import Tensor, nn
 
 from asym_lightning.types import ConfigError
 
+# The name that peft gives an adapter by default.
 _ADAPTER = "default"
 
 
 @dataclass(frozen=True)
 class LoRASettings:
-    """``r`` and ``alpha`` as in the paper: a weight W becomes W + alpha / r * B A, B starts at 0. ``target_modules``: the ends of the
-    names of the linear layers that get one, or ``all-linear`` for all but the output head. There is no dropout: it would make the
-    log-prob of a token another one each time it is scored.
+    """LoRA as in the paper: a weight W becomes W + alpha / r * B A, and B starts at 0.
+
+    There is no dropout: it would change a token's log-prob each time it is scored.
+
+    Args:
+        target_modules: the ends of the names of the linear layers that get an adapter, or
+            ``all-linear`` for all but the output head.
 
     Raises:
-        ConfigError: r < 1, alpha <= 0, or names that are none.
+        ConfigError: r < 1, alpha <= 0, or ``target_modules`` is neither of the two.
     """
 
     r: int
@@ -28,10 +36,18 @@ class LoRASettings:
 
     def __post_init__(self) -> None:
         if self.r < 1 or self.alpha <= 0:
-            raise ConfigError(f"policy.lora: r={self.r} must be at least 1 and alpha={self.alpha} above 0")
-        names = [self.target_modules] if isinstance(self.target_modules, str) else self.target_modules
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"policy.lora.target_modules={self.target_modules}: must be all-linear, or names such as [q_proj,v_proj]")
+            raise ConfigError(
+                f"policy.lora: r={self.r} must be at least 1 and alpha={self.alpha} above 0"
+            )
+        names = self.target_modules
+        if isinstance(names, str):
+            names = [names]
+        valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not valid or not names:
+            raise ConfigError(
+                f"policy.lora.target_modules={self.target_modules}: must be all-linear, or names "
+                "such as [q_proj,v_proj]"
+            )
 
 
 def add_adapters(model: Any, settings: LoRASettings) -> None:
@@ -43,40 +59,54 @@ def add_adapters(model: Any, settings: LoRASettings) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = settings.target_modules
+    alpha: Any = settings.alpha  # peft declares an int
+    config = LoraConfig(r=settings.r, lora_alpha=alpha, target_modules=targets)
     try:
-        inject_adapter_in_model(LoraConfig(r=settings.r, lora_alpha=settings.alpha, target_modules=targets), model)  # type: ignore[arg-type]
+        inject_adapter_in_model(config, model)
     except ValueError as error:
-        raise ConfigError(f"policy.lora.target_modules={targets}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"policy.lora.target_modules={targets}: {reason}") from None
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
 
 
-def adapted(model: nn.Module) -> bool:
+def has_adapters(model: nn.Module) -> bool:
     """Whether ``model`` has adapters."""
     return any(hasattr(module, "base_layer") for module in model.modules())
 
 
-def merged(model: nn.Module, present: Callable[[Sequence[Tensor]], AbstractContextManager] = nullcontext) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of every entry of the state dict as it would be without adapters, what they add included; a tensor of several
-    names comes once. ``present`` makes tensors whole that are not, for as long as one is in use."""
-    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if hasattr(module, "base_layer")}
+def merged_state_dict(
+    model: nn.Module, gathered: Callable[[Sequence[Tensor]], AbstractContextManager] = nullcontext
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield name and value of every weight, adapters merged, under its name without adapters.
+
+    A tensor with several names comes once, under the first.
+
+    Args:
+        gathered: given the tensors of an entry, returns a context in which they are complete; for
+            weights that are divided among ranks.
+    """
+    layers: dict[str, Any] = {
+        name: module for name, module in model.named_modules() if hasattr(module, "base_layer")
+    }
     seen: set[int] = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) in seen or ".lora_" in name:
             continue
         seen.add(id(tensor))
         owner, _, rest = name.partition(".base_layer.")
-        added = owner in layers and rest == "weight"
-        with present([tensor, *(layers[owner].parameters() if added else ())]):
-            if added:
-                yield f"{owner}.weight", tensor.detach() + layers[owner].get_delta_weight(_ADAPTER).detach()
+        is_merged = owner in layers and rest == "weight"
+        with gathered([tensor, *(layers[owner].parameters() if is_merged else ())]):
+            if is_merged:
+                delta = layers[owner].get_delta_weight(_ADAPTER).detach()
+                yield f"{owner}.weight", tensor.detach() + delta
             else:
                 yield f"{owner}.{rest}" if owner in layers else name, tensor.detach()
 
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """The model as it was before it learned."""
+    """Switch the adapters off within the context: the model is as it was before training."""
     layers: list[Any] = [module for module in model.modules() if hasattr(module, "base_layer")]
     for layer in layers:
         layer.enable_adapters(False)

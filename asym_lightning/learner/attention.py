@@ -1,4 +1,7 @@
-"""Attention over packed sequences: none sees another, the rollouts of a group may share their prompt, and no [S, S] mask is made."""
+"""Attention over packed sequences, without an [S, S] mask.
+
+No sequence attends to another one; the rollouts of a group may share their prompt.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +14,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-NAME = "asym_packed"
-_SLACK = 4096  # query-key pairs that one more call costs about as much as
+ATTENTION_NAME = "asym_packed"
+# One more attention call costs about as much as this many query-key pairs.
+_SLACK = 4096
 
 
 @dataclass(frozen=True)
 class Segment:
-    """``length`` tokens laid end to end that attend causally to each other and to the ``prefix`` tokens before them, which lie from
-    ``prefix_start``; a segment without prefix is a whole sequence or a shared prompt."""
+    """``length`` tokens from ``start`` that attend causally to each other and to a prefix.
+
+    The prefix is the ``prefix`` tokens from ``prefix_start``: a shared prompt. A segment without a
+    prefix is a complete sequence or a shared prompt.
+    """
 
     start: int
     length: int
@@ -32,8 +39,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Segments of similar size, padded on the right to one shape [b, queries] and [b, keys]; ``mask`` is None where plain causal
-    attention does."""
+    """b segments of similar size, padded on the right to the shapes [b, queries] and [b, keys].
+
+    ``query_index`` and ``key_index`` are the tokens' indices in the micro-batch. ``mask`` is None
+    where plain causal attention is correct.
+    """
 
     query_index: Int[Tensor, "b*queries"]
     key_index: Int[Tensor, "b*keys"]
@@ -43,11 +53,11 @@ class Bucket:
 
 
 class Layout:
-    """Who attends to whom in a micro-batch: segments that cover its tokens in their order.
+    """The attention pattern of a micro-batch: segments that cover its tokens in their order.
 
     Args:
         segments: in the order of the tokens.
-        device: where the indices are needed.
+        device: device of the indices.
     """
 
     def __init__(self, segments: Sequence[Segment], device: torch.device | str = "cpu"):
@@ -63,40 +73,66 @@ class Layout:
         return sum(segment.length for segment in self.segments)
 
     def buckets(self, window: int | None) -> tuple[list[Bucket], Int[Tensor, "s"]]:
-        """The buckets, and where each token's result lies among theirs, laid end to end."""
+        """Return the buckets, and the index of each token's result in their concatenation.
+
+        Args:
+            window: number of tokens that a query sees at most (sliding window); None: all.
+        """
         if window not in self._buckets:
-            chosen = _similar(self.segments)
-            made = [_bucket([self.segments[i] for i in part], window, self.device) for part in chosen]
+            partition = _similar(self.segments)
+            buckets = []
             inverse = torch.empty(self.tokens, dtype=torch.long)
             offset = 0
-            for part, bucket in zip(chosen, made, strict=True):
+            for part in partition:
+                bucket = _bucket([self.segments[i] for i in part], window, self.device)
+                buckets.append(bucket)
                 for i in part:
-                    segment = self.segments[i]
-                    inverse[segment.start : segment.start + segment.length] = torch.arange(offset, offset + segment.length)
+                    start, length = self.segments[i].start, self.segments[i].length
+                    inverse[start : start + length] = torch.arange(offset, offset + length)
                     offset += bucket.queries
-            self._buckets[window] = made, inverse.to(self.device)
+            self._buckets[window] = buckets, inverse.to(self.device)
         return self._buckets[window]
 
     def flat(self) -> tuple[Int[Tensor, "n+1"], Int[Tensor, "n+1"], Int[Tensor, "k"]]:
-        """Boundaries of the segments' queries and keys for a kernel of variable lengths, and which token each key is."""
+        """Return the inputs of a kernel for variable lengths.
+
+        They are the boundaries of the segments' queries, those of their keys, and the token that
+        each key is.
+        """
         if self._flat is None:
-            bounds = [list(accumulate((getattr(s, name) for s in self.segments), initial=0)) for name in ("length", "keys")]
-            index = [torch.arange(a, a + n) for s in self.segments for a, n in ((s.prefix_start, s.prefix), (s.start, s.length)) if n]
-            cu_q, cu_k = (torch.tensor(b, dtype=torch.int32, device=self.device) for b in bounds)
-            self._flat = cu_q, cu_k, torch.cat(index).to(self.device)
+            query_ends = accumulate((s.length for s in self.segments), initial=0)
+            key_ends = accumulate((s.keys for s in self.segments), initial=0)
+            index = []
+            for s in self.segments:
+                if s.prefix:
+                    index.append(torch.arange(s.prefix_start, s.prefix_start + s.prefix))
+                if s.length:
+                    index.append(torch.arange(s.start, s.start + s.length))
+            self._flat = (
+                torch.tensor(list(query_ends), dtype=torch.int32, device=self.device),
+                torch.tensor(list(key_ends), dtype=torch.int32, device=self.device),
+                torch.cat(index).to(self.device),
+            )
         return self._flat
 
 
 def _similar(segments: Sequence[Segment]) -> list[list[int]]:
-    """Segments parted so that padding costs less than further calls would; those with a prefix apart from those without."""
-    order = sorted(range(len(segments)), key=lambda i: (segments[i].prefix > 0, -segments[i].keys, -segments[i].length, i))
+    """Partition the segments so that padding costs less than further attention calls would.
+
+    Segments with a prefix are kept apart from those without.
+    """
+    order = sorted(
+        range(len(segments)),
+        key=lambda i: (segments[i].prefix > 0, -segments[i].keys, -segments[i].length, i),
+    )
     parts: list[list[int]] = []
+    # Of the current part: longest query, longest key (the first one's), query-key pairs in use.
     queries = keys = used = 0
     for i in order:
         s = segments[i]
-        same = bool(parts) and (segments[parts[-1][0]].prefix > 0) == (s.prefix > 0)
-        padded = (len(parts[-1]) + 1) * max(queries, s.length) * keys if same else 0
-        if not same or padded > 1.25 * (used + s.length * s.keys) + _SLACK:
+        same_kind = bool(parts) and (segments[parts[-1][0]].prefix > 0) == (s.prefix > 0)
+        padded = (len(parts[-1]) + 1) * max(queries, s.length) * keys if same_kind else 0
+        if not same_kind or padded > 1.25 * (used + s.length * s.keys) + _SLACK:
             parts.append([])
             queries, keys, used = 0, s.keys, 0
         parts[-1].append(i)
@@ -105,23 +141,35 @@ def _similar(segments: Sequence[Segment]) -> list[list[int]]:
 
 
 def _bucket(segments: Sequence[Segment], window: int | None, device: torch.device) -> Bucket:
+    """Pad ``segments`` to one shape; padding repeats token 0, and its results are not used."""
     queries, keys = max(s.length for s in segments), max(s.keys for s in segments)
     start, length, prefix_start, prefix = (
-        torch.tensor([getattr(s, name) for s in segments])[:, None] for name in ("start", "length", "prefix_start", "prefix")
+        torch.tensor([getattr(s, name) for s in segments])[:, None]
+        for name in ("start", "length", "prefix_start", "prefix")
     )
     row, column = torch.arange(queries), torch.arange(keys)
     query_index = torch.where(row < length, start + row, 0)
-    own = column - prefix
-    key_index = torch.where(own < 0, prefix_start + column, torch.where(own < length, start + own, 0))
+    # Keys are the prefix, then the segment's tokens, then padding.
+    after_prefix = column - prefix
+    segment_key = torch.where(after_prefix < length, start + after_prefix, 0)
+    key_index = torch.where(after_prefix < 0, prefix_start + column, segment_key)
     mask = None
     if bool(prefix.any()) or (window is not None and keys > window):
-        first = prefix[:1] if bool((prefix == prefix[0]).all()) else prefix
-        at = first[:, None] + row[:, None]  # position of each query within its sequence
-        mask = column <= at
+        # With one prefix length for all segments, one mask [1, 1, queries, keys] serves them all.
+        lengths = prefix[:1] if bool((prefix == prefix[0]).all()) else prefix
+        # Position of each query within its sequence.
+        position = lengths[:, None] + row[:, None]
+        mask = column <= position
         if window is not None:
-            mask &= column > at - window
+            mask &= column > position - window
         mask = mask[:, None].to(device)
-    return Bucket(query_index.flatten().to(device), key_index.flatten().to(device), queries, keys, mask)
+    return Bucket(
+        query_index=query_index.flatten().to(device),
+        key_index=key_index.flatten().to(device),
+        queries=queries,
+        keys=keys,
+        mask=mask,
+    )
 
 
 def packed_attention(
@@ -138,54 +186,83 @@ def packed_attention(
     s_aux: Any = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "1 s heads d"], None]:
-    """An attention function of transformers (``attn_implementation``) for the tokens of one micro-batch.
+    """Attend by ``layout``: an attention function of transformers for one micro-batch's tokens.
 
-    On CUDA in half precision the flash kernel for variable lengths that comes with torch; elsewhere a few calls of
-    ``scaled_dot_product_attention`` on segments of similar size. On a CPU in float32, which is as fast there.
+    On CUDA in half precision it is torch's flash kernel for variable lengths, elsewhere a few calls
+    of ``scaled_dot_product_attention`` on segments of similar size. On a CPU it computes in
+    float32, which is as fast there.
 
     Raises:
-        ValueError: without a layout, or for a model whose attention caps its logits or has sinks.
+        ValueError: there is no layout, or the model's attention caps its logits or has sinks.
     """
     if layout is None or softcap is not None or s_aux is not None:
-        raise ValueError(f"attention {NAME!r} needs layout= and knows no softcap or sinks; load the model with attn_implementation='sdpa'")
+        raise ValueError(
+            f"attention {ATTENTION_NAME!r} needs layout= and supports neither softcap nor sinks; "
+            "load the model with attn_implementation='sdpa'"
+        )
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if q.device.type != "cpu":  # norms and rotations of queries and keys may have left them in fp32
-        kind = torch.get_autocast_dtype(q.device.type) if torch.is_autocast_enabled(q.device.type) else v.dtype
-        q, k, v = q.to(kind), k.to(kind), v.to(kind)
+    if q.device.type != "cpu":
+        # Norms and rotations of queries and keys may have left them in fp32.
+        dtype = v.dtype
+        if torch.is_autocast_enabled(q.device.type):
+            dtype = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     kernel = flash_kernel(q)
     if kernel is not None and not dropout:
-        return flash(kernel, q, k, v, layout, scaling, sliding_window)[None], None
+        out = flash(kernel, q, k, v, layout=layout, scaling=scaling, window=sliding_window)
+        return out[None], None
+    options: dict[str, Any] = {"scaling": scaling, "dropout": dropout, "window": sliding_window}
     with torch.autocast(q.device.type, enabled=False):
         if q.device.type == "cpu":
-            out = _bucketed(q.float(), k.float(), v.float(), layout, scaling, dropout, sliding_window).to(q.dtype)
+            out = _bucketed(q.float(), k.float(), v.float(), layout=layout, **options).to(q.dtype)
         else:
-            out = _bucketed(q, k, v, layout, scaling, dropout, sliding_window)
+            out = _bucketed(q, k, v, layout=layout, **options)
     return out[None], None
 
 
-def _bucketed(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scaling: float | None, dropout: float, window: int | None) -> Tensor:
+def _bucketed(
+    q: Float[Tensor, "s heads d"],
+    k: Float[Tensor, "s kv_heads d"],
+    v: Float[Tensor, "s kv_heads d"],
+    *,
+    layout: Layout,
+    scaling: float | None,
+    dropout: float,
+    window: int | None,
+) -> Float[Tensor, "s heads d"]:
+    """Attend with one call of ``scaled_dot_product_attention`` per bucket."""
     buckets, inverse = layout.buckets(window)
     parts = []
     for bucket in buckets:
         b = bucket.query_index.numel() // bucket.queries
+        # [b * length, heads, d] -> [b, heads, length, d]
         rows = q.index_select(0, bucket.query_index).unflatten(0, (b, -1)).transpose(1, 2)
-        keys, values = (x.index_select(0, bucket.key_index).unflatten(0, (b, -1)).transpose(1, 2) for x in (k, v))
+        keys = k.index_select(0, bucket.key_index).unflatten(0, (b, -1)).transpose(1, 2)
+        values = v.index_select(0, bucket.key_index).unflatten(0, (b, -1)).transpose(1, 2)
         out = scaled_dot_product_attention(
-            rows, keys, values, bucket.mask, dropout, is_causal=bucket.mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            rows,
+            keys,
+            values,
+            bucket.mask,
+            dropout,
+            is_causal=bucket.mask is None,
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).index_select(0, inverse)
 
 
 def flash_kernel(q: Tensor) -> Callable[..., Any] | None:
-    """torch's flash attention for variable lengths where it can be used."""
+    """Return torch's flash attention for variable lengths, or None where ``q`` cannot use it."""
     if q.device.type != "cuda" or q.dtype not in (torch.bfloat16, torch.float16):
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn if {"window_size", "scale"} <= set(signature(varlen_attn).parameters) else None
+    supported = {"window_size", "scale"} <= set(signature(varlen_attn).parameters)
+    return varlen_attn if supported else None
 
 
 def flash(
@@ -193,40 +270,69 @@ def flash(
     q: Float[Tensor, "s heads d"],
     k: Float[Tensor, "s kv_heads d"],
     v: Float[Tensor, "s kv_heads d"],
+    *,
     layout: Layout,
     scaling: float | None,
     window: int | None,
 ) -> Float[Tensor, "s heads d"]:
-    """One call of ``kernel`` for all segments; its causal mask is aligned to the last query and the last key."""
-    cu_q, cu_k, index = layout.flat()
+    """Attend with one call of ``kernel`` for all segments.
+
+    The kernel's causal mask is aligned to the last query and the last key of each segment.
+    """
+    query_ends, key_ends, index = layout.flat()
     if any(s.prefix for s in layout.segments):
         k, v = k.index_select(0, index), v.index_select(0, index)
-    most = [max(getattr(s, name) for s in layout.segments) for name in ("length", "keys")]
-    left, options = -1 if window is None else window - 1, {}
+    longest_query = max(s.length for s in layout.segments)
+    longest_key = max(s.keys for s in layout.segments)
+    left = -1 if window is None else window - 1
+    options = {}
     if q.shape[1] != k.shape[1]:
         if "enable_gqa" in signature(kernel).parameters:
             options = {"enable_gqa": True}
-        else:  # such as torch 2.11
+        else:
+            # For example in torch 2.11.
             k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-    return kernel(q, k, v, cu_q, cu_k, *most, scale=scaling, window_size=(left, 0), **options)
+    return kernel(
+        q,
+        k,
+        v,
+        query_ends,
+        key_ends,
+        longest_query,
+        longest_key,
+        scale=scaling,
+        window_size=(left, 0),
+        **options,
+    )
 
 
 def register_attention(compiled: bool = False) -> None:
-    """Make packed attention known to transformers in this process; in ``compiled`` layers it runs as it is, since its shapes change
-    with every micro-batch."""
+    """Register packed attention with transformers; each process must.
+
+    Args:
+        compiled: whether torch.compile compiles the layers. Packed attention is then kept out of
+            the compilation, since its shapes change with every micro-batch.
+    """
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention) if compiled else packed_attention)
+    attention = torch.compiler.disable(packed_attention) if compiled else packed_attention
+    AttentionInterface.register(ATTENTION_NAME, attention)
 
 
 def use_packed_attention(model: Any) -> bool:
-    """Let a transformers model attend by layout where it takes an attention function from outside; False where it does not, or has
-    layers that carry a state from token to token."""
+    """Make a transformers model attend by layout, and return whether it can.
+
+    It cannot if it does not take an attention function from outside, caps attention logits or has
+    sinks, or if its layers carry a state from token to token.
+    """
     config = model.config
-    special = getattr(config, "attn_logit_softcapping", None) or getattr(config, "model_type", "") == "gpt_oss"  # attention sinks
-    states = any("attention" not in kind or "linear" in kind for kind in getattr(config, "layer_types", None) or [])
-    if special or states or not getattr(model, "_supports_attention_backend", False):
+    caps_logits = bool(getattr(config, "attn_logit_softcapping", None))
+    has_sinks = getattr(config, "model_type", "") == "gpt_oss"
+    kinds = getattr(config, "layer_types", None) or []
+    has_state = any("attention" not in kind or "linear" in kind for kind in kinds)
+    replaceable = getattr(model, "_supports_attention_backend", False)
+    if caps_logits or has_sinks or has_state or not replaceable:
         return False
     register_attention()
-    config._attn_implementation = NAME
+    config._attn_implementation = ATTENTION_NAME
     return True

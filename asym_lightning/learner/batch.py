@@ -1,4 +1,4 @@
-"""One optimizer step's rollouts as tensors: mini-batches, made of packed micro-batches."""
+"""The rollouts of one optimizer step as tensors: a mini-batch of packed micro-batches."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +13,25 @@ from asym_lightning.types import RolloutGroup
 
 @dataclass
 class PackedBatch:
-    """Sequences laid end to end without padding: one micro-batch.
+    """One micro-batch: sequences laid end to end without padding.
 
-    ``input_ids`` and ``position_ids`` hold all S tokens (positions restart at 0 in each sequence, and go on after a shared prompt in
-    each of its completions); ``layout`` says which of them attend to which. The N completion tokens are addressed by ``predict_at``
-    (index of the hidden state that predicts the token), ``targets`` (the token) and ``rows`` (the rollout within the mini-batch it
-    belongs to). ``engine_logp`` is what the rollout engine reported. ``logp``, ``entropy`` and ``advantages`` are kept by the optimizer
-    step for the diagnostics: what it saw before its update, without gradient, advantages as the modulations left them;
-    ``learned`` is False where it took no backward pass.
+    All S tokens:
+        input_ids, position_ids: positions restart at 0 in each sequence; after a shared prompt they
+            continue from it in each of its completions.
+        layout: which tokens attend to which.
+
+    The N completion tokens:
+        predict_at: index of the hidden state that predicts the token.
+        targets: the token.
+        rows: the token's rollout within the mini-batch.
+        engine_logp: log-probs as the rollout engine reported them.
+        old_logp: log-probs before the first update; None until they are known.
+        reference_logp: log-probs of the reference, if a modulation needs them.
+
+    Kept by the optimizer step for diagnostics, as before its update and without gradient:
+        logp, entropy
+        advantages: after all modulations.
+        learned: False if there was no backward pass.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -38,35 +49,47 @@ class PackedBatch:
     learned: bool = True
 
     def to(self, device: torch.device) -> "PackedBatch":
-        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return PackedBatch(**moved, layout=self.layout and self.layout.to(device), learned=self.learned)
+        tensors: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        layout = self.layout and self.layout.to(device)
+        return PackedBatch(**tensors, layout=layout, learned=self.learned)
 
 
 @dataclass
 class MiniBatch:
-    """One optimizer step's worth of whole groups on this rank.
+    """The complete groups of one optimizer step on this rank.
 
-    ``rewards`` is [groups, G] and what advantages are made of, ``right`` says which rollouts were verified as right (their kind
-    is ``correct``); rollout ``row = group * G + member`` indexes everything flattened. ``token_count`` and ``rollout_count``
-    are global: summed over all ranks. ``resampled`` holds further rollouts that are learned from by REINFORCE alone. ``stand`` says for
-    how many rollouts each one stands in the diagnostics, where only a part of those without a gradient is scored; None: each for itself.
+    Rollout ``row = group * G + member`` indexes everything flattened.
+
+    ``rewards``: what advantages are computed from.
+    ``correct``: which rollouts were verified as correct (their kind is ``correct``).
+    ``lengths``: tokens of each completion.
+    ``token_count``, ``rollout_count``: what is learned from, summed over all ranks.
+    ``resampled``: further rollouts, learned from by REINFORCE alone.
+    ``rollout_weights``: the number of rollouts that each one represents in diagnostics, if only
+    some of the rollouts without a gradient are scored; None: 1 each.
     """
 
     rewards: Float[Tensor, "groups G"]
-    right: Bool[Tensor, "groups G"]
+    correct: Bool[Tensor, "groups G"]
     lengths: Int[Tensor, "rollouts"]
     micro_batches: list[PackedBatch]
     token_count: int = 0
     rollout_count: int = 0
     groups: list[RolloutGroup] = field(default_factory=list)
     resampled: "MiniBatch | None" = None
-    stand: Float[Tensor, "rollouts"] | None = None
+    rollout_weights: Float[Tensor, "rollouts"] | None = None
 
-    def standing(self) -> Float[Tensor, "n"]:
-        """For how many tokens each of :meth:`tokens` stands in a mean over the mini-batch."""
+    def token_weights(self) -> Float[Tensor, "n"]:
+        """Return the weight of each of :meth:`tokens` in a mean over the mini-batch."""
         rows = self.tokens("rows")
-        return torch.ones(len(rows), device=rows.device) if self.stand is None else self.stand[rows]
+        if self.rollout_weights is None:
+            return torch.ones(len(rows), device=rows.device)
+        return self.rollout_weights[rows]
 
     def tokens(self, name: str) -> Tensor:
-        """The field ``name`` of all its micro-batches, one behind the other."""
+        """Return the field ``name`` of all micro-batches, concatenated."""
         return torch.cat([getattr(micro, name) for micro in self.micro_batches])

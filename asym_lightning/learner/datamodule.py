@@ -9,17 +9,25 @@ from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.learner.batch import MiniBatch
-from asym_lightning.learner.fsdp import share_of
-from asym_lightning.learner.packing import Unit, bins_of, pack_units, units
-from asym_lightning.runtime.ranks import merged_in_turn, over_ranks
+from asym_lightning.learner.packing import Unit, pack_bins, pack_units, packing_units
+from asym_lightning.learner.strategies import shard_of
+from asym_lightning.runtime.ranks import interleave_over_ranks, reduce_over_ranks
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import Kind, Problem, Prompt, RolloutGroup
 
+# A mini-batch without micro-batches, and the units to pack: first those of groups with equal
+# rewards, then the others.
+Unpacked = tuple[MiniBatch, list[list[Unit]]]
 
-class _Served:
-    """The numbers of an iteration's mini-batches. Lightning makes the iterator of the first epoch before the rollouts are there, and
-    would cast every tensor of a batch to the trainer's precision, rewards and log-probs too: a number is looked up after both."""
+
+class _BatchIndices:
+    """The indices of an iteration's mini-batches, which Lightning iterates over.
+
+    Lightning creates the iterator of the first epoch before the rollouts exist. It also casts every
+    tensor of a batch, rewards and log-probs too, to the trainer's precision. An index is replaced
+    by its mini-batch after both.
+    """
 
     def __init__(self, module: "RolloutDataModule"):
         self.module = module
@@ -34,18 +42,19 @@ class _Served:
 class RolloutDataModule(LightningDataModule):
     """Serves rollout groups; it computes nothing about learning.
 
-    The order of prompts is a permutation per pass over the task, a function of the seed and of the iteration, and of the accuracies so far
-    where ``difficulty`` leaves problems out; a resumed run continues where it stopped. Mini-batch m holds the same prompts for every
-    number of ranks.
+    The order of prompts is a permutation per pass over the task. It is a function of the seed and
+    the iteration, and of past accuracies if ``difficulty`` leaves problems out. A resumed run
+    continues where it stopped. Mini-batch m holds the same prompts for every number of ranks.
 
     Args:
         prompts_per_iteration: prompts per RL iteration, all ranks together.
         prompts_per_mini_batch: prompts per optimizer step, all ranks together.
-        tokens_per_micro_batch: most tokens in one forward pass.
-        rules: what the method asks of its rollouts.
+        tokens_per_micro_batch: largest number of tokens in one forward pass.
+        rules: the method's rules for its rollouts.
         max_tokens: longest completion.
         share_prompts: rollouts of a group have their prompt once in a micro-batch.
-        difficulty: which problems are left out by the accuracy of their past groups; none unless given.
+        difficulty: which problems to leave out by the accuracy of their past groups; None: serve
+            all.
     """
 
     def __init__(
@@ -63,44 +72,71 @@ class RolloutDataModule(LightningDataModule):
     ):
         super().__init__()
         self.rules, self.max_tokens = rules or RolloutRules(), max_tokens
-        self.spare = 0  # prompts taken beyond the iterations' own, all ranks together
+        # Prompts taken beside those of the iterations, all ranks together.
+        self.spare = 0
         self.task, self.tokenizer = task, tokenizer
         self.prompts_per_iteration = prompts_per_iteration
         self.mini_batches_per_iteration = prompts_per_iteration // prompts_per_mini_batch
         self.tokens_per_micro_batch, self.share_prompts = tokens_per_micro_batch, share_prompts
         self.mini_batches: list[MiniBatch] = []
         self.order = ProblemOrder([problem.id for problem in task.train], seed, difficulty)
-        self._noted = False  # that too few problems are in range
+        # Whether the last iteration had a note of the order: too few problems are in range.
+        self._noted = False
 
     def encode(self, problem: Problem) -> Prompt:
         return Prompt(problem, tuple(self.task.encode(problem, self.tokenizer)))
 
     def prompts(self, iteration: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
-        """This rank's prompts of an iteration, each with its number among the run's prompts. The first rank says in one line where the
-        difficulty filter begins to leave too few."""
+        """Return this rank's prompts of an iteration, each with its number within the run.
+
+        Rank 0 prints one line when the difficulty filter begins to leave too few problems.
+        """
         size = self.prompts_per_iteration
         problems = self.order.iteration(iteration, size)
         if self.order.note and not self._noted and rank == 0:
             print(self.order.note, flush=True)
         self._noted = bool(self.order.note)
-        return [(iteration * size + i, self.encode(self.task.train[problems[i]])) for i in range(rank, size, world_size)]
+        return [
+            (iteration * size + i, self.encode(self.task.train[problems[i]]))
+            for i in range(rank, size, world_size)
+        ]
 
     def spare_prompts(self, count: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
-        """``count`` further prompts for this rank, from an order of their own, so that the iterations' prompts stay what they are."""
+        """Return ``count`` further prompts for this rank.
+
+        They come from an order of their own, so that the prompts of the iterations do not change.
+        """
         first, self.spare = self.spare, self.spare + count * world_size
         numbers = range(first + rank, self.spare, world_size)
-        return [(i, self.encode(self.task.train[index])) for i, index in zip(numbers, self.order.spare(numbers), strict=True)]
+        return [
+            (number, self.encode(self.task.train[index]))
+            for number, index in zip(numbers, self.order.spare(numbers), strict=True)
+        ]
 
     def observe(self, groups: Sequence[RolloutGroup]) -> None:
-        """Take note of how many rollouts of each of this rank's groups are right. Every rank calls it as often as the others."""
+        """Count the correct rollouts of this rank's groups for ``difficulty``.
+
+        Every rank must call it equally often.
+        """
         self.order.observe(groups)
 
-    def first_of_each_mini_batch(self, numbered: Sequence[tuple[int, Prompt]], share: float) -> list[list[tuple[int, Prompt]]]:
-        """Of this rank's prompts of an iteration, by mini-batch, those among the first ``share`` (at least one) of all ranks' prompts."""
-        size, whole = len(numbered) // self.mini_batches_per_iteration, self.prompts_per_iteration // self.mini_batches_per_iteration
-        most = max(1, round(share * whole))
+    def first_of_each_mini_batch(
+        self, numbered: Sequence[tuple[int, Prompt]], share: float
+    ) -> list[list[tuple[int, Prompt]]]:
+        """Return the first ``share`` of every mini-batch's prompts, as far as this rank has them.
+
+        Args:
+            numbered: this rank's prompts of an iteration.
+            share: of the prompts of all ranks; at least one prompt is taken.
+        """
+        size = len(numbered) // self.mini_batches_per_iteration
+        prompts = self.prompts_per_iteration // self.mini_batches_per_iteration
+        count = max(1, round(share * prompts))
         parts = [numbered[i : i + size] for i in range(0, len(numbered), size)]
-        return [[(number, prompt) for number, prompt in part if number % whole < most] for part in parts]
+        return [
+            [(number, prompt) for number, prompt in part if number % prompts < count]
+            for part in parts
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         return {"spare": self.spare, "order": self.order.state_dict()}
@@ -109,67 +145,111 @@ class RolloutDataModule(LightningDataModule):
         self.spare = state["spare"]
         self.order.load_state_dict(state.get("order", {}))
 
-    def put(self, groups: Sequence[RolloutGroup], resampled: Sequence[Sequence[RolloutGroup]] = ()) -> None:
-        """Take this rank's groups of the iteration and make its mini-batches of them, together with those of ranks that learn from the
-        same; the right rollouts of ``resampled``, given by mini-batch, go along."""
-        share = share_of(self.trainer)
-        size = len(groups) // self.mini_batches_per_iteration
-        parts = merged_in_turn([groups[i : i + size] for i in range(0, len(groups), size)], share.sharers)
-        self.mini_batches = self._equalized([self._mini_batch(part) for part in parts], share.peers)
-        if self.rules.resample is not None:
-            again = merged_in_turn(resampled, share.sharers)
-            further = self._equalized([self._mini_batch(part, only_right=True) for part in again], share.peers, 0)
-            for batch, more in zip(self.mini_batches, further, strict=True):
-                batch.resampled = more
+    def load_rollouts(
+        self, groups: Sequence[RolloutGroup], resampled: Sequence[Sequence[RolloutGroup]] = ()
+    ) -> None:
+        """Make the iteration's mini-batches from this rank's groups.
 
-    def _mini_batch(self, groups: Sequence[RolloutGroup], only_right: bool = False) -> tuple[MiniBatch, list[list[Unit]]]:
-        """A mini-batch without micro-batches, and what they are to be packed from: groups without a signal apart and first, since the
-        policy may have no gradient to take from them."""
+        Ranks that compute layers together (tensor parallelism) merge their groups.
+
+        Args:
+            resampled: re-sampled groups by mini-batch; their correct rollouts are added to it.
+        """
+        shard = shard_of(self.trainer)
+        size = len(groups) // self.mini_batches_per_iteration
+        parts = [groups[i : i + size] for i in range(0, len(groups), size)]
+        unpacked = [self._unpacked(part) for part in interleave_over_ranks(parts, shard.tp_group)]
+        self.mini_batches = self._packed(unpacked, shard.dp_group)
+        if self.rules.resample is None:
+            return
+        unpacked = [
+            self._unpacked(part, only_correct=True)
+            for part in interleave_over_ranks(resampled, shard.tp_group)
+        ]
+        further = self._packed(unpacked, shard.dp_group, fewest=0)
+        for batch, resampled_batch in zip(self.mini_batches, further, strict=True):
+            batch.resampled = resampled_batch
+
+    def _unpacked(self, groups: Sequence[RolloutGroup], only_correct: bool = False) -> Unpacked:
+        """Return a mini-batch of ``groups`` without micro-batches, and the units to pack.
+
+        Groups with equal rewards are packed apart and first, since they may have no gradient.
+        """
         completions = [group.completions for group in groups]
-        lengths = torch.tensor([[len(c.token_ids) for c in row] for row in completions], dtype=torch.long)
+        token_counts = [[len(c.token_ids) for c in row] for row in completions]
+        kinds = [[verdict.kind for verdict in group.verdicts] for group in groups]
+        lengths = torch.tensor(token_counts, dtype=torch.long)
         rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)
-        right = torch.tensor([[verdict.kind is Kind.CORRECT for verdict in group.verdicts] for group in groups], dtype=torch.bool)
-        learned = right if only_right else torch.ones_like(right)
+        correct = torch.tensor(
+            [[kind is Kind.CORRECT for kind in row] for row in kinds], dtype=torch.bool
+        )
+        learned = correct if only_correct else torch.ones_like(correct)
         if self.rules.mask_truncated:
-            learned = learned & ~torch.tensor([[c.truncated for c in row] for row in completions], dtype=torch.bool)
+            truncated = [[c.truncated for c in row] for row in completions]
+            learned = learned & ~torch.tensor(truncated, dtype=torch.bool)
         rewards = rewards + self.rules.penalty(lengths, self.max_tokens)
-        signal = (rewards != rewards[:, :1]).any(1) if groups else torch.zeros(0, dtype=torch.bool)  # a rank may have none to draw again
+        # A rank may have no re-sampled groups at all.
+        has_signal = torch.zeros(0, dtype=torch.bool)
+        if groups:
+            has_signal = (rewards != rewards[:, :1]).any(1)
         batch = MiniBatch(
             rewards=rewards,
-            right=right,
+            correct=correct,
             lengths=lengths.flatten(),
             micro_batches=[],
             token_count=int(lengths[learned].sum()),
             rollout_count=int(learned.sum()),
             groups=list(groups),
         )
-        kept = learned.flatten().tolist()
-        parts = [part.nonzero()[:, 0].tolist() for part in (~signal, signal)]
-        return batch, [units(groups, self.tokens_per_micro_batch, kept, self.share_prompts, only) for only in parts]
+        units = [
+            packing_units(
+                groups,
+                self.tokens_per_micro_batch,
+                learned.flatten().tolist(),
+                share_prompts=self.share_prompts,
+                only=chosen.nonzero()[:, 0].tolist(),
+            )
+            for chosen in (~has_signal, has_signal)
+        ]
+        return batch, units
 
-    def _equalized(self, made: Sequence[tuple[MiniBatch, list[list[Unit]]]], peers: Any, fewest: int = 1) -> list[MiniBatch]:
-        """Sum the counts over all that is learned from, and pack on every rank the same number of micro-batches of about the same size,
-        ``fewest`` empty ones where no rank has anything."""
+    def _packed(
+        self, unpacked: Sequence[Unpacked], dp_group: Any, fewest: int = 1
+    ) -> list[MiniBatch]:
+        """Pack mini-batches, and sum their counts over all rollouts that are learned from.
+
+        Every rank gets the same number of micro-batches, of about the same size.
+
+        Args:
+            fewest: number of empty micro-batches if no rank has any rollout.
+        """
         budget = self.tokens_per_micro_batch
-        counts = over_ranks(torch.tensor([[b.token_count, b.rollout_count] for b, _ in made]), "sum", peers).tolist()
-        most = over_ranks(torch.tensor([[len(bins_of(part, budget)) for part in parts] for _, parts in made]), "max").tolist()
-        for (batch, parts), (tokens, rollouts), numbers in zip(made, counts, most, strict=True):
+        own_counts = torch.tensor([[b.token_count, b.rollout_count] for b, _ in unpacked])
+        counts = reduce_over_ranks(own_counts, "sum", dp_group).tolist()
+        own_bins = torch.tensor(
+            [[len(pack_bins(units, budget)) for units in parts] for _, parts in unpacked]
+        )
+        bins = reduce_over_ranks(own_bins, "max").tolist()
+        for (batch, parts), (tokens, rollouts), numbers in zip(unpacked, counts, bins, strict=True):
             batch.token_count, batch.rollout_count = tokens, rollouts
             if fewest and not any(numbers):
                 numbers[-1] = fewest
-            for part, number in zip(parts, numbers, strict=True):
-                batch.micro_batches += pack_units(part, budget, self.share_prompts, number)
-        return [batch for batch, _ in made]
+            for units, number in zip(parts, numbers, strict=True):
+                batch.micro_batches += pack_units(units, budget, self.share_prompts, count=number)
+        return [batch for batch, _ in unpacked]
 
     def train_dataloader(self) -> Iterable[int]:
-        return _Served(self)
+        return _BatchIndices(self)
 
     def on_before_batch_transfer(self, batch: int, dataloader_idx: int) -> MiniBatch:
         return self.mini_batches[batch]
 
-    def transfer_batch_to_device(self, batch: MiniBatch, device: torch.device, dataloader_idx: int) -> MiniBatch:
+    def transfer_batch_to_device(
+        self, batch: MiniBatch, device: torch.device, dataloader_idx: int
+    ) -> MiniBatch:
         batch.micro_batches = [micro.to(device) for micro in batch.micro_batches]
-        batch.rewards, batch.right, batch.lengths = (x.to(device) for x in (batch.rewards, batch.right, batch.lengths))
+        batch.rewards, batch.correct = batch.rewards.to(device), batch.correct.to(device)
+        batch.lengths = batch.lengths.to(device)
         if batch.resampled is not None:
             self.transfer_batch_to_device(batch.resampled, device, dataloader_idx)
         return batch

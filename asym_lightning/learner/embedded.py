@@ -1,4 +1,7 @@
-"""The embedded policy: a small Qwen3 with tied embeddings and a byte-level tokenizer, warm-started on first use."""
+"""The embedded policy: a small Qwen3 with tied embeddings and a byte-level tokenizer.
+
+A supervised warm start makes it on first use.
+"""
 
 import hashlib
 import json
@@ -29,7 +32,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class EmbeddedSettings:
-    """Everything the embedded policy depends on; its hash names the cache folder."""
+    """All settings that the embedded policy depends on; their hash names the cache folder."""
 
     hidden_size: int = 128
     layers: int = 2
@@ -51,7 +54,10 @@ class EmbeddedSettings:
 
 
 def byte_tokenizer() -> Any:
-    """A tokenizer with one token per byte, so that any text passes through it; id 256 pads, id 257 ends."""
+    """Return a tokenizer with one token per byte, so that it encodes any text.
+
+    Id 256 pads, id 257 ends a completion.
+    """
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
@@ -60,13 +66,15 @@ def byte_tokenizer() -> Any:
     tokenizer = Tokenizer(BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>"
+    )
     fast.chat_template = CHAT_TEMPLATE
     return fast
 
 
 def build_model(settings: EmbeddedSettings, tokenizer: Any) -> Any:
-    """The randomly initialised model."""
+    """Return the randomly initialised model."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(settings.seed)
@@ -89,22 +97,35 @@ def build_model(settings: EmbeddedSettings, tokenizer: Any) -> Any:
 
 
 class WarmStart(LightningModule):
-    """Supervised warm start on demonstrations, some of them replaced by a random valid equation, so that there is
-    something left to learn and entropy to lose."""
+    """A supervised warm start on demonstrations.
+
+    Some of them are replaced by a random valid equation, so that there is something left to learn
+    and entropy to lose.
+    """
 
     def __init__(self, settings: EmbeddedSettings, model: Any, tokenizer: Any):
         super().__init__()
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
 
     def demonstrations(self) -> Iterator[tuple[str, str]]:
-        """Endless ``(prompt, completion)`` texts."""
-        return PairsCountdown().demonstrations(random.Random(self.settings.seed), self.settings.noise)
+        """Yield ``(prompt, completion)`` texts without end, to be learned by supervision.
+
+        A share ``noise`` of the completions is a random valid equation.
+        """
+        return PairsCountdown().demonstrations(
+            random.Random(self.settings.seed), self.settings.noise
+        )
 
     def schedule(self, optimizer: torch.optim.Optimizer) -> Any:
-        """The learning rate from step to step."""
+        """Return the schedule of the learning rate, which changes with every step."""
         s = self.settings
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, s.learning_rate, total_steps=s.steps + 1, pct_start=min(0.5, 50 / s.steps), div_factor=50, final_div_factor=0.6
+            optimizer,
+            s.learning_rate,
+            total_steps=s.steps + 1,
+            pct_start=min(0.5, 50 / s.steps),
+            div_factor=50,
+            final_div_factor=0.6,
         )
 
     def train_dataloader(self) -> DataLoader:
@@ -112,28 +133,48 @@ class WarmStart(LightningModule):
 
         def batches() -> Any:
             for _ in range(self.settings.steps):
-                prompts, completions = zip(*islice(demonstrations, self.settings.batch_size), strict=True)
-                yield self.tokenizer(list(prompts)).input_ids, self.tokenizer(list(completions)).input_ids
+                pairs = islice(demonstrations, self.settings.batch_size)
+                prompts, completions = zip(*pairs, strict=True)
+                yield (
+                    self.tokenizer(list(prompts)).input_ids,
+                    self.tokenizer(list(completions)).input_ids,
+                )
 
         return DataLoader(_Stream(batches), batch_size=None)
 
-    def training_step(self, batch: tuple[list[list[int]], list[list[int]]], batch_idx: int) -> Tensor:
+    def training_step(
+        self, batch: tuple[list[list[int]], list[list[int]]], batch_idx: int
+    ) -> Tensor:
         end = [self.tokenizer.eos_token_id]
         rows = [(p, c + end) for p, c in zip(*batch, strict=True)]
         width = max(len(p) + len(c) for p, c in rows)
-        ids = torch.tensor([p + c + end * (width - len(p) - len(c)) for p, c in rows], device=self.device)
-        labels = torch.tensor([[-100] * len(p) + c + [-100] * (width - len(p) - len(c)) for p, c in rows], device=self.device)
-        loss = self.model(input_ids=ids, labels=labels).loss
+        ids, labels = [], []
+        for p, c in rows:
+            padding = width - len(p) - len(c)
+            ids.append(p + c + end * padding)
+            # -100: no loss.
+            labels.append([-100] * len(p) + c + [-100] * padding)
+        loss = self.model(
+            input_ids=torch.tensor(ids, device=self.device),
+            labels=torch.tensor(labels, device=self.device),
+        ).loss
         self.log("loss", loss)
         return loss
 
     def configure_optimizers(self) -> Any:
         s = self.settings
-        optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"}}
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=s.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": "step"},
+        }
 
 
 class _Stream(torch.utils.data.IterableDataset):
+    """The batches that a generator function yields."""
+
     def __init__(self, make: Any):
         self.make = make
 
@@ -142,22 +183,28 @@ class _Stream(torch.utils.data.IterableDataset):
 
 
 class _Progress(Callback):
-    """A bar over the steps, with the loss."""
+    """A progress bar over the steps, with the loss."""
 
     bar: Bar | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar = Bar("warm start", pl_module.settings.steps, 200)  # type: ignore[arg-type, union-attr]
+        assert isinstance(pl_module, WarmStart)
+        self.bar = Bar("warm start", pl_module.settings.steps, 200)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.bar is not None and (batch_idx + 1) % 20 == 0:
             self.bar.update(batch_idx + 1, f"loss {trainer.callback_metrics['loss']:.3f}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._close()  # an interrupt may come before the first step
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        # An interrupt may come before the first step, when there is no bar yet.
+        self._close()
 
     def _close(self) -> None:
         if self.bar is not None:
@@ -165,7 +212,7 @@ class _Progress(Callback):
 
 
 def fit(module: WarmStart) -> float:
-    """Run a warm start on the CPU, in one process; the loss of its last step."""
+    """Run a warm start on the CPU, in one process; return the loss of its last step."""
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -182,16 +229,17 @@ def fit(module: WarmStart) -> float:
 
 
 def write_card(card: dict[str, Any], folder: Path) -> None:
-    """Write ``card`` beside the weights in ``folder``, whose hash is added."""
-    (folder / "card.json").write_text(json.dumps({**card, "sha256": _checksum(folder)}, indent=1) + "\n")
+    """Write ``card`` beside the weights in ``folder``, with their hash added."""
+    text = json.dumps({**card, "sha256": _checksum(folder)}, indent=1)
+    (folder / "card.json").write_text(text + "\n")
 
 
 def _checksum(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether ``folder`` holds a finished embedded policy whose weights are the ones that were written."""
+def is_complete(folder: Path) -> bool:
+    """Whether ``folder`` holds a finished embedded policy with the weights that its card names."""
     try:
         return json.loads((folder / "card.json").read_text())["sha256"] == _checksum(folder)
     except (OSError, ValueError, KeyError):
@@ -199,31 +247,35 @@ def is_whole(folder: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where embedded policies are kept."""
+    """Return the folder that embedded policies are kept in."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asym-lightning"
 
 
 def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None) -> Path:
-    """Folder of the embedded policy, made by a warm start where the cache has none or a broken one.
+    """Return the folder of the embedded policy; run a warm start if the cache does not have it.
 
-    The folder appears whole or not at all; several processes that ask at once make it once.
+    A broken folder is made again. The folder appears complete or not at all; the first of several
+    processes that ask at the same time makes it, and the others wait.
     """
     root = cache or cache_folder()
     folder = root / f"embedded-{settings.digest}"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{folder.name}.lock"):
-        if is_whole(folder):
+        if is_complete(folder):
             return folder
-        print("the embedded policy is made once by a supervised warm start and kept in the cache", flush=True)
+        print(
+            "the embedded policy is made once by a supervised warm start and kept in the cache",
+            flush=True,
+        )
         with torch.random.fork_rng(devices=[]):
             tokenizer = byte_tokenizer()
             module = WarmStart(settings, build_model(settings, tokenizer), tokenizer)
             loss = fit(module)
-        scratch = Path(tempfile.mkdtemp(dir=root))
-        module.model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        write_card({"settings": asdict(settings), "loss": loss}, scratch)
+        temporary = Path(tempfile.mkdtemp(dir=root))
+        module.model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_card({"settings": asdict(settings), "loss": loss}, temporary)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
+        os.replace(temporary, folder)
         os.chmod(folder, 0o755)
     return folder

@@ -1,4 +1,4 @@
-"""The optimizer of the policy."""
+"""The optimizer of the policy: AdamW with a linear warm-up."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,12 +15,17 @@ KINDS = ("adamw", "adamw_8bit")
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW, gradients clipped to ``max_grad_norm``. Step n of the first ``warmup_steps`` has n / warmup_steps of ``learning_rate``.
+    """AdamW with gradients clipped to a norm of ``max_grad_norm``.
 
-    ``kind``: ``adamw`` is torch's fused one; ``adamw_8bit`` is bitsandbytes', whose two moments take a byte each per weight (CUDA only).
+    Step n of the first ``warmup_steps`` uses n / warmup_steps of ``learning_rate``.
+
+    Args:
+        kind: ``adamw`` is torch's fused AdamW; ``adamw_8bit`` is bitsandbytes', whose two moments
+            take a byte each per weight (CUDA only).
 
     Raises:
-        ConfigError: an unknown kind, or one that is not installed or has no GPU here.
+        ConfigError: the kind is unknown, its package is not installed, or it needs a GPU and there
+            is no GPU.
     """
 
     learning_rate: float
@@ -33,23 +38,36 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ConfigError(f"policy.optimizer.kind={self.kind} is unknown; choose one of {', '.join(KINDS)}")
+            raise ConfigError(
+                f"policy.optimizer.kind={self.kind} is unknown; choose one of {', '.join(KINDS)}"
+            )
         if self.kind == "adamw_8bit" and find_spec("bitsandbytes") is None:
-            raise ConfigError("policy.optimizer.kind=adamw_8bit needs bitsandbytes: pip install bitsandbytes")
+            raise ConfigError(
+                "policy.optimizer.kind=adamw_8bit needs bitsandbytes: pip install bitsandbytes"
+            )
         if self.kind == "adamw_8bit" and not torch.cuda.is_available():
             raise ConfigError("policy.optimizer.kind=adamw_8bit needs a CUDA GPU; use adamw")
 
 
-def build_optimizer(settings: OptimizerSettings, parameters: Iterable[Tensor]) -> tuple[torch.optim.Optimizer, Any]:
-    """The optimizer over the parameters that learn, and its warm-up schedule."""
+def build_optimizer(
+    settings: OptimizerSettings, parameters: Iterable[Tensor]
+) -> tuple[torch.optim.Optimizer, Any]:
+    """Return the optimizer of the parameters that require a gradient, and its warm-up schedule."""
     s = settings
-    options: dict[str, Any] = {"lr": s.learning_rate, "betas": tuple(s.betas), "weight_decay": s.weight_decay, "eps": s.eps}
-    learning = [p for p in parameters if p.requires_grad]
+    options: dict[str, Any] = {
+        "lr": s.learning_rate,
+        "betas": tuple(s.betas),
+        "weight_decay": s.weight_decay,
+        "eps": s.eps,
+    }
+    trained = [p for p in parameters if p.requires_grad]
     if s.kind == "adamw_8bit":
         from bitsandbytes.optim import AdamW8bit
 
-        optimizer: torch.optim.Optimizer = AdamW8bit(learning, **options)
+        optimizer: torch.optim.Optimizer = AdamW8bit(trained, **options)
     else:
-        optimizer = torch.optim.AdamW(learning, fused=True, **options)
-    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, s.warmup_steps)))
+        optimizer = torch.optim.AdamW(trained, fused=True, **options)
+    warmup = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / max(1, s.warmup_steps))
+    )
     return optimizer, warmup

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from itertools import chain, groupby
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from asym_lightning.learner.attention import Layout, Segment
 from asym_lightning.learner.batch import PackedBatch
@@ -16,9 +14,10 @@ Unit = list[Rollout]  # rollouts that stay together
 
 
 def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of ``lengths`` in as few bins of at most ``budget`` tokens as first-fit-decreasing finds.
+    """Distribute ``lengths`` over bins of at most ``budget`` tokens; return the indices in each.
 
-    A length above the budget gets a bin of its own. Ties keep their order, so the result is deterministic.
+    A length above the budget gets a bin of its own. Ties keep their order, so the result is
+    deterministic.
     """
     bins: list[list[int]] = []
     room: list[int] = []
@@ -33,35 +32,42 @@ def first_fit_decreasing(lengths: Sequence[int], budget: int) -> list[list[int]]
 
 
 def _inputs(completion: Completion) -> int:
+    """Return how many tokens of a completion are inputs: all but the last one."""
     return max(0, len(completion.token_ids) - 1)
 
 
 def _by_prompt(sequences: Sequence[Rollout]) -> list[tuple[Sequence[int], list[Rollout]]]:
-    """Neighbours with the same prompt."""
+    """Group neighbouring rollouts with the same prompt."""
     return [(prompt, list(members)) for prompt, members in groupby(sequences, key=lambda s: s[1])]
 
 
 def pack(sequences: Sequence[Rollout], share_prompts: bool = False) -> PackedBatch:
-    """Lay ``(row, prompt ids, completion)`` end to end; no sequences at all give one dummy token and no target.
+    """Lay ``(row, prompt ids, completion)`` end to end as one micro-batch.
 
-    The last token of a completion is a target and never an input. With ``share_prompts`` neighbours with the same prompt have it
-    once, and then only attention that takes a layout computes them right.
+    The last token of a completion is a target and never an input. Without any sequence the batch is
+    one dummy token and has no target.
+
+    Args:
+        share_prompts: neighbours with the same prompt have it once. Only attention that takes a
+            layout computes them correctly then.
     """
     ids: list[int] = []
     positions: list[int] = []
     predict: list[int] = []
     segments: list[Segment] = []
-    for prompt, members in _by_prompt(sequences) if share_prompts else ((s[1], [s]) for s in sequences):
+    prompts = _by_prompt(sequences) if share_prompts else [(s[1], [s]) for s in sequences]
+    for prompt, members in prompts:
         n, start, shared = len(prompt), len(ids), len(members) > 1
         if shared:
             ids += prompt
             positions += range(n)
             segments.append(Segment(start, n))
         for _, _, completion in members:
+            # ``at`` is the index of the completion's first input.
             at, inputs = len(ids), _inputs(completion)
             if shared:
                 if inputs:
-                    segments.append(Segment(at, inputs, start, n))
+                    segments.append(Segment(at, inputs, prefix_start=start, prefix=n))
             else:
                 ids += prompt
                 positions += range(n)
@@ -70,86 +76,97 @@ def pack(sequences: Sequence[Rollout], share_prompts: bool = False) -> PackedBat
             ids += completion.token_ids[:-1]
             positions += range(n, n + inputs)
             if completion.token_ids:
+                # The first token is predicted by the end of the prompt, the others by the inputs.
                 predict.append(start + n - 1 if shared else at - 1)
                 predict += range(at, at + inputs)
     if not ids:
         ids, positions, segments = [0], [0], [Segment(0, 1)]
     lengths = torch.tensor([len(c.token_ids) for _, _, c in sequences], dtype=torch.long)
     rows = torch.tensor([row for row, _, _ in sequences], dtype=torch.long)
+    targets = list(chain.from_iterable(c.token_ids for _, _, c in sequences))
+    engine_logp = list(chain.from_iterable(c.logprobs for _, _, c in sequences))
     return PackedBatch(
         input_ids=torch.tensor(ids),
         position_ids=torch.tensor(positions),
         predict_at=torch.tensor(predict, dtype=torch.long),
-        targets=torch.tensor(list(chain.from_iterable(c.token_ids for _, _, c in sequences)), dtype=torch.long),
+        targets=torch.tensor(targets, dtype=torch.long),
         rows=rows.repeat_interleave(lengths),
-        engine_logp=torch.tensor(list(chain.from_iterable(c.logprobs for _, _, c in sequences)), dtype=torch.float32),
+        engine_logp=torch.tensor(engine_logp, dtype=torch.float32),
         layout=Layout(segments),
     )
 
 
-def units(
-    groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool], share_prompts: bool = False, only: Sequence[int] | None = None
+def packing_units(
+    groups: Sequence[RolloutGroup],
+    budget: int,
+    learned: Sequence[bool],
+    share_prompts: bool = False,
+    only: Sequence[int] | None = None,
 ) -> list[Unit]:
-    """The rollouts of ``groups`` that are ``learned`` from, in parts that are not cut further; row = group * G + member.
+    """Return the rollouts of ``groups`` in units that packing does not split.
+
+    The row of a rollout is group * G + member.
 
     Args:
-        share_prompts: the rollouts of a group stay together, as many as fit ``budget`` with their prompt once.
+        learned: for each row whether it is learned from; the other rollouts are left out.
+        share_prompts: a unit is as many rollouts of a group as fit ``budget`` with their prompt
+            once; otherwise it is a single rollout.
         only: numbers of the groups to take; None takes all.
     """
-    made: list[Unit] = []
+    units: list[Unit] = []
     for g in range(len(groups)) if only is None else only:
         prompt, completions = groups[g].prompt.token_ids, groups[g].completions
-        members: Unit = [(g * len(completions) + i, prompt, c) for i, c in enumerate(completions) if learned[g * len(completions) + i]]
+        members: Unit = []
+        for i, completion in enumerate(completions):
+            row = g * len(completions) + i
+            if learned[row]:
+                members.append((row, prompt, completion))
         if share_prompts:
             bins = first_fit_decreasing([_inputs(c) for _, _, c in members], budget - len(prompt))
-            made += [[members[i] for i in sorted(chosen)] for chosen in bins]
+            units += [[members[i] for i in sorted(chosen)] for chosen in bins]
         else:
-            made += [[member] for member in members]
-    return made
+            units += [[member] for member in members]
+    return units
 
 
-def bins_of(parts: Sequence[Unit], budget: int, at_least: int = 0) -> list[list[int]]:
-    """Indices of ``parts`` in as few bins under ``budget`` tokens as first-fit-decreasing needs, or in up to ``at_least``, of sizes as
-    equal as it makes them: the smallest capacity, in steps of a 64th of the budget, that needs no more bins."""
-    sizes = [len(unit[0][1]) + sum(_inputs(c) for _, _, c in unit) for unit in parts]
+def pack_bins(units: Sequence[Unit], budget: int, at_least: int = 0) -> list[list[int]]:
+    """Distribute ``units`` over bins of at most ``budget`` tokens; return the indices in each.
+
+    The number of bins is at most the one that first-fit-decreasing needs, or ``at_least`` if that
+    is more. Their sizes are as equal as first-fit-decreasing makes them: it gets the smallest
+    capacity, to within a 64th of the budget, that needs no more bins.
+    """
+    sizes = [len(unit[0][1]) + sum(_inputs(c) for _, _, c in unit) for unit in units]
     best = first_fit_decreasing(sizes, budget)
-    most = max(at_least, len(best))
+    limit = max(at_least, len(best))
     low, high = max([1, *sizes]), budget
     while high - low > budget // 64:
         middle = (low + high) // 2
-        found = first_fit_decreasing(sizes, middle)
-        if len(found) <= most:
-            best, high = found, middle
+        bins = first_fit_decreasing(sizes, middle)
+        if len(bins) <= limit:
+            best, high = bins, middle
         else:
             low = middle + 1
     return best
 
 
-def pack_units(parts: Sequence[Unit], budget: int, share_prompts: bool = False, count: int = 0) -> list[PackedBatch]:
-    """A micro-batch for each bin, and empty ones up to ``count``."""
-    made = [pack([member for i in sorted(chosen) for member in parts[i]], share_prompts) for chosen in bins_of(parts, budget, count)]
-    return made + [pack([]) for _ in range(count - len(made))]
+def pack_units(
+    units: Sequence[Unit], budget: int, share_prompts: bool = False, count: int = 0
+) -> list[PackedBatch]:
+    """Return a micro-batch for each bin of ``units``, and empty ones up to ``count``."""
+    batches = []
+    for bin_units in pack_bins(units, budget, count):
+        rollouts = [rollout for i in sorted(bin_units) for rollout in units[i]]
+        batches.append(pack(rollouts, share_prompts))
+    return batches + [pack([]) for _ in range(count - len(batches))]
 
 
-def standing(rows: Int[Tensor, "n"], acting: Bool[Tensor, "groups G"], every: int) -> Float[Tensor, "rollouts"]:
-    """For how many rollouts each one stands: in groups of which none is ``acting``, every ``every``-th of those present among ``rows``
-    for all of them and the others for none; elsewhere each for itself. It does not depend on how they are packed."""
-    present = torch.zeros_like(acting).flatten().index_fill(0, rows, True).view_as(acting)
-    chosen = present & ((present.cumsum(1) - 1) % every == 0)
-    part = chosen * present.sum(1, keepdim=True) / chosen.sum(1, keepdim=True).clamp(min=1)
-    return torch.where(acting.any(1, keepdim=True), torch.ones_like(part), part).flatten()
-
-
-def thinned(micro: PackedBatch, groups: Sequence[RolloutGroup], stand: Float[Tensor, "rollouts"], share_prompts: bool) -> PackedBatch:
-    """The rollouts of a micro-batch of ``groups`` that stand for any; what is known of their tokens is kept."""
-    size, counts = len(groups[0].completions), stand.tolist()
-    chosen = [(row, groups[row // size]) for row in dict.fromkeys(micro.rows.tolist()) if counts[row]]
-    made = pack([(row, group.prompt.token_ids, group.completions[row % size]) for row, group in chosen], share_prompts)
-    kept = stand[micro.rows] > 0
-    made.old_logp, made.reference_logp = (None if x is None else x[kept.to(x.device)] for x in (micro.old_logp, micro.reference_logp))
-    return made.to(micro.input_ids.device)
-
-
-def micro_batches(groups: Sequence[RolloutGroup], budget: int, learned: Sequence[bool], share_prompts: bool = False) -> list[PackedBatch]:
-    """Pack rollouts under ``budget`` tokens a micro-batch."""
-    return pack_units(units(groups, budget, learned, share_prompts), budget, share_prompts)
+def micro_batches(
+    groups: Sequence[RolloutGroup],
+    budget: int,
+    learned: Sequence[bool],
+    share_prompts: bool = False,
+) -> list[PackedBatch]:
+    """Pack the rollouts that are learned from into micro-batches of at most ``budget`` tokens."""
+    units = packing_units(groups, budget, learned, share_prompts=share_prompts)
+    return pack_units(units, budget, share_prompts)

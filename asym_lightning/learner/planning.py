@@ -1,4 +1,4 @@
-"""What modulations see before the first backward pass: the whole mini-batch, over all micro-batches and ranks."""
+"""Plans of modulations: made before the first backward pass, from the complete mini-batch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,42 +7,76 @@ import torch
 from torch import Tensor
 
 from asym_lightning.algorithms import Modulation, Tokens
-from asym_lightning.runtime.ranks import Share, gather_rows, own_share
+from asym_lightning.runtime.ranks import RolloutShard, gather_rows, own_shard
 
-COLUMNS = ("logp", "old_logp", "entropy", "advantages", "weights", "nucleus_entropy", "reference_logp")
+# The fields of Tokens that are gathered.
+COLUMNS = (
+    "logp",
+    "old_logp",
+    "entropy",
+    "advantages",
+    "weights",
+    "nucleus_entropy",
+    "reference_logp",
+)
 
 
-def plans(
-    modulations: Sequence[Modulation], parts: Sequence[Tokens], group_size: int, seed: int, share: Share | None = None
+def plan_modulations(
+    modulations: Sequence[Modulation],
+    parts: Sequence[Tokens],
+    group_size: int,
+    *,
+    seed: int,
+    shard: RolloutShard | None = None,
 ) -> list[list[Tensor | None]]:
-    """For each micro-batch of this rank, what each modulation's ``prepare`` says of its tokens (None for one that has no ``prepare``).
+    """Return, for each micro-batch of this rank, the plan of every modulation for its tokens.
+
+    Every ``prepare`` sees the tokens of all micro-batches and ranks, ordered by rollout. The plan
+    of a modulation without ``prepare`` is None.
 
     Args:
         parts: this rank's micro-batches, without gradient; rows count the rollouts of this rank.
-        group_size: G, with which a rollout's place among those of all ranks is found (prompt i of a mini-batch is on rank i mod ranks).
-        seed: of the random choices; the same on every rank.
-        share: what this rank learns from; its own rollouts unless given.
+        group_size: G. It gives a rollout's position among those of all ranks, since prompt i of a
+            mini-batch is on rank i mod ranks.
+        seed: seed of the random choices; the same on every rank.
+        shard: the part of the rollouts that this rank learns from; None: the rollouts that it made.
     """
-    given = [name for name in COLUMNS if all(getattr(part, name) is not None for part in parts)]
-    table = torch.cat([torch.stack([getattr(part, name).double() for name in given], 1) for part in parts])
-    share = share or own_share()
-    rows = torch.cat([part.rows for part in parts])
-    groups = rows // group_size
-    groups = (groups // share.copies * share.count + share.number) * share.copies + groups % share.copies
-    rows = groups * group_size + rows % group_size
-    whole, start = gather_rows(torch.cat([table, rows[:, None].double()], 1), share.peers)
-    order = whole[:, -1].argsort(stable=True)  # by rollout; within one, tokens are in order already
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order), device=order.device)
-    mine = back[start : start + len(rows)]
-    tokens = Tokens(**{name: whole[order, i] for i, name in enumerate(given)}, rows=whole[order, -1].long())
+    shard = shard or own_shard()
+    names = [name for name in COLUMNS if all(getattr(part, name) is not None for part in parts)]
+    columns = [torch.stack([getattr(part, name).double() for name in names], 1) for part in parts]
+    local_rows = torch.cat([part.rows for part in parts])
+    rows = _global_rows(local_rows, group_size, shard)
+    table = torch.cat([torch.cat(columns), rows[:, None].double()], 1)
+    everywhere, start = gather_rows(table, shard.dp_group)
+    # By rollout; the tokens of a rollout are in order already.
+    order = everywhere[:, -1].argsort(stable=True)
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(order), device=order.device)
+    own_positions = position[start : start + len(rows)]
+    tokens = Tokens(
+        **{name: everywhere[order, i] for i, name in enumerate(names)},
+        rows=everywhere[order, -1].long(),
+    )
     generator = torch.Generator().manual_seed(seed)
     sizes = [len(part.rows) for part in parts]
     result: list[list[Tensor | None]] = [[] for _ in parts]
     for modulation in modulations:
         plan = modulation.prepare(tokens, generator) if modulation.needs_batch else None
         tokens.advantages = modulation.shape_advantages(replace(tokens, plan=plan))
-        pieces = [None] * len(parts) if plan is None else plan[mine].to(parts[0].logp.dtype).split(sizes)
-        for planned, piece in zip(result, pieces, strict=True):
-            planned.append(piece)
+        pieces: Sequence[Tensor | None] = [None] * len(parts)
+        if plan is not None:
+            pieces = plan[own_positions].to(parts[0].logp.dtype).split(sizes)
+        for plans, piece in zip(result, pieces, strict=True):
+            plans.append(piece)
     return result
+
+
+def _global_rows(rows: Tensor, group_size: int, shard: RolloutShard) -> Tensor:
+    """Return the numbers of this rank's rollouts among the rollouts of all ranks.
+
+    The groups of a shard are those of its ``tp_size`` ranks in turn.
+    """
+    groups = rows // group_size
+    turns = groups // shard.tp_size * shard.count + shard.index
+    groups = turns * shard.tp_size + groups % shard.tp_size
+    return groups * group_size + rows % group_size

@@ -1,4 +1,7 @@
-"""DeepSpeed's ZeRO (arXiv 1910.02054) as a strategy: optimizer state, gradients and weights divided among the ranks by its engine."""
+"""DeepSpeed's ZeRO (arXiv 1910.02054) as a strategy.
+
+DeepSpeed's engine divides optimizer state, gradients and weights among the ranks.
+"""
 
 import os
 from collections.abc import Sequence
@@ -23,8 +26,11 @@ from asym_lightning.types import ConfigError
 
 
 class SamePrecision(DeepSpeedPrecision):
-    """What ``trainer.precision`` means for every other strategy: weights in fp32, products in bf16 for ``bf16-mixed``; rewards and
-    log-probs that come with a batch stay as they are."""
+    """``trainer.precision`` with the meaning that it has under every other strategy.
+
+    Weights are in fp32, matrix products in bf16 for ``bf16-mixed``; rewards and log-probs of a
+    batch are not cast.
+    """
 
     device = "cuda"
 
@@ -32,42 +38,62 @@ class SamePrecision(DeepSpeedPrecision):
         return data
 
     def forward_context(self) -> AbstractContextManager:
-        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16-mixed" else nullcontext()
+        if self.precision == "bf16-mixed":
+            return torch.autocast(self.device, torch.bfloat16)
+        return nullcontext()
 
 
 class DeepSpeed(DeepSpeedStrategy):
-    """Lightning's strategy for DeepSpeed, on CPUs too (with gloo). Every forward pass of the policy goes through DeepSpeed's engine, so
-    that several micro-batches make one update; the engine clips gradients. A checkpoint is a folder, with the parts of every rank.
+    """Lightning's strategy for DeepSpeed, on CPUs too (with gloo).
+
+    Every forward pass of the policy goes through DeepSpeed's engine, so that several micro-batches
+    make one update; the engine clips gradients. A checkpoint is a folder with the parts of every
+    rank.
 
     Args:
         stage: 1 divides optimizer state, 2 gradients too, 3 weights too.
-        cpu_offload: optimizer state is in the host's memory and updated there.
-        param_dtype: what the policy's weights are kept and computed with (``bfloat16``), beside an fp32 copy that is divided among the
-            ranks and updated; null: fp32.
-        timeout_minutes: how long a rank waits for another one before the run fails; under a watchdog at least twice its limit, once
-            training has begun.
+        cpu_offload: keep optimizer state in the host's memory, and update it there.
+        param_dtype: the dtype that the policy's weights are kept and computed in (``bfloat16``),
+            beside an fp32 copy that is divided among the ranks and updated; null: fp32.
+        timeout_minutes: how long a rank waits for another one before the run fails; under a
+            watchdog at least twice its limit, once training has begun.
 
     Raises:
-        ConfigError: a value that is none of these, or DeepSpeed is not installed.
+        ConfigError: a value is out of range, or DeepSpeed is not installed.
     """
 
-    def __init__(self, stage: int = 2, cpu_offload: bool = False, param_dtype: str | None = None, timeout_minutes: float = 30):
+    def __init__(
+        self,
+        stage: int = 2,
+        cpu_offload: bool = False,
+        param_dtype: str | None = None,
+        timeout_minutes: float = 30,
+    ):
         one_of("trainer.strategy.stage", stage, (1, 2, 3))
         switch("trainer.strategy.cpu_offload", cpu_offload)
         one_of("trainer.strategy.param_dtype", param_dtype, (None, "bfloat16"))
         number("trainer.strategy.timeout_minutes", timeout_minutes, 0, open_low=True)
         if find_spec("deepspeed") is None:
-            raise ConfigError(f"trainer=deepspeed needs deepspeed, which is not installed: {how_to_install('deepspeed')}")
-        name_device()
-        buckets = {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}  # Lightning's, below half of DeepSpeed's
-        zero: dict[str, Any] = {"stage": stage, **buckets}
+            raise ConfigError(
+                "trainer=deepspeed needs deepspeed, which is not installed: "
+                f"{how_to_install('deepspeed')}"
+            )
+        set_deepspeed_device()
+        # The bucket sizes are Lightning's, less than half of DeepSpeed's.
+        zero: dict[str, Any] = {
+            "stage": stage,
+            "reduce_bucket_size": 200_000_000,
+            "allgather_bucket_size": 200_000_000,
+        }
         if cpu_offload:
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         config: dict[str, Any] = {
             "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW does, and needs no compiler
-            "train_micro_batch_size_per_gpu": 1,  # of its own speed report, which is off
+            # torch's fused AdamW updates on the CPU too, and needs no compiler.
+            "zero_force_ds_cpu_optimizer": False,
+            # Only for DeepSpeed's own report of speed, which is off.
+            "train_micro_batch_size_per_gpu": 1,
             "bf16": {"enabled": param_dtype is not None},
         }
         super().__init__(config=config, timeout=timedelta(minutes=timeout_minutes))
@@ -84,21 +110,28 @@ class DeepSpeed(DeepSpeedStrategy):
         self._precision_plugin = plugin
 
     def setup_environment(self) -> None:
-        if isinstance(self.accelerator, CPUAccelerator):  # Lightning allows GPUs alone; it and DeepSpeed know devices by their numbers
-            import deepspeed.ops
-            from deepspeed.accelerator import set_accelerator
-            from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
-
-            set_accelerator(CPU_Accelerator())  # there may be a GPU, too
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # would be compiled now, and only inference needs it
-            self.precision_plugin.device = "cpu"  # type: ignore[attr-defined]
-            self.parallel_devices = [torch.device("cpu", i) for i in range(self.num_processes)]
-            DDPStrategy.setup_environment(self)
-        else:
+        if not isinstance(self.accelerator, CPUAccelerator):
             super().setup_environment()
+            return
+        # Lightning's strategy only allows GPUs, so that the environment of DDP is set up instead.
+        import deepspeed.ops
+        from deepspeed.accelerator import set_accelerator
+        from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+
+        # The machine may have a GPU, which DeepSpeed would choose.
+        set_accelerator(CPU_Accelerator())
+        # This operation would be compiled now, and only inference needs it.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self.precision_plugin.device = "cpu"  # type: ignore[attr-defined]
+        # Lightning and DeepSpeed know devices by their numbers.
+        self.parallel_devices = [torch.device("cpu", i) for i in range(self.num_processes)]
+        DDPStrategy.setup_environment(self)
 
     def _format_config(self) -> None:
-        """Lightning's, but for its precision, which would make of the weights what they are computed with."""
+        """Complete the config as Lightning does, except for precision.
+
+        Lightning would set the dtype of the weights to that of the computation.
+        """
         assert isinstance(self.config, dict) and self.lightning_module is not None
         settings: Any = self.lightning_module.settings
         self.config["gradient_clipping"] = settings.max_grad_norm
@@ -107,50 +140,69 @@ class DeepSpeed(DeepSpeedStrategy):
     def setup(self, trainer: Trainer) -> None:
         super().setup(trainer)
         engine, policy = self.deepspeed_engine, self.lightning_module
-        policy.score = lambda *given, **named: engine(*given, **named)  # type: ignore[union-attr, assignment]
+        policy.score = lambda *args, **kwargs: engine(*args, **kwargs)  # type: ignore[union-attr, assignment]
 
-    def training_step(self, *given: Any, **named: Any) -> Any:
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
         assert self.lightning_module is not None
-        with self.precision_plugin.train_step_context():  # within the engine are the forward passes alone
-            return self.lightning_module.training_step(*given, **named)
+        # The module's own step, not the engine: only forward passes go through the engine.
+        with self.precision_plugin.train_step_context():
+            return self.lightning_module.training_step(*args, **kwargs)
 
     def last_backward(self, last: bool) -> None:
-        """Whether the backward pass to come is the last one of an update."""
+        """Tell the engine whether the next backward pass is the last one of an update."""
         self.deepspeed_engine.set_gradient_accumulation_boundary(last)
 
     def step(self, optimizer: Any) -> Tensor:
-        """Clip gradients and update the weights; the norm before that.
+        """Update the weights, and return the norm of the gradient before DeepSpeed clipped it.
+
+        DeepSpeed clips within its step (``gradient_clipping`` of its config).
 
         Raises:
-            FloatingPointError: a gradient that is not finite; with fp32 weights DeepSpeed would go on without a word.
+            FloatingPointError: a gradient is not finite. It may have reached the weights: with fp32
+                weights DeepSpeed does not check it.
         """
         optimizer.step()
         norm = torch.as_tensor(self.deepspeed_engine.get_global_grad_norm())
-        if not 0 <= float(norm) < inf or getattr(self.deepspeed_engine.optimizer, "overflow", False):  # a norm of -1 says so, too
-            raise FloatingPointError(f"the gradient is not finite (norm {float(norm):g}); DeepSpeed may have left the update out")
+        overflow = getattr(self.deepspeed_engine.optimizer, "overflow", False)
+        # DeepSpeed gives -1 as the norm of a gradient that is not finite.
+        if not 0 <= float(norm) < inf or overflow:
+            raise FloatingPointError(
+                f"the gradient is not finite (norm {float(norm):g}): "
+                "DeepSpeed may have skipped or applied this update"
+            )
         return norm
 
 
-def whole_state(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint in parts, in fp32, under their names in the policy. It is unpickled: only open what you wrote."""
-    name_device()
+def full_state_dict(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the fp32 weights of a checkpoint in parts, under their names in the policy.
+
+    The checkpoint is unpickled: only open one that you wrote.
+    """
+    set_deepspeed_device()
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     with redirect_stdout(StringIO()):
         return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint))
 
 
-def name_device() -> None:
-    """Tell DeepSpeed where there is no GPU; it would warn that it found none when it is imported, as transformers does with it."""
+def set_deepspeed_device() -> None:
+    """Tell DeepSpeed to use the CPU if there is no GPU.
+
+    Otherwise it warns on import that it found no GPU; transformers imports it too.
+    """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
-def present(tensors: Sequence[Tensor]) -> AbstractContextManager:
-    """Within it the tensors are whole, on every rank; all ranks must ask for the same ones. Others than parts of ZeRO are so anyway."""
-    parts = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]
-    if not parts:
+def gathered(tensors: Sequence[Tensor]) -> AbstractContextManager:
+    """Return a context in which the tensors are complete on every rank.
+
+    All ranks must enter it with the same tensors. Tensors that ZeRO has not divided are complete
+    anyway.
+    """
+    divided = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]
+    if not divided:
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(parts)
+    return deepspeed.zero.GatheredParameters(divided)

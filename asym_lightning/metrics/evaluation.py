@@ -1,4 +1,7 @@
-"""avg@n, pass@k, maj@n and what goes with them: per problem, as means over all ranks, with confidence intervals."""
+"""Evaluation metrics (avg@n, pass@k, maj@n and others): per problem, and as means over all ranks.
+
+Means over problems come with bootstrap confidence intervals.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,34 +17,67 @@ RESAMPLES = 2000
 
 
 def names(n: int) -> list[str]:
-    """What is known of a problem after n samples, in the order of ``problem_values``."""
-    curve = [f"pass@{k}" for k in powers_of_two(n)]
-    kinds = [f"verify/{kind}" for kind in Kind]
-    return [f"avg@{n}", *curve, f"maj@{n}", "distinct_correct", "length/mean", "length/truncated", *kinds]
+    """The metric names of a problem with n samples, in the order of ``problem_values``."""
+    return [
+        f"avg@{n}",
+        *(f"pass@{k}" for k in powers_of_two(n)),
+        f"maj@{n}",
+        "distinct_correct",
+        "length/mean",
+        "length/truncated",
+        *(f"verify/{kind}" for kind in Kind),
+    ]
 
 
-def counts(verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]) -> list[int]:
-    """What is counted of one problem: whether the answer that most samples agree on is right (answers compared in their canonical form, a
-    tie goes to the one that came first), different right answers, tokens, truncated samples, and samples of every kind."""
+def counts(
+    verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]
+) -> list[int]:
+    """The counts of one problem.
+
+    Whether the majority answer is correct (1 or 0), distinct correct answers, tokens, truncated
+    samples, and samples of each kind. The majority answer is the most frequent one: answers are
+    compared in their canonical form, and of equally frequent answers the one that came first wins.
+    """
     answers = Counter(v.answer for v in verdicts if v.answer is not None)
-    winner = answers.most_common(1)[0][0] if answers else None
-    right = [v.answer for v in verdicts if v.kind is Kind.CORRECT]
+    majority_answer = answers.most_common(1)[0][0] if answers else None
+    correct_answers = [v.answer for v in verdicts if v.kind is Kind.CORRECT]
     kinds = Counter(v.kind for v in verdicts)
-    return [int(winner in right), len(set(right)), sum(lengths), sum(truncated), *(kinds[kind] for kind in Kind)]
+    return [
+        int(majority_answer in correct_answers),
+        len(set(correct_answers)),
+        sum(lengths),
+        sum(truncated),
+        *(kinds[kind] for kind in Kind),
+    ]
 
 
-def problem_values(verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]) -> list[float]:
-    """The values ``names`` of one problem; lengths are in tokens, ``maj@n`` is 1 or 0, ``verify/*`` are shares of the samples."""
+def problem_values(
+    verdicts: Sequence[Verdict], lengths: Sequence[int], truncated: Sequence[bool]
+) -> list[float]:
+    """The values of one problem, in the order of ``names``.
+
+    Lengths are in tokens, ``maj@n`` is 1 or 0, ``verify/*`` are shares of the samples.
+    """
     n = len(verdicts)
-    majority, distinct, *others = counts(verdicts, lengths, truncated)
+    majority, distinct, *sums = counts(verdicts, lengths, truncated)
     solved = sum(v.kind is Kind.CORRECT for v in verdicts)
-    curve = [pass_at_k(n, solved, k) for k in powers_of_two(n)]
-    return [sum(v.reward for v in verdicts) / n, *curve, float(majority), float(distinct), *(count / n for count in others)]
+    return [
+        sum(v.reward for v in verdicts) / n,
+        *(pass_at_k(n, solved, k) for k in powers_of_two(n)),
+        float(majority),
+        float(distinct),
+        *(count / n for count in sums),
+    ]
 
 
 class EvaluationMetric(Metric):
-    """Means over problems of ``problem_values``, from counts that add up over ranks, whoever has how many problems: the numbers do not
-    depend on who had which, to the last digit (but for graded rewards, whose sum is rounded).
+    """Means over problems of ``problem_values``, from counts that are summed over ranks.
+
+    The result is the same to the last digit for any split of the problems over ranks (except for
+    graded rewards, whose sum is rounded).
+
+    State: ``rewards``, the sum of all rewards; ``solved`` [n + 1], the number of problems for each
+    number of correct samples; ``counts``, the sums over problems of the function :func:`counts`.
 
     Args:
         samples: n, completions per problem.
@@ -55,39 +91,61 @@ class EvaluationMetric(Metric):
     def __init__(self, samples: int) -> None:
         super().__init__()
         self.samples = samples
-        self.add_state("rewards", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("solved", torch.zeros(samples + 1, dtype=torch.long), dist_reduce_fx="sum")  # problems by their right samples
-        self.add_state("counts", torch.zeros(4 + len(Kind), dtype=torch.long), dist_reduce_fx="sum")
+        initial = {
+            "rewards": torch.zeros((), dtype=torch.float64),
+            "solved": torch.zeros(samples + 1, dtype=torch.long),
+            "counts": torch.zeros(4 + len(Kind), dtype=torch.long),
+        }
+        for name, value in initial.items():
+            self.add_state(name, value, dist_reduce_fx="sum")
 
     def update(self, group: RolloutGroup) -> None:
         """Add the n completions of one problem."""
-        lengths, truncated = [len(c.token_ids) for c in group.completions], [c.truncated for c in group.completions]
+        lengths = [len(completion.token_ids) for completion in group.completions]
+        truncated = [completion.truncated for completion in group.completions]
         self.rewards += sum(group.rewards)
         self.solved[sum(v.kind is Kind.CORRECT for v in group.verdicts)] += 1
-        self.counts += torch.tensor(counts(group.verdicts, lengths, truncated), device=self.counts.device)
+        problem_counts = counts(group.verdicts, lengths, truncated)
+        self.counts += torch.tensor(problem_counts, device=self.counts.device)
 
     def compute(self) -> dict[str, float]:
         """Name to mean over the problems of all ranks."""
         n, solved = self.samples, self.solved.tolist()
         problems = sum(solved)
-        curve = [sum(many * pass_at_k(n, c, k) for c, many in enumerate(solved)) / problems for k in powers_of_two(n)]
-        majority, distinct, *others = self.counts.tolist()
-        shares = [count / (n * problems) for count in others]
-        values = [float(self.rewards) / (n * problems), *curve, majority / problems, distinct / problems, *shares]
+        curve = []
+        for k in powers_of_two(n):
+            total = sum(count * pass_at_k(n, correct, k) for correct, count in enumerate(solved))
+            curve.append(total / problems)
+        majority, distinct, *sums = self.counts.tolist()
+        values = [
+            float(self.rewards) / (n * problems),
+            *curve,
+            majority / problems,
+            distinct / problems,
+            *(count / (n * problems) for count in sums),
+        ]
         return dict(zip(names(n), values, strict=True))
 
 
-def bootstrap(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of the mean of each column over resamples of the rows (problems), ``values`` [problems, metrics]."""
+def bootstrap(
+    values: np.ndarray, level: float = 0.95, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of the mean of each column of ``values`` [problems, metrics].
+
+    The bootstrap resamples the rows (problems).
+    """
     count = len(values)
-    picked = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    means = picked @ values / count
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    means = draws @ values / count
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 
 
 def with_intervals(columns: Sequence[str], values: np.ndarray) -> dict[str, Mapping[str, float]]:
-    """Column to mean, lower and upper end of its 95% interval over problems."""
-    low, high = bootstrap(values)
-    rows = zip(columns, values.mean(0), low, high, strict=True)
-    return {name: {"mean": float(mean), "low": float(lo), "high": float(hi)} for name, mean, lo, hi in rows}
+    """Column to mean and to the lower and upper end of its 95% interval over problems."""
+    lows, highs = bootstrap(values)
+    intervals: dict[str, Mapping[str, float]] = {}
+    for name, mean, low, high in zip(columns, values.mean(0), lows, highs, strict=True):
+        intervals[name] = {"mean": float(mean), "low": float(low), "high": float(high)}
+    return intervals

@@ -4,9 +4,9 @@ from math import comb
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Unbiased probability that one of k samples is right, given c right ones among n: 1 - C(n-c,k)/C(n,k).
+    """Unbiased probability that at least one of k samples is correct, given c correct among n.
 
-    Source: Chen et al. 2021 (arXiv 2107.03374), equation 1.
+    1 - C(n-c,k)/C(n,k). Source: Chen et al. 2021 (arXiv 2107.03374), equation 1.
 
     Raises:
         ValueError: k is not between 1 and n.

@@ -1,4 +1,4 @@
-"""What the rollouts of an iteration say: reward, accuracy, pass@k, diversity, lengths, covariance, outcomes of verification."""
+"""Metrics of rollouts: reward, accuracy, pass@k, diversity, length, covariance, verification."""
 
 from collections.abc import Sequence
 
@@ -14,22 +14,20 @@ from asym_lightning.types import Kind, RolloutGroup
 
 
 def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
-    """Add this rank's groups to the iteration's means; rates are shares of rollouts, ``solved/*`` shares of prompts."""
+    """Add this rank's groups to the iteration's means.
+
+    Rates are shares of rollouts, ``solved/*`` shares of prompts.
+    """
     rewards = np.array([group.rewards for group in groups], dtype=np.float64)
-    lengths = np.array([[len(c.token_ids) for c in group.completions] for group in groups])
     meter.mean("reward/mean", rewards.sum(), rewards.size)
     meter.mean("reward/std", rewards.std(axis=1).sum(), len(groups))
-    right = np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups])
-    _measure_accuracy(right, meter)
-    meter.mean("length/mean", lengths.sum(), lengths.size)
-    meter.mean("length/correct", lengths[right].sum(), right.sum())
-    meter.mean("length/wrong", lengths[~right].sum(), (~right).sum())
-    meter.maximum("length/max", torch.from_numpy(lengths))
-    meter.mean("length/truncated", sum(c.truncated for g in groups for c in g.completions), lengths.size)
-    kinds = [verdict.kind for group in groups for verdict in group.verdicts]
+    correct = _correct(groups)
+    _measure_accuracy(correct, meter)
+    _measure_lengths(groups, correct, meter)
+    verdicts = [verdict for group in groups for verdict in group.verdicts]
+    kinds = [verdict.kind for verdict in verdicts]
     for kind in Kind:
         meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))
-    verdicts = [verdict for group in groups for verdict in group.verdicts if verdict.parts]
     for name in all_names(name for verdict in verdicts for name in verdict.parts):
         values = [verdict.parts[name] for verdict in verdicts if name in verdict.parts]
         meter.mean(f"reward/part_{name}", sum(values), len(values))
@@ -37,46 +35,99 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     _measure_covariance(groups, meter)
 
 
-def _measure_accuracy(right: np.ndarray, meter: Meter) -> None:
-    """``solved/{none,all,mixed}`` and ``accuracy/p_{edge}``: shares of the prompts; ``train/pass@{k}``: unbiased, for k = 1, 2, 4 ... G."""
-    (count, size), correct = right.shape, right.sum(1)
-    meter.mean("solved/none", (correct == 0).sum(), count)
-    meter.mean("solved/all", (correct == size).sum(), count)
-    meter.mean("solved/mixed", ((correct > 0) & (correct < size)).sum(), count)
-    bins = np.bincount(_bins(correct / size), minlength=len(BIN_EDGES))
+def _correct(groups: Sequence[RolloutGroup]) -> np.ndarray:
+    """A mask [groups, G] of the correct rollouts."""
+    return np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups])
+
+
+def _measure_lengths(groups: Sequence[RolloutGroup], correct: np.ndarray, meter: Meter) -> None:
+    """``length/*``: tokens per completion, and the share of truncated completions."""
+    lengths = np.array([[len(c.token_ids) for c in group.completions] for group in groups])
+    meter.mean("length/mean", lengths.sum(), lengths.size)
+    meter.mean("length/correct", lengths[correct].sum(), correct.sum())
+    meter.mean("length/wrong", lengths[~correct].sum(), (~correct).sum())
+    meter.maximum("length/max", torch.from_numpy(lengths))
+    truncated = sum(c.truncated for group in groups for c in group.completions)
+    meter.mean("length/truncated", truncated, lengths.size)
+
+
+def _measure_accuracy(correct: np.ndarray, meter: Meter) -> None:
+    """``solved/*``, ``accuracy/p_{edge}`` and ``train/pass@{k}``.
+
+    ``solved/{none,all,mixed}`` and ``accuracy/p_{edge}`` are shares of the prompts;
+    ``train/pass@{k}`` is unbiased, for k = 1, 2, 4 ... G.
+    """
+    (count, size), correct_counts = correct.shape, correct.sum(1)
+    meter.mean("solved/none", (correct_counts == 0).sum(), count)
+    meter.mean("solved/all", (correct_counts == size).sum(), count)
+    meter.mean("solved/mixed", ((correct_counts > 0) & (correct_counts < size)).sum(), count)
+    bins = np.bincount(_bins(correct_counts / size), minlength=len(BIN_EDGES))
     for edge, number in zip(BIN_EDGES, bins, strict=True):
         meter.mean(f"accuracy/p_{edge:.2f}", number, count)
     for k in powers_of_two(size):
-        meter.mean(f"train/pass@{k}", sum(pass_at_k(size, int(c), k) for c in correct), count)
+        total = sum(pass_at_k(size, int(c), k) for c in correct_counts)
+        meter.mean(f"train/pass@{k}", total, count)
 
 
 def _bins(accuracies: np.ndarray) -> np.ndarray:
+    """The accuracy bin of each group."""
     return accuracy_bin(torch.from_numpy(accuracies)).numpy()
 
 
 def _measure_diversity(groups: Sequence[RolloutGroup], meter: Meter) -> None:
-    """``diversity/distinct_correct``: different right answers per prompt; ``diversity/distinct_2``: of the pairs of neighbouring tokens
-    in the completions of a prompt, the share that are different ones (prompts without such a pair left out)."""
-    distinct = [len({v.answer for v in group.verdicts if v.kind is Kind.CORRECT}) for group in groups]
-    meter.mean("diversity/distinct_correct", sum(distinct), len(groups))
-    ids = np.fromiter((t for g in groups for c in g.completions for t in c.token_ids), dtype=np.int64)
-    lengths = np.array([len(c.token_ids) for g in groups for c in g.completions], dtype=np.int64)
-    of = np.repeat(np.arange(len(lengths)), lengths)  # the rollout of each token
-    inside = of[1:] == of[:-1]
-    size = len(lengths) // max(1, len(groups))
-    pairs = np.stack([of[1:][inside] // size, ids[:-1][inside], ids[1:][inside]]) if size else np.zeros((3, 0), dtype=np.int64)
-    order = np.lexsort(pairs)
-    new = np.diff(pairs[:, order], axis=1, prepend=-1).any(0)  # the first of equal pairs in a group
-    counts = np.bincount(pairs[0], minlength=len(groups))
-    different = np.bincount(pairs[0, order][new], minlength=len(groups))
-    some = counts > 0
-    meter.mean("diversity/distinct_2", (different[some] / counts[some]).sum(), some.sum())
+    """``diversity/distinct_correct`` and ``diversity/distinct_2``.
+
+    ``distinct_correct``: distinct correct answers per prompt.
+    ``distinct_2``: distinct token bigrams of a prompt's completions divided by all of them; prompts
+    without a bigram are left out.
+    """
+    answers = [{v.answer for v in group.verdicts if v.kind is Kind.CORRECT} for group in groups]
+    meter.mean("diversity/distinct_correct", sum(len(group) for group in answers), len(groups))
+    bigrams = _bigrams(groups)
+    counts = np.bincount(bigrams[0], minlength=len(groups))
+    order = np.lexsort(bigrams)
+    # The first of equal bigrams in a group, in sorted order.
+    is_first = np.diff(bigrams[:, order], axis=1, prepend=-1).any(0)
+    distinct = np.bincount(bigrams[0, order][is_first], minlength=len(groups))
+    has_bigrams = counts > 0
+    shares = distinct[has_bigrams] / counts[has_bigrams]
+    meter.mean("diversity/distinct_2", shares.sum(), has_bigrams.sum())
 
 
-def measure_dynamic_sampling(drawn: Sequence[RolloutGroup], want: int, batches: int, meter: Meter) -> None:
-    """``dynamic/batches`` generation batches an iteration took; of all groups generated the shares dropped because none or all were
-    right and left over (``dynamic/{none,all,surplus}``); of the groups learned from the share that has no signal after all
-    (``dynamic/filled``); share of the generated tokens that is not learned from (``dynamic/wasted_tokens``)."""
+def _bigrams(groups: Sequence[RolloutGroup]) -> np.ndarray:
+    """Return all pairs of neighbouring tokens within completions, as an array [3, pairs].
+
+    Its rows are the index of the group, the first token and the second token.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    # All groups have the same size.
+    group_size = len(completions) // max(1, len(groups))
+    if not group_size:
+        return np.zeros((3, 0), dtype=np.int64)
+    ids = np.fromiter((token for c in completions for token in c.token_ids), dtype=np.int64)
+    lengths = np.array([len(c.token_ids) for c in completions], dtype=np.int64)
+    rollout_of_token = np.repeat(np.arange(len(lengths)), lengths)
+    same_rollout = rollout_of_token[1:] == rollout_of_token[:-1]
+    group_of_bigram = rollout_of_token[1:][same_rollout] // group_size
+    return np.stack([group_of_bigram, ids[:-1][same_rollout], ids[1:][same_rollout]])
+
+
+def measure_dynamic_sampling(
+    drawn: Sequence[RolloutGroup], want: int, batches: int, meter: Meter
+) -> None:
+    """``dynamic/*``: the cost and the yield of dynamic sampling in an iteration.
+
+    ``dynamic/batches``: generation batches. Shares of all generated groups: ``dynamic/{none,all}``
+    dropped because no rollout or every rollout was correct, ``dynamic/surplus`` left over.
+    ``dynamic/filled``: share of the groups learned from that have no signal.
+    ``dynamic/wasted_tokens``: share of the generated tokens that are not learned from.
+
+    Args:
+        drawn: all groups generated in the iteration.
+        want: number of groups to learn from.
+        batches: number of generation batches.
+        meter: the iteration's meter.
+    """
     equal = np.array([len(set(group.rewards)) == 1 for group in drawn])
     solved = np.array([group.verdicts[0].kind is Kind.CORRECT for group in drawn])
     tokens = np.array([sum(len(c.token_ids) for c in group.completions) for group in drawn])
@@ -91,8 +142,12 @@ def measure_dynamic_sampling(drawn: Sequence[RolloutGroup], want: int, batches: 
 
 
 def measure_difficulty(order: ProblemOrder, prompts: int, meter: Meter) -> None:
-    """``data/too_easy``, ``data/too_hard``: shares of the training problems that the difficulty filter leaves out from now on;
-    ``data/readmitted``: share of the iteration's ``prompts`` that were out of range and served all the same."""
+    """``data/*``: the effect of the difficulty filter.
+
+    ``data/too_easy``, ``data/too_hard``: shares of the training problems that the filter leaves
+    out from now on. ``data/readmitted``: share of the iteration's ``prompts`` that were served
+    although they were out of range.
+    """
     easy, hard, problems = order.out_of_range()
     meter.mean("data/too_easy", easy, problems)
     meter.mean("data/too_hard", hard, problems)
@@ -106,14 +161,29 @@ def measure_resampled(groups: Sequence[RolloutGroup], meter: Meter) -> None:
 
 
 def _measure_covariance(groups: Sequence[RolloutGroup], meter: Meter) -> None:
-    """``covariance/p_{lower edge}``: mean over the mixed groups of an accuracy bin of Cov(length-normalised log-prob, +1 or -1)
-    over the rollouts of a group, 2p(1-p)(mean of the right - mean of the wrong); AsymGRPO (arXiv 2604.04894)."""
-    right = np.array([[v.kind is Kind.CORRECT for v in group.verdicts] for group in groups])
-    logp = np.array([[sum(c.logprobs) / len(c.logprobs) if c.logprobs else np.nan for c in group.completions] for group in groups])
-    p = right.mean(1) if len(groups) else np.zeros(0)
+    """``covariance/p_{lower edge}``: mean covariance of the mixed groups of an accuracy bin.
+
+    The covariance of a group is Cov(length-normalised log-prob, +1 or -1) over its rollouts, which
+    is 2p(1-p)(mean of the correct - mean of the wrong). Source: AsymGRPO, arXiv 2604.04894.
+    """
+    correct, logp = _correct(groups), _mean_logprobs(groups)
+    p = correct.mean(1) if len(groups) else np.zeros(0)
     mixed = (p > 0) & (p < 1)
-    right, logp, p = right[mixed], logp[mixed], p[mixed]
-    difference = np.where(right, logp, 0).sum(1) / right.sum(1) - np.where(right, 0, logp).sum(1) / (~right).sum(1) if len(p) else p
+    correct, logp, p = correct[mixed], logp[mixed], p[mixed]
+    difference = p
+    if len(p):
+        correct_mean = np.where(correct, logp, 0).sum(1) / correct.sum(1)
+        wrong_mean = np.where(correct, 0, logp).sum(1) / (~correct).sum(1)
+        difference = correct_mean - wrong_mean
     values, bins = 2 * p * (1 - p) * difference, _bins(p)
     for i, edge in enumerate(BIN_EDGES):
         meter.mean(f"covariance/p_{edge:.2f}", values[bins == i].sum(), (bins == i).sum())
+
+
+def _mean_logprobs(groups: Sequence[RolloutGroup]) -> np.ndarray:
+    """The mean log-prob of the tokens of each rollout [groups, G]; nan without tokens."""
+    rows = []
+    for group in groups:
+        logprobs = [completion.logprobs for completion in group.completions]
+        rows.append([sum(values) / len(values) if values else np.nan for values in logprobs])
+    return np.array(rows)

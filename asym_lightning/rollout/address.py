@@ -1,8 +1,12 @@
-"""What a run and the servers that it starts both know. Light: every process of a server imports it first."""
+"""The environment variable and the address check that a run and its servers share.
+
+Imports little: every process of a server imports this module first.
+"""
 
 import ipaddress
 
-OWNER = "ASYM_LIGHTNING_OWNER"  # environment variable of a server that a run started: the run's process id
+# Environment variable of a server that a run started: the run's process id.
+OWNER = "ASYM_LIGHTNING_OWNER"
 
 
 def is_loopback(host: str) -> bool:

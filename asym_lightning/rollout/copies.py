@@ -1,7 +1,9 @@
-"""What a model's weight loader copies where, recorded once, so that new weights go straight into the tensors that an engine computes with.
+"""New weights straight into the tensors that an engine computes with, by recorded copies.
 
-vLLM's ``reload_weights`` takes a model apart and builds its layers anew, which is right for every model. One that computes with its
-parameters as they were loaded needs nothing of that: on a GPU, a dense model that is not quantized.
+The copies that a model's weight loader makes are recorded once, then repeated with new weights.
+vLLM's ``reload_weights`` takes a model apart and builds its layers anew, which works for every
+model. A model that computes with its parameters as they were loaded does not need that: on a GPU, a
+dense model that is not quantized.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,18 +18,26 @@ _AS_LOADED = {"NoneType", "UnquantizedLinearMethod", "UnquantizedEmbeddingMethod
 
 
 def computes_as_loaded(model: nn.Module) -> bool:
-    """Whether a vLLM model's parameters are on a GPU and nothing is derived from them: nothing quantized, no experts, no latent
-    attention."""
-    return (
-        all(parameter.is_cuda for parameter in model.parameters())
-        and all(type(getattr(module, "quant_method", None)).__name__ in _AS_LOADED for module in model.modules())
-        and not any(hasattr(module, "kv_b_proj") for module in model.modules())
-    )
+    """Whether a vLLM model's parameters are on a GPU and nothing is derived from them.
+
+    False for quantized layers, experts and latent attention.
+    """
+    if not all(parameter.is_cuda for parameter in model.parameters()):
+        return False
+    for module in model.modules():
+        if type(getattr(module, "quant_method", None)).__name__ not in _AS_LOADED:
+            return False
+        if hasattr(module, "kv_b_proj"):
+            return False
+    return True
 
 
 @dataclass
 class Part:
-    """Elements of a weight, by size, stride and offset from its first one, and the view of a parameter that they go to."""
+    """Elements of a weight, and the view of a parameter that they are copied to.
+
+    The elements are given by size, stride and offset from the weight's first element.
+    """
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -37,7 +47,13 @@ class Part:
 
 @dataclass
 class Copies:
-    """The parts of every weight, by its name, with the shape that it has; and what is set to 0, such as rows that pad a vocabulary."""
+    """All copies that a loader made.
+
+    Attributes:
+        parts: the copied parts of every weight, by its name.
+        shapes: the shape of every weight, by its name.
+        zeros: views that the loader set to 0, such as rows that pad a vocabulary.
+    """
 
     parts: dict[str, list[Part]] = field(default_factory=dict)
     shapes: dict[str, torch.Size] = field(default_factory=dict)
@@ -45,7 +61,7 @@ class Copies:
 
     @torch.no_grad()
     def apply(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Do what the loader did, with other values.
+        """Repeat the loader's copies with other values.
 
         Raises:
             RuntimeError: these are not the weights that were recorded.
@@ -53,52 +69,64 @@ class Copies:
         missing = set(self.parts)
         for name, tensor in weights:
             if self.shapes.get(name) != tensor.shape:
-                raise RuntimeError(f"the weight {name} of shape {list(tensor.shape)} is none that the engine was given before")
+                raise RuntimeError(
+                    f"the weight {name} of shape {list(tensor.shape)} is not among the weights "
+                    "that the engine loaded first"
+                )
             source = tensor.contiguous()
             for part in self.parts[name]:
-                part.target.copy_(source.as_strided(part.size, part.stride, source.storage_offset() + part.offset))
+                offset = source.storage_offset() + part.offset
+                part.target.copy_(source.as_strided(part.size, part.stride, offset))
             missing.discard(name)
         if missing:
-            raise RuntimeError(f"{len(missing)} weights did not come, {min(missing)} among them")
+            raise RuntimeError(f"{len(missing)} weights are missing, {min(missing)} among them")
         for target in self.zeros:
             target.zero_()
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes what is written to a model's parameters and buffers, and whether it is all ``copies`` of the weight at hand, and zeros."""
+    """Records the writes to a model's parameters and buffers.
+
+    ``exact`` stays true while every write is a copy of the current weight, or sets zeros.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.copies, self.exact = Copies(), True
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+        tensors = (*model.parameters(), *model.buffers())
+        self._storages = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         self._name, self._source = "", torch.empty(0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        written = [
-            value
-            for value, argument in zip(args, func._schema.arguments, strict=False)
-            if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor)
-        ]
-        for target in written:
-            if target.untyped_storage().data_ptr() in self._own:
-                self._note(func, target, args)
+        for value, argument in zip(args, func._schema.arguments, strict=False):
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if not writes or not isinstance(value, Tensor):
+                continue
+            if value.untyped_storage().data_ptr() in self._storages:
+                self._note(func, value, args)
         return result
 
     def _note(self, func: Any, target: Tensor, args: Any) -> None:
+        fills_zero = func is torch.ops.aten.fill_.Scalar and args[1] == 0
         if func is torch.ops.aten.copy_.default and self._from_weight(args[1]):
-            offset = args[1].storage_offset() - self._source.storage_offset()
-            self.copies.parts[self._name].append(Part(tuple(args[1].shape), args[1].stride(), offset, target))
-        elif func is torch.ops.aten.zero_.default or (func is torch.ops.aten.fill_.Scalar and args[1] == 0):
+            source = args[1]
+            offset = source.storage_offset() - self._source.storage_offset()
+            part = Part(tuple(source.shape), source.stride(), offset, target=target)
+            self.copies.parts[self._name].append(part)
+        elif func is torch.ops.aten.zero_.default or fills_zero:
             self.copies.zeros.append(target)
         else:
             self.exact = False
 
     def _from_weight(self, source: Tensor) -> bool:
-        return source.dtype == self._source.dtype and source.untyped_storage().data_ptr() == self._source.untyped_storage().data_ptr()
+        return (
+            source.dtype == self._source.dtype
+            and source.untyped_storage().data_ptr() == self._source.untyped_storage().data_ptr()
+        )
 
     def watched(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """The weights, each known as the one at hand until the next is asked for."""
+        """Yield the weights; each is the current weight until the next is asked for."""
         for name, tensor in weights:
             self._name, self._source = name, tensor.contiguous()
             self.copies.parts[name], self.copies.shapes[name] = [], tensor.shape
@@ -107,7 +135,10 @@ class _Recorder(TorchDispatchMode):
 
 @torch.no_grad()
 def record(model: Any, weights: Iterable[tuple[str, Tensor]]) -> Copies | None:
-    """Have ``model`` load weights, and return what it did; None where that is not a matter of copying alone, or a weight went nowhere."""
+    """Load weights into ``model`` and return the copies that its loader made.
+
+    None if the loader did anything but copy and set zeros, or did not use a weight.
+    """
     recorder = _Recorder(model)
     with recorder:
         model.load_weights(recorder.watched(weights))

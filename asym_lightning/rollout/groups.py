@@ -1,27 +1,48 @@
-"""From prompts to verified completions: what training and evaluation share."""
+"""From prompts to verified completions, for training and evaluation alike."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from asym_lightning.rollout.base import RolloutEngine, Sampling
+from asym_lightning.rollout.base import RolloutEngine, Sample, Sampling
 from asym_lightning.types import Completion, Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
 
 
 def sample(
-    engine: RolloutEngine, tokenizer: Any, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
+    engine: RolloutEngine,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    seeds: Sequence[int],
 ) -> list[list[Completion]]:
     """Generate and decode ``sampling.n`` completions for each prompt."""
-    drawn = engine.generate([p.token_ids for p in prompts], sampling, seeds)
-    texts = iter(tokenizer.batch_decode([s.token_ids for samples in drawn for s in samples], skip_special_tokens=True))
-    return [[Completion(s.token_ids, s.logprobs, next(texts), s.truncated, s.version) for s in samples] for samples in drawn]
+    samples = engine.generate([prompt.token_ids for prompt in prompts], sampling, seeds)
+    token_ids = [drawn.token_ids for row in samples for drawn in row]
+    texts = iter(tokenizer.batch_decode(token_ids, skip_special_tokens=True))
+    return [[_completion(drawn, next(texts)) for drawn in row] for row in samples]
 
 
-def verify(verifier: Verifier, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Completion]]) -> list[RolloutGroup]:
+def _completion(drawn: Sample, text: str) -> Completion:
+    return Completion(
+        drawn.token_ids, drawn.logprobs, text, truncated=drawn.truncated, version=drawn.version
+    )
+
+
+def verify(
+    verifier: Verifier, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]
+) -> list[RolloutGroup]:
     """Score every completion against its prompt's reference answer."""
-    flat = [(c, p.problem.answer) for p, completions in zip(prompts, drawn, strict=True) for c in completions]
-    verdicts = iter(verifier.score([c.text for c, _ in flat], [a for _, a in flat], [c.truncated for c, _ in flat]))
-    return [RolloutGroup(p, list(cs), [next(verdicts) for _ in cs]) for p, cs in zip(prompts, drawn, strict=True)]
+    texts, answers, truncated = [], [], []
+    for prompt, row in zip(prompts, completions, strict=True):
+        for completion in row:
+            texts.append(completion.text)
+            answers.append(prompt.problem.answer)
+            truncated.append(completion.truncated)
+    verdicts = iter(verifier.score(texts, answers, truncated))
+    return [
+        RolloutGroup(prompt, list(row), [next(verdicts) for _ in row])
+        for prompt, row in zip(prompts, completions, strict=True)
+    ]
 
 
 def rows(groups: Sequence[RolloutGroup]) -> list[dict[str, Any]]:

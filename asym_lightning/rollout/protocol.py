@@ -1,4 +1,4 @@
-"""How a set of problems is answered: the same in training and in `evaluate.py`."""
+"""The answering of a set of problems, the same in training and in `evaluate.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def samples_of(samples: int | Mapping[str, int], name: str) -> int:
 
 
 def check_sampling(samples: Any, temperature: Any, names: Iterable[str], prefix: str = "") -> None:
-    """Refuse numbers of samples and temperatures that cannot be had for these sets.
+    """Refuse numbers of samples and temperatures that cannot work for these sets.
 
     Raises:
         ConfigError: one line that names the key, which begins with ``prefix``.
@@ -25,18 +25,35 @@ def check_sampling(samples: Any, temperature: Any, names: Iterable[str], prefix:
     number(f"{prefix}temperature", temperature, 0)
     for name in names:
         if isinstance(samples, Mapping) and name not in samples:
-            raise ConfigError(f"{prefix}samples has no number for {name}; give one for every set, or one number for all")
+            raise ConfigError(
+                f"{prefix}samples has no number for {name}; give one for every set, or one number "
+                "for all"
+            )
         n = samples_of(samples, name)
         positive_int(f"{prefix}samples" + (f".{name}" if isinstance(samples, Mapping) else ""), n)
         if temperature == 0 and n > 1:
-            raise ConfigError(f"{prefix}temperature=0 is greedy: all {n} samples would be the same one; use {prefix}samples=1")
+            raise ConfigError(
+                f"{prefix}temperature=0 is greedy: all {n} samples would be the same; "
+                f"use {prefix}samples=1"
+            )
 
 
 def answer(
-    engine: RolloutEngine, tokenizer: Any, of: ProblemSet, numbers: Sequence[int], verifier: Verifier, sampling: Sampling, seed: int
+    engine: RolloutEngine,
+    tokenizer: Any,
+    of: ProblemSet,
+    numbers: Sequence[int],
+    verifier: Verifier,
+    sampling: Sampling,
+    seed: int,
 ) -> list[RolloutGroup]:
-    """Sample and verify the problems with these numbers, which may be none: ranks that share an engine ask it equally often. The seed of
-    a problem depends on ``seed`` and its number alone."""
-    prompts = [Prompt(of.problems[i], tuple(of.task.encode(of.problems[i], tokenizer))) for i in numbers]
-    drawn = groups.sample(engine, tokenizer, prompts, sampling, [sampling_seed(seed, "eval", i) for i in numbers])
-    return groups.verify(verifier, prompts, drawn) if prompts else []
+    """Sample and verify completions of the problems with these numbers.
+
+    ``numbers`` may be empty: ranks that share an engine must call it equally often. A problem's
+    sampling seed depends on ``seed`` and its number alone.
+    """
+    problems = [of.problems[i] for i in numbers]
+    prompts = [Prompt(problem, tuple(of.task.encode(problem, tokenizer))) for problem in problems]
+    seeds = [sampling_seed(seed, "eval", i) for i in numbers]
+    completions = groups.sample(engine, tokenizer, prompts, sampling=sampling, seeds=seeds)
+    return groups.verify(verifier, prompts, completions) if prompts else []

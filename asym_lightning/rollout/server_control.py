@@ -1,4 +1,4 @@
-"""What a server is told beside prompts: whether it is ready and fits, and which weights to take."""
+"""Requests to a server beside prompts: whether it is ready and fits, and which weights to take."""
 
 import asyncio
 import time
@@ -14,7 +14,13 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run needs of its servers: what they compute in, the longest prompt plus completion in tokens, and how weights come."""
+    """Requirements of a run on its servers.
+
+    Attributes:
+        dtype: precision that they compute in.
+        max_model_len: longest prompt plus completion, in tokens.
+        transfer: how weights reach them.
+    """
 
     dtype: str
     max_model_len: int
@@ -31,30 +37,50 @@ async def wait_until_ready(client: Client, needs: Needs, timeout_s: float) -> No
     while not await client.healthy():
         code = server.process.exit_code() if server.process else None
         if code is not None or time.monotonic() > end:
-            why = f"did not answer within rollout.servers.start_timeout_s={timeout_s:g}" if code is None else f"ended with exit code {code}"
-            log = f"; {server.process.log} ends with:\n{server.process.last_lines()}" if server.process else ""
+            why = f"ended with exit code {code}"
+            if code is None:
+                why = f"did not answer within rollout.servers.start_timeout_s={timeout_s:g}"
+            log = ""
+            if server.process:
+                log = f"; {server.process.log} ends with:\n{server.process.last_lines()}"
             raise EngineServerError(f"the server {server.url} {why}{log}")
         await asyncio.sleep(_POLL_S)
-    found = await worker_of(client)
-    wrong = [f"dtype={found['dtype']}, the trainer asks for {needs.dtype}"] if found["dtype"] != needs.dtype else []
-    if found["max_model_len"] < needs.max_model_len:
-        wrong.append(f"max_model_len={found['max_model_len']}, prompts and completions take {needs.max_model_len}")
-    if found["logprobs_mode"] != "processed_logprobs":
-        wrong.append(f"logprobs_mode={found['logprobs_mode']}, not processed_logprobs")
-    if needs.transfer not in ("folder", found["transfer"]):
-        wrong.append(f"it takes weights through a folder only: start it with --weight-transfer {needs.transfer}")
-    if wrong:
-        raise EngineServerError(f"the server {server.url} does not fit this run: {'; '.join(wrong)}")
+    mismatches = _mismatches(await worker_of(client), needs)
+    if mismatches:
+        raise EngineServerError(
+            f"the server {server.url} does not fit this run: {'; '.join(mismatches)}"
+        )
+
+
+def _mismatches(worker: dict[str, Any], needs: Needs) -> list[str]:
+    """The settings of a server's worker that do not fit the run, each with the setting wanted."""
+    mismatches = []
+    if worker["dtype"] != needs.dtype:
+        mismatches.append(f"dtype={worker['dtype']}, the trainer asks for {needs.dtype}")
+    if worker["max_model_len"] < needs.max_model_len:
+        mismatches.append(
+            f"max_model_len={worker['max_model_len']}, prompts and completions take "
+            f"{needs.max_model_len}"
+        )
+    if worker["logprobs_mode"] != "processed_logprobs":
+        mismatches.append(f"logprobs_mode={worker['logprobs_mode']}, not processed_logprobs")
+    if needs.transfer not in ("folder", worker["transfer"]):
+        mismatches.append(
+            "it takes weights through a folder only: start it with --weight-transfer "
+            f"{needs.transfer}"
+        )
+    return mismatches
 
 
 async def worker_of(client: Client) -> dict[str, Any]:
-    """What the server's first worker says of itself."""
-    found: dict[str, Any] = (await client.post("/collective_rpc", {"method": "describe"}))["results"][0]
-    return found
+    """The description that the server's first worker gives of itself."""
+    answer = await client.post("/collective_rpc", {"method": "describe"})
+    worker: dict[str, Any] = answer["results"][0]
+    return worker
 
 
-async def or_dead(client: Client, work: Coroutine[Any, Any, None]) -> None:
-    """Do something with a server's weights. A server that dies of it, or was dead, is noted as dead.
+async def unless_dead(client: Client, work: Coroutine[Any, Any, None]) -> None:
+    """Change a server's weights, unless the server is dead or dies of it; then mark it as dead.
 
     Raises:
         EngineServerError: it lives, and holds other weights.
@@ -65,26 +91,37 @@ async def or_dead(client: Client, work: Coroutine[Any, Any, None]) -> None:
         return await work
     except LostRequestError as why:
         if not await client.lost(str(why)):
-            raise EngineServerError(f"the server {client.server.name} did not take new weights: {why}") from None
+            raise EngineServerError(
+                f"the server {client.server.name} did not take new weights: {why}"
+            ) from None
 
 
 async def relabel(client: Client, label: str) -> None:
-    """After a change of weights: nothing that the server computed from those before stays, and whatever it samples has the label."""
+    """Finish a change of weights.
+
+    Drops keys and values computed from earlier weights, labels all new samples, and resumes.
+    """
     if not (await client.post("/reset_prefix_cache"))["success"]:
-        raise EngineServerError(f"the server {client.server.name} still holds keys and values of earlier weights")
+        raise EngineServerError(
+            f"the server {client.server.name} still holds keys and values of earlier weights"
+        )
     await client.post("/update_weight_version", {"new_version": label})
     await client.post("/resume")
 
 
 async def take_weights(client: Client, folder: Path) -> None:
-    """Have the server replace its weights by those in ``folder``, the name of which is their label.
+    """Have the server replace its weights by those in ``folder``, whose name is their label.
 
     Raises:
         EngineServerError: it has not done so.
         LostRequestError: it gives no answer.
     """
     await client.post("/pause?mode=abort")
-    for worker in (await client.post("/collective_rpc", {"method": "take_weights", "args": [str(folder)]}))["results"]:
+    request = {"method": "take_weights", "args": [str(folder)]}
+    for worker in (await client.post("/collective_rpc", request))["results"]:
         if worker["label"] != folder.name:
-            raise EngineServerError(f"the server {client.server.name} did not take the weights in {folder}: {worker.get('error')}")
+            raise EngineServerError(
+                f"the server {client.server.name} did not take the weights in {folder}: "
+                f"{worker.get('error')}"
+            )
     await relabel(client, folder.name)

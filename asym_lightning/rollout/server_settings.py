@@ -1,4 +1,4 @@
-"""Which vLLM servers a run uses, and what of it cannot work."""
+"""The settings of a run's vLLM servers, and the checks of them."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class ServerSettings:
     """The keys under ``rollout.servers``; conf/rollout/servers.yaml says what they mean.
 
     Raises:
-        ConfigError: a value is none of what is allowed there.
+        ConfigError: a value is not allowed there.
     """
 
     count: int | None = None
@@ -34,22 +34,36 @@ class ServerSettings:
             number(f"rollout.servers.{key}", getattr(self, key), 0, open_low=True)
         number("rollout.servers.retries", self.retries, 0)
         one_of("rollout.servers.transfer", self.transfer, ("folder", "nccl", "ipc"))
+        self._check_urls()
+        if self.urls and self.count is not None:
+            raise ConfigError(
+                "rollout.servers: urls names servers that run already, count is how many to "
+                "start; give one of the two"
+            )
+        if self.urls and self.transfer == "ipc":
+            raise ConfigError(
+                "rollout.servers.transfer=ipc is for servers that the run starts on its own GPUs; "
+                "take nccl with urls"
+            )
+
+    def _check_urls(self) -> None:
         if isinstance(self.urls, str) or not all(isinstance(url, str) for url in self.urls):
-            raise ConfigError(f"rollout.servers.urls={self.urls}: must be a list such as [http://127.0.0.1:8000]")
+            raise ConfigError(
+                f"rollout.servers.urls={self.urls}: must be a list such as [http://127.0.0.1:8000]"
+            )
         for url in self.urls:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-                raise ConfigError(f"rollout.servers.urls: {url} is no address of a server, such as http://127.0.0.1:8000")
+                raise ConfigError(
+                    f"rollout.servers.urls: {url} is not a server's address, such as "
+                    "http://127.0.0.1:8000"
+                )
         if len(set(self.urls)) < len(self.urls):
             raise ConfigError(f"rollout.servers.urls={list(self.urls)}: a server is named twice")
-        if self.urls and self.count is not None:
-            raise ConfigError("rollout.servers: urls are servers that run already, count are those to start; give one of the two")
-        if self.urls and self.transfer == "ipc":
-            raise ConfigError("rollout.servers.transfer=ipc is for servers that the run starts on its own GPUs; take nccl with urls")
 
     @property
-    def elsewhere(self) -> list[str]:
-        """The URLs that are not on this machine for sure."""
+    def remote_urls(self) -> list[str]:
+        """The URLs that may be on another machine."""
         return [url for url in self.urls if not is_loopback(urlsplit(url).hostname or "")]
 
     @property
@@ -61,33 +75,57 @@ class ServerSettings:
         return list(range(rank, len(self.urls) or self.count or world, world))
 
     def check(self, ranks: int, machines: int, gpus: int) -> None:
-        """Refuse what does not fit the trainer: ``ranks`` in all on ``machines`` machines; ``gpus`` of this one, 0 without.
+        """Refuse settings that do not fit the trainer.
+
+        Args:
+            ranks: number of ranks on all machines.
+            machines: number of machines that the ranks are on.
+            gpus: number of GPUs of this machine; 0 without GPUs.
 
         Raises:
             ConfigError: as its message says.
         """
-        here = () if self.urls and self.transfer == "folder" else ("vllm",)
-        missing = [name for name in ("aiohttp", *here) if find_spec(name) is None]
+        uses_vllm_here = not self.urls or self.transfer != "folder"
+        packages = ("aiohttp", "vllm") if uses_vllm_here else ("aiohttp",)
+        missing = [name for name in packages if find_spec(name) is None]
         if missing:
-            raise ConfigError(f"rollout=servers needs {' and '.join(missing)}, which is not installed; see the README on installing vLLM")
-        key, number = ("urls", len(self.urls)) if self.urls else ("count", self.count or ranks)
-        if number % ranks:
-            raise ConfigError(f"rollout.servers.{key}: {number} servers for {ranks} ranks; every rank needs the same number of servers")
-        if self.elsewhere and self.api_key is None:
             raise ConfigError(
-                f"rollout.servers.urls: {self.elsewhere[0]} is not on this machine, so its server needs an API key; put the key into the "
-                f"environment variable {self.api_key_env} (rollout.servers.api_key_env) here and into VLLM_API_KEY there"
+                f"rollout=servers needs {' and '.join(missing)}, which is not installed; "
+                "see the README on installing vLLM"
             )
-        if self.transfer == "folder" and (self.elsewhere or machines > 1) and self.folder is None:
+        if self.urls:
+            key, servers = "urls", len(self.urls)
+        else:
+            key, servers = "count", self.count or ranks
+        if servers % ranks:
             raise ConfigError(
-                "rollout.servers.folder is not given: with several machines, name a folder that all of them see, or take "
-                "rollout.servers.transfer=nccl"
+                f"rollout.servers.{key}: {servers} servers for {ranks} ranks; every rank needs "
+                "the same number of servers"
+            )
+        if self.remote_urls and self.api_key is None:
+            raise ConfigError(
+                f"rollout.servers.urls: {self.remote_urls[0]} is not on this machine, so its "
+                f"server needs an API key; put the key into the environment variable "
+                f"{self.api_key_env} "
+                "(rollout.servers.api_key_env) here and into VLLM_API_KEY there"
+            )
+        self._check_transfer(machines, gpus)
+        gpus_needed = (ranks if self.transfer == "ipc" else ranks + servers) // machines
+        if gpus and not self.urls and gpus_needed > gpus:
+            raise ConfigError(
+                f"rollout.servers.count: {servers // machines} servers beside "
+                f"{ranks // machines} ranks on a machine with {gpus} GPUs; each takes one: "
+                "lower trainer.devices"
+            )
+
+    def _check_transfer(self, machines: int, gpus: int) -> None:
+        if self.transfer == "folder" and (self.remote_urls or machines > 1) and self.folder is None:
+            raise ConfigError(
+                "rollout.servers.folder is not given: with several machines, name a folder that "
+                "all of them see, or take rollout.servers.transfer=nccl"
             )
         if self.transfer != "folder" and not gpus:
-            raise ConfigError(f"rollout.servers.transfer={self.transfer}: weights go from GPU to GPU, and there is none here; take folder")
-        wanted = (ranks if self.transfer == "ipc" else ranks + number) // machines
-        if gpus and not self.urls and wanted > gpus:
             raise ConfigError(
-                f"rollout.servers.count: {number // machines} servers beside {ranks // machines} ranks on a machine with {gpus} GPUs; each "
-                f"takes one: lower trainer.devices"
+                f"rollout.servers.transfer={self.transfer}: weights go from GPU to GPU, and "
+                "this machine has no GPU; take folder"
             )

@@ -1,4 +1,7 @@
-"""What a vLLM server loads from here, by `python -m asym_lightning.serve`: how it takes weights, and who may ask it anything."""
+"""Code that `python -m asym_lightning.serve` loads into a vLLM server.
+
+It takes weights from a folder, and lets only requests with the API key through.
+"""
 
 import hashlib
 import hmac
@@ -10,7 +13,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from asym_lightning.rollout.vllm import retie
+from asym_lightning.rollout.vllm_patches import retie
 
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Scope]]
@@ -21,20 +24,22 @@ def tensors_in(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of everything in a folder of safetensors files, one at a time."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+            for name in file.keys():  # noqa: SIM118 (it is not a mapping)
                 yield name, file.get_tensor(name)
 
 
 class WeightsFromFolder:
-    """Methods that vLLM's worker gets beside its own; the run calls them through the route /collective_rpc."""
+    """Methods added to vLLM's worker; the run calls them through the route /collective_rpc."""
 
     weights_label = ""
     vllm_config: Any
     model_runner: Any
 
     def take_weights(self, folder: str) -> dict[str, str]:
-        """Replace all weights by those in ``folder``, the name of which becomes their label. What went wrong is in ``error``: an
-        exception here would end the server."""
+        """Replace all weights by those in ``folder``, whose name becomes their label.
+
+        Returns the label, and ``error`` after a failure: an exception would end the server.
+        """
         try:
             if not Path(folder).is_dir():
                 raise FileNotFoundError("there is no such folder on this machine")
@@ -46,7 +51,7 @@ class WeightsFromFolder:
         return {"label": self.weights_label}
 
     def describe(self) -> dict[str, Any]:
-        """What decides whether this server's samples are what the run expects, and how weights reach it."""
+        """The settings that a run compares with its own, and how weights reach this server."""
         model, transfer = self.vllm_config.model_config, self.vllm_config.weight_transfer_config
         return {
             "transfer": transfer.backend if transfer else "folder",
@@ -58,8 +63,10 @@ class WeightsFromFolder:
 
 
 class RequireKey:
-    """ASGI middleware: where VLLM_API_KEY is set, every route but /health needs it. vLLM itself guards only /v1 and a few others, not
-    those that replace weights."""
+    """ASGI middleware: if VLLM_API_KEY is set, every route but /health needs it.
+
+    vLLM itself guards only /v1 and a few other routes, not those that replace weights.
+    """
 
     def __init__(self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]]):
         self.app = app
@@ -67,13 +74,15 @@ class RequireKey:
         self._expected = hashlib.sha256(f"Bearer {key}".encode()).digest() if key else None
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._expected is None or scope["path"] == "/health":
+        guarded = scope["type"] in ("http", "websocket") and scope["path"] != "/health"
+        if self._expected is None or not guarded:
             return await self.app(scope, receive, send)
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        if hmac.compare_digest(hashlib.sha256(given).digest(), self._expected):
+        authorization = dict(scope["headers"]).get(b"authorization", b"")
+        if hmac.compare_digest(hashlib.sha256(authorization).digest(), self._expected):
             return await self.app(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": b"the API key is missing or another one"})
+        headers = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b"the API key is missing or wrong"})
         return None

@@ -1,4 +1,4 @@
-"""Rollouts by vLLM servers, processes of their own (rollout=servers)."""
+"""Rollouts by vLLM servers, which are processes of their own (rollout=servers)."""
 
 import asyncio
 import os
@@ -14,33 +14,49 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
-from asym_lightning.rollout.server_client import Client, EngineServerError, Server, answers, connected, none_left, together
-from asym_lightning.rollout.server_control import Needs, or_dead, take_weights, wait_until_ready
+from asym_lightning.rollout.server_client import (
+    Client,
+    EngineServerError,
+    Server,
+    answers,
+    connected,
+    raise_all_dead,
+    together,
+)
+from asym_lightning.rollout.server_control import (
+    Needs,
+    take_weights,
+    unless_dead,
+    wait_until_ready,
+)
 from asym_lightning.rollout.server_process import ServerProcess, gpu_for
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.rollout.weight_folder import Outbox, Scratch
 from asym_lightning.rollout.weight_push import TRANSPORTS, Pusher
-from asym_lightning.runtime.ranks import from_first, over_ranks
+from asym_lightning.runtime.ranks import broadcast_text, reduce_over_ranks
 
 
 class ServerEngine:
-    """The servers of one rank. They may work while the policy learns: ``publish`` is for the main thread and all ranks in step, what
-    else is here exchanges nothing with other ranks and may be called from another thread.
+    """The servers of one rank; they may work while the policy learns.
+
+    ``publish`` is for the main thread, with all ranks in step. The other methods exchange nothing
+    with other ranks and may be called from another thread.
 
     Args:
-        path: folder or hub id of the model that servers start from; its weights are replaced by the first sync.
-        dtype: what the servers compute in, ``float32`` or ``bfloat16``.
+        path: folder or hub id of the model that servers start from; the first sync replaces its
+            weights.
+        dtype: precision that the servers compute in, ``float32`` or ``bfloat16``.
         max_model_len: longest prompt plus completion, in tokens.
         max_num_seqs: completions decoded at once by one server.
-        settings: which servers, and how long they are waited for.
-        logs: folder for what the servers print.
+        settings: which servers, and how long to wait for them.
+        logs: folder for the servers' output.
         options: further options of vLLM for the servers that are started.
         kv_cache_gb: size of a started server's key-value cache on CPU.
-        rank, world: of this process among those that train.
-        machines: that the ranks are on, equally many on each.
+        rank, world: rank of this process, and number of processes that train.
+        machines: number of machines; each has equally many ranks.
 
     Raises:
-        EngineServerError: a server does not start, or is another one than the run needs.
+        EngineServerError: a server does not start, or does not fit the run.
     """
 
     def __init__(
@@ -60,45 +76,67 @@ class ServerEngine:
         self.settings, self.max_num_seqs = settings, max_num_seqs
         self.version, self._label, self._loaded, self._pushes = 0, "", 0, 0
         self._scratch = Scratch()
-        self._pusher = Pusher(TRANSPORTS[settings.transfer](), getattr(torch, dtype)) if settings.transfer != "folder" else None
-        shared = Path(settings.folder or self._scratch.path).resolve() / f"weights-{self._scratch.path.name}"
-        self._outbox = Outbox(Path(from_first(str(shared))), rank, getattr(torch, dtype), reuse=settings.folder is None)
+        weight_dtype = getattr(torch, dtype)
+        self._pusher: Pusher | None = None
+        if settings.transfer != "folder":
+            self._pusher = Pusher(TRANSPORTS[settings.transfer](), weight_dtype)
+        folder = Path(settings.folder or self._scratch.path).resolve()
+        shared = folder / f"weights-{self._scratch.path.name}"
+        reuse = settings.folder is None
+        self._outbox = Outbox(Path(broadcast_text(str(shared))), rank, weight_dtype, reuse=reuse)
         self.servers: list[Server] = []
         self._closed = False
         self._asking: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
-        self._end = weakref.finalize(self, _end, os.getpid(), self.servers, self._outbox, self._scratch, self._pusher)
+        self._end = weakref.finalize(
+            self, _end, os.getpid(), self.servers, self._outbox, self._scratch, self._pusher
+        )
+        sizes = [f"--max-model-len={max_model_len}", f"--max-num-seqs={max_num_seqs}"]
+        arguments = [path, f"--dtype={dtype}", *sizes, *options]
+        environment = {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gb)}
         try:
             for n, number in enumerate(settings.own(rank, world)):
                 if settings.urls:
                     self.servers.append(Server(settings.urls[number].rstrip("/")))
                     continue
-                socket = self._scratch.path / f"{number}.sock"
-                numbers = {"dtype": dtype, "max-model-len": max_model_len, "max-num-seqs": max_num_seqs}
-                arguments = [path, "--uds", str(socket), *(f"--{key}={value}" for key, value in numbers.items()), *options]
-                arguments += [] if settings.transfer == "folder" else ["--weight-transfer", settings.transfer]
-                local = world // machines
-                gpu = gpu_for(n, rank % local, local, settings.transfer == "ipc")
-                environment = {"VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gb)} | gpu
-                self.servers.append(Server(f"unix:{socket}", socket, ServerProcess(arguments, environment, logs / f"{number}.log")))
-            ready = partial(wait_until_ready, needs=Needs(dtype, max_model_len, settings.transfer), timeout_s=settings.start_timeout_s)
+                gpu = gpu_for(self._gpu_index(n, rank, world // machines))
+                log = logs / f"{number}.log"
+                self.servers.append(self._start(arguments, environment | gpu, log))
+            needs = Needs(dtype, max_model_len, settings.transfer)
+            ready = partial(wait_until_ready, needs=needs, timeout_s=settings.start_timeout_s)
             asyncio.run(self._on_all(ready))
         except BaseException:
             self.close()
             raise
 
+    def _gpu_index(self, n: int, rank: int, local_ranks: int) -> int:
+        """The GPU of a rank's n-th server, among those of its machine.
+
+        With transfer ``ipc`` the server shares the GPU of its rank; otherwise it has a GPU after
+        those of the machine's ranks.
+        """
+        local_rank = rank % local_ranks
+        return local_rank if self.settings.transfer == "ipc" else local_ranks * (1 + n) + local_rank
+
+    def _start(self, arguments: Sequence[str], environment: dict[str, str], log: Path) -> Server:
+        socket = self._scratch.path / f"{log.stem}.sock"
+        if self.settings.transfer != "folder":
+            arguments = [*arguments, "--weight-transfer", self.settings.transfer]
+        process = ServerProcess([*arguments, "--uds", str(socket)], environment, log)
+        return Server(f"unix:{socket}", socket, process)
+
     async def _on_all(self, work: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
-        """Do something with every server that is not dead."""
+        """Do ``work`` with every server that is not dead."""
         async with self._connected() as clients:
             await together([work(client) for client in clients])
         if all(server.dead for server in self.servers):
-            none_left(self.servers)
+            raise_all_dead(self.servers)
 
     def _connected(self) -> AbstractAsyncContextManager[list[Client]]:
         return connected(self.servers, self.settings.api_key, self.settings.request_timeout_s)
 
     @property
     def idle_publish(self) -> bool:
-        """Whether servers take new weights while these are published, so that nothing may be asked of them meanwhile."""
+        """Whether servers take weights while these are published, so must get no requests then."""
         return self._pusher is not None
 
     def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -110,39 +148,48 @@ class ServerEngine:
         if self._pusher is None:
             return self._outbox.publish(weights, version)
         self._pushes += 1
-        label, tensors, failure = f"{self._scratch.path.name}-{self._pushes}-v{version}", iter(weights), ""
+        label = f"{self._scratch.path.name}-{self._pushes}-v{version}"
+        tensors = iter(weights)
+        failure = ""
         try:
             asyncio.run(self._push(self._pusher, tensors, label))
         except EngineServerError as error:
             failure = str(error)
-        for _ in tensors:  # all ranks gather shards in step
+        # Use up the weights after a failure too: all ranks gather shards in step.
+        for _ in tensors:
             pass
-        if int(over_ranks(torch.tensor(bool(failure)).long(), "max")):
-            raise EngineServerError(failure or "a server of another rank did not take new weights; that rank says which")
+        if int(reduce_over_ranks(torch.tensor(bool(failure)).long(), "max")):
+            raise EngineServerError(
+                failure or "a server of another rank did not take new weights; that rank says which"
+            )
         self.version, self._label = version, label
 
-    async def _push(self, pusher: Pusher, tensors: Iterator[tuple[str, Tensor]], label: str) -> None:
+    async def _push(
+        self, pusher: Pusher, tensors: Iterator[tuple[str, Tensor]], label: str
+    ) -> None:
         async with self._connected() as clients:
             await pusher.push(clients, tensors, label)
         if all(server.dead for server in self.servers):
-            none_left(self.servers)
+            raise_all_dead(self.servers)
 
     def load(self, version: int) -> None:
-        """Have this rank's servers take what was published last as ``version``.
+        """Have this rank's servers take the weights that were published last as ``version``.
 
         Raises:
-            EngineServerError: a server says that it holds other weights, or none is left.
+            EngineServerError: a server says that it holds other weights, or all servers are dead.
         """
         if self._pusher is not None:
             if version != self.version:
-                raise EngineServerError(f"the servers hold the weights of iteration {self.version}, not of {version}")
+                raise EngineServerError(
+                    f"the servers hold the weights of iteration {self.version}, not of {version}"
+                )
             return
         number, folder = self._outbox.find(version)
         if number == self._loaded:
             return
 
         async def load(client: Client) -> None:
-            await or_dead(client, take_weights(client, folder))
+            await unless_dead(client, take_weights(client, folder))
 
         asyncio.run(self._on_all(load))
         self.version, self._label, self._loaded = version, folder.name, number
@@ -152,43 +199,71 @@ class ServerEngine:
         self.publish(weights, version)
         self.load(version)
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]) -> list[list[Sample]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Sample]]:
         common = {
             "n": sampling.n,
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
             "stop_token_ids": list(sampling.stop_ids),
-            "ignore_eos": True,  # the stop ids hold every end token; a server would add those of its own model's tokenizer and config
+            # stop_ids hold every end token; a server would add those of its own model's tokenizer
+            # and config.
+            "ignore_eos": True,
             "logprobs": 0,
             "detokenize": False,
         }
-        found = self._ask(prompts, [common | {"seed": seed} for seed in seeds])
-        return [[self._sample(choice) for choice in sorted(one["choices"], key=itemgetter("index"))] for one in found]
+        responses = self._ask(prompts, [common | {"seed": seed} for seed in seeds])
+        rows = []
+        for response in responses:
+            choices = sorted(response["choices"], key=itemgetter("index"))
+            rows.append([self._sample(choice) for choice in choices])
+        return rows
 
     def prompt_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-prob (nats, at temperature 1) of each token of each prompt but its first."""
-        asked = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0, "detokenize": False, "logprobs": 0}
-        found = self._ask(prompts, [asked] * len(prompts))
-        for one in found:
-            self._check_label(one["choices"][0])
-        return [
-            [entry[str(token)]["logprob"] for token, entry in zip(prompt[1:], one["prompt_logprobs"][1:], strict=True)]
-            for prompt, one in zip(prompts, found, strict=True)
-        ]
+        params = {
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "prompt_logprobs": 0,
+            "detokenize": False,
+            "logprobs": 0,
+        }
+        responses = self._ask(prompts, [params] * len(prompts))
+        for response in responses:
+            self._check_label(response["choices"][0])
+        rows = []
+        for prompt, response in zip(prompts, responses, strict=True):
+            entries = zip(prompt[1:], response["prompt_logprobs"][1:], strict=True)
+            rows.append([entry[str(token)]["logprob"] for token, entry in entries])
+        return rows
 
-    def _ask(self, prompts: Sequence[Sequence[int]], sampling: Sequence[dict[str, Any]]) -> list[Any]:
+    def _ask(
+        self, prompts: Sequence[Sequence[int]], sampling: Sequence[dict[str, Any]]
+    ) -> list[Any]:
+        """The servers' answers to prompts, each with its own sampling parameters."""
         if not self._label:
-            raise EngineServerError("no weights were synced: the servers hold others than the policy's")
-        bodies = [{"token_ids": list(ids), "sampling_params": params} for ids, params in zip(prompts, sampling, strict=True)]
-        at_once = max(1, 2 * self.max_num_seqs // max((params.get("n", 1) for params in sampling), default=1))
-        s = self.settings
-        found: list[Any] = asyncio.run(
-            self._until_closed(answers(self.servers, s.api_key, s.request_timeout_s, bodies, at_once, s.retries))
+            raise EngineServerError(
+                "no weights were synced: the servers hold other weights than the policy's"
+            )
+        bodies = [
+            {"token_ids": list(ids), "sampling_params": params}
+            for ids, params in zip(prompts, sampling, strict=True)
+        ]
+        samples_per_prompt = max((params.get("n", 1) for params in sampling), default=1)
+        work = answers(
+            self.servers,
+            self.settings.api_key,
+            self.settings.request_timeout_s,
+            bodies=bodies,
+            at_once=max(1, 2 * self.max_num_seqs // samples_per_prompt),
+            retries=self.settings.retries,
         )
-        return found
+        responses: list[Any] = asyncio.run(self._until_closed(work))
+        return responses
 
     async def _until_closed(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The result of ``work``, which :meth:`close` in another thread ends."""
+        """The result of ``work``, unless :meth:`close` in another thread ends it."""
         task = asyncio.ensure_future(work)
         self._asking = asyncio.get_running_loop(), task
         if self._closed:
@@ -201,32 +276,45 @@ class ServerEngine:
             self._asking = None
 
     def _check_label(self, choice: Any) -> None:
-        """Raises EngineServerError where a token was sampled from other weights than this rank's servers were given."""
-        others = {span["version"] for span in choice["weight_versions"] or [{"version": "unknown"}]} - {self._label}
-        if others:
+        """Raise EngineServerError if a token was sampled from weights of another label."""
+        spans = choice["weight_versions"] or [{"version": "unknown"}]
+        other_labels = {span["version"] for span in spans} - {self._label}
+        if other_labels:
             raise EngineServerError(
-                f"a server sampled from the weights {', '.join(sorted(others))}, not from {self._label}: it was restarted, or another run "
-                "uses it too"
+                f"a server sampled from the weights {', '.join(sorted(other_labels))}, not from "
+                f"{self._label}: it was restarted, or another run uses it too"
             )
 
     def _sample(self, choice: Any) -> Sample:
         self._check_label(choice)
-        if choice["finish_reason"] not in ("stop", "length"):
-            raise EngineServerError(f"a server ended a completion early ({choice['finish_reason']}): another run uses it too")
+        reason = choice["finish_reason"]
+        if reason not in ("stop", "length"):
+            raise EngineServerError(
+                f"a server ended a completion early ({reason}): another run uses it too"
+            )
         logprobs = [entry["logprob"] for entry in choice["logprobs"]["content"]]
-        return Sample(choice["token_ids"], logprobs, choice["finish_reason"] == "length", self.version)
+        return Sample(
+            choice["token_ids"], logprobs, truncated=reason == "length", version=self.version
+        )
 
     def close(self) -> None:
-        """End what this rank's servers were asked for, and those that were started here."""
+        """Cancel this rank's requests to its servers, and end the servers that it started."""
         self._closed = True
         if asking := self._asking:
-            with suppress(RuntimeError):  # it ended in this very moment
+            # RuntimeError: the loop has ended in this very moment.
+            with suppress(RuntimeError):
                 asking[0].call_soon_threadsafe(asking[1].cancel)
         self._end()
 
 
-def _end(owner: int, servers: list[Server], outbox: Outbox, scratch: Scratch, pusher: Pusher | None) -> None:
-    """End what an engine started. Called once, when it is closed, dropped, or the process that made it exits; not by forks of that."""
+def _end(
+    owner: int, servers: list[Server], outbox: Outbox, scratch: Scratch, pusher: Pusher | None
+) -> None:
+    """End the processes and remove the files of an engine.
+
+    Runs once: when the engine is closed or dropped, or when the process ``owner`` that built it
+    exits. Forks of that process do nothing here.
+    """
     if os.getpid() == owner:
         for server in servers:
             if server.process:

@@ -1,4 +1,4 @@
-"""New weights on their way to servers: folders of safetensors files that appear whole or not at all."""
+"""New weights on their way to servers: folders of safetensors that appear when complete."""
 
 import json
 import os
@@ -13,14 +13,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from asym_lightning.runtime.ranks import over_ranks
+from asym_lightning.runtime.ranks import reduce_over_ranks
 
 BUCKET_BYTES = 256 * 2**20
 
 
 class Scratch:
-    """A folder of this process, in the machine's memory where that is a file system. What a killed process left is removed by the next
-    one: it no longer holds its lock."""
+    """A folder of this process, in the machine's memory if that is a file system.
+
+    The next process removes the folder of a killed process, which no longer holds its lock.
+    """
 
     def __init__(self) -> None:
         memory = Path("/dev/shm")
@@ -48,14 +50,25 @@ class Scratch:
 
 
 def buckets(
-    weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype, bucket_bytes: int = BUCKET_BYTES, device: str | None = None
+    weights: Iterable[tuple[str, Tensor]],
+    dtype: torch.dtype,
+    bucket_bytes: int = BUCKET_BYTES,
+    device: str | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Floating-point tensors as ``dtype``, others as they are, on ``device`` or where they lie, several at a time: each bucket has at
-    least ``bucket_bytes`` with its last tensor and less without it."""
+    """Yield weights several at a time.
+
+    Each bucket but the last has at least ``bucket_bytes`` with its last tensor, and less without
+    it.
+
+    Args:
+        dtype: of floating-point tensors; other tensors keep theirs.
+        device: to move tensors to; None leaves them where they are.
+    """
     bucket: dict[str, Tensor] = {}
     size = 0
     for name, tensor in weights:
-        bucket[name] = tensor.to(device or tensor.device, dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        target_dtype = dtype if tensor.is_floating_point() else tensor.dtype
+        bucket[name] = tensor.to(device or tensor.device, target_dtype).contiguous()
         size += bucket[name].nbytes
         if size >= bucket_bytes:
             yield bucket
@@ -64,47 +77,68 @@ def buckets(
         yield bucket
 
 
-def write(weights: Iterable[tuple[str, Tensor]], folder: Path, dtype: torch.dtype, bucket_bytes: int = BUCKET_BYTES) -> None:
-    """Write floating-point tensors as ``dtype``, others as they are, to a new ``folder``. At most one bucket and the tensor that fills
-    it are held."""
-    beside = folder.with_name(f"{folder.name}.tmp")
-    beside.mkdir(parents=True)
-    for number, bucket in enumerate(buckets(weights, dtype, bucket_bytes, "cpu")):
-        save_file(bucket, beside / f"{number:05}.safetensors")
+def write(
+    weights: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    dtype: torch.dtype,
+    bucket_bytes: int = BUCKET_BYTES,
+) -> None:
+    """Write weights to a new ``folder``: floating-point tensors as ``dtype``, others unchanged.
+
+    Holds at most one bucket and the tensor that fills it in memory.
+    """
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    unfinished.mkdir(parents=True)
+    for number, bucket in enumerate(buckets(weights, dtype, bucket_bytes, device="cpu")):
+        save_file(bucket, unfinished / f"{number:05}.safetensors")
         bucket.clear()
-    os.replace(beside, folder)
+    os.replace(unfinished, folder)
 
 
 def mapped(folder: Path) -> dict[str, Tensor]:
-    """The bytes of every tensor in a folder of safetensors files, by name, where the file has them: what is written there is in the
-    file."""
-    found: dict[str, Tensor] = {}
+    """The bytes of every tensor in a folder of safetensors files, mapped to memory, by name.
+
+    Writing to such a tensor writes to its file.
+    """
+    tensors: dict[str, Tensor] = {}
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        data = torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8)[8 + size :]
-        found |= {name: data[slice(*entry["data_offsets"])] for name, entry in header.items() if name != "__metadata__"}
-    return found
+            header_size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(header_size))
+        file_size = path.stat().st_size
+        content = torch.from_file(str(path), shared=True, size=file_size, dtype=torch.uint8)
+        data = content[8 + header_size :]
+        for name, entry in header.items():
+            if name != "__metadata__":
+                tensors[name] = data[slice(*entry["data_offsets"])]
+    return tensors
 
 
 class Outbox:
-    """Published weights of a run, the same on all ranks: rank 0 writes them, and removes those that every rank's servers have taken.
+    """Published weights of a run, the same on all ranks.
+
+    Rank 0 writes them, and removes those that every rank's servers have taken.
 
     Args:
         folder: seen by all ranks and servers.
         rank: of this process.
-        dtype: what the servers compute in.
-        reuse: write over files that every rank's servers have taken, in place of new ones: a quarter of the time where files lie in
-            memory. For folders of one machine, on which every process sees what another writes.
+        dtype: precision that the servers compute in.
+        reuse: overwrite files that every rank's servers have taken instead of writing new ones; if
+            files are in memory, this takes a quarter of the time. For folders of one machine, where
+            every process sees the writes of the others.
+
+    Attributes:
+        taken: number of the last weights that this rank's servers took.
     """
 
     def __init__(self, folder: Path, rank: int, dtype: torch.dtype, reuse: bool = False):
         self.folder, self.dtype, self._writes, self._reuse = folder, dtype, rank == 0, reuse
-        self.taken = 0  # number of the last ones that this rank's servers took
-        self._labels: list[tuple[int, str]] = [(0, "")]  # version and folder name, by number
+        self.taken = 0
+        # Version and folder name, by number.
+        self._labels: list[tuple[int, str]] = [(0, "")]
         self._removed = 0
-        self._mapped: dict[str, dict[str, Tensor]] = {}  # by folder name, where it was written over once
+        # The tensors of folders that were overwritten, by folder name.
+        self._mapped: dict[str, dict[str, Tensor]] = {}
 
     def publish(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Write weights under the next number; all ranks in step.
@@ -112,7 +146,7 @@ class Outbox:
         Raises:
             RuntimeError: the folder cannot be written to.
         """
-        taken_by_all = -int(over_ranks(torch.tensor(-self.taken), "max"))
+        taken_by_all = -int(reduce_over_ranks(torch.tensor(-self.taken), "max"))
         number = len(self._labels)
         label = f"{self.folder.name}-{number}-v{version}"
         failure = ""
@@ -125,33 +159,37 @@ class Outbox:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
             try:
                 if spare:
-                    self._write_over(spare, tensors, label)
+                    self._overwrite(spare, tensors, label)
                 else:
                     write(tensors, self.folder / label, self.dtype)
             except (OSError, SafetensorError) as error:
                 failure = str(error)
         self._removed = taken_by_all
-        for _ in tensors:  # all ranks gather shards in step
+        # Use up the weights on every rank, also after a failure: all ranks gather shards in step.
+        for _ in tensors:
             pass
-        if int(over_ranks(torch.tensor(bool(failure)).long(), "max")):
+        if int(reduce_over_ranks(torch.tensor(bool(failure)).long(), "max")):
             raise RuntimeError(
-                f"weights for the servers cannot be written to {self.folder} (rollout.servers.folder): {failure or 'see rank 0'}"
+                f"weights for the servers cannot be written to {self.folder} "
+                f"(rollout.servers.folder): {failure or 'see rank 0'}"
             )
         self._labels.append((version, label))
 
-    def _write_over(self, old: str, weights: Iterable[tuple[str, Tensor]], label: str) -> None:
-        beside = self.folder / f"{label}.tmp"
-        os.replace(self.folder / old, beside)
-        places = self._mapped[label] = self._mapped.pop(old) if old in self._mapped else mapped(beside)
+    def _overwrite(self, old: str, weights: Iterable[tuple[str, Tensor]], label: str) -> None:
+        unfinished = self.folder / f"{label}.tmp"
+        os.replace(self.folder / old, unfinished)
+        targets = self._mapped.pop(old) if old in self._mapped else mapped(unfinished)
+        self._mapped[label] = targets
         with torch.no_grad():
             for name, tensor in weights:
                 dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
-                places[name].view(dtype).view(tensor.shape).copy_(tensor)
-        os.replace(beside, self.folder / label)
+                targets[name].view(dtype).view(tensor.shape).copy_(tensor)
+        os.replace(unfinished, self.folder / label)
 
     def find(self, version: int) -> tuple[int, Path]:
-        """Number and folder of what was published last as ``version``."""
-        number = max(i for i, (known, label) in enumerate(self._labels) if known == version and label)
+        """Number and folder of the weights that were published last as ``version``."""
+        numbers = [i for i, (known, label) in enumerate(self._labels) if label and known == version]
+        number = max(numbers)
         return number, self.folder / self._labels[number][1]
 
     def close(self) -> None:

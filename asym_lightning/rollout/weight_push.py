@@ -1,4 +1,7 @@
-"""New weights from the policy's GPU straight into servers, by vLLM's own transfer: NCCL, or CUDA IPC where both share a GPU."""
+"""New weights from the policy's GPU straight into servers, by vLLM's own transfer.
+
+That is NCCL, or CUDA IPC if both share a GPU.
+"""
 
 import asyncio
 import base64
@@ -13,14 +16,17 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.server_client import Client, EngineServerError, Server, together
-from asym_lightning.rollout.server_control import or_dead, relabel, worker_of
+from asym_lightning.rollout.server_control import relabel, unless_dead, worker_of
 from asym_lightning.rollout.weight_folder import buckets
 
 Bucket = Mapping[str, Tensor]
 
 
 class Transport(Protocol):
-    """How the tensors of a bucket reach a server. ``open`` comes once per server, before the first ``send``."""
+    """A way for the tensors of a bucket to reach a server.
+
+    ``open`` is called once per server, before the first ``send``.
+    """
 
     async def open(self, client: Client) -> None: ...
 
@@ -29,8 +35,8 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-def described(bucket: Bucket) -> dict[str, Any]:
-    """What a server has to know of a bucket before it comes."""
+def bucket_info(bucket: Bucket) -> dict[str, Any]:
+    """The names, types and shapes of a bucket, which a server must know before it comes."""
     return {
         "names": list(bucket),
         "dtype_names": [str(tensor.dtype).removeprefix("torch.") for tensor in bucket.values()],
@@ -39,8 +45,11 @@ def described(bucket: Bucket) -> dict[str, Any]:
 
 
 class IPC:
-    """The server, a process of this user, reads the tensors where they lie. What it still reads is kept from being used anew by torch,
-    which counts the readers of a tensor that it handed out."""
+    """Lets the server, a process of this user, read the tensors where they are.
+
+    torch counts the readers of the tensors that it shared, and does not reuse memory that the
+    server still reads.
+    """
 
     def __init__(self) -> None:
         self._gpu = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
@@ -52,7 +61,8 @@ class IPC:
         from torch.multiprocessing.reductions import reduce_tensor
 
         handles = [{self._gpu: reduce_tensor(tensor)[1]} for tensor in bucket.values()]
-        update = described(bucket) | {"ipc_handles_pickled": base64.b64encode(pickle.dumps(handles)).decode()}
+        pickled = base64.b64encode(pickle.dumps(handles)).decode()
+        update = bucket_info(bucket) | {"ipc_handles_pickled": pickled}
         await client.post("/update_weights", {"update_info": update})
 
     def close(self) -> None:
@@ -60,7 +70,10 @@ class IPC:
 
 
 class NCCL:
-    """A group of two for each server, this process first: a server that dies takes none but its own with it."""
+    """A group of this process and one server, for each server; this process has rank 0.
+
+    A server that dies takes down its own group alone.
+    """
 
     def __init__(self) -> None:
         self._device = torch.cuda.current_device()
@@ -70,20 +83,27 @@ class NCCL:
         workers = int((await worker_of(client))["workers"])
         with closing(socket.create_server(("", 0))) as free:
             port = free.getsockname()[1]
-        group = {"master_address": _address_towards(client.server), "master_port": port, "world_size": 1 + workers}
-        asked = client.post("/init_weight_transfer_engine", {"init_info": group | {"rank_offset": 1, "packed": False}})
-        _, self._groups[client.server] = await together([asked, asyncio.to_thread(self._join, group)])
+        group = {
+            "master_address": _address_towards(client.server),
+            "master_port": port,
+            "world_size": 1 + workers,
+        }
+        init_info = group | {"rank_offset": 1, "packed": False}
+        request = client.post("/init_weight_transfer_engine", {"init_info": init_info})
+        _, self._groups[client.server] = await together(
+            [request, asyncio.to_thread(self._join, group)]
+        )
 
     def _join(self, group: dict[str, Any]) -> Any:
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
         torch.cuda.set_device(self._device)  # of this thread
-        return working(trainer_init(group))
+        return require_nccl(trainer_init(group))
 
     async def send(self, client: Client, bucket: Bucket) -> None:
-        stream = torch.cuda.current_stream()
-        asked = client.post("/update_weights", {"update_info": described(bucket)})
-        await together([asked, asyncio.to_thread(self._broadcast, self._groups[client.server], bucket, stream)])
+        stream, group = torch.cuda.current_stream(), self._groups[client.server]
+        request = client.post("/update_weights", {"update_info": bucket_info(bucket)})
+        await together([request, asyncio.to_thread(self._broadcast, group, bucket, stream)])
 
     def _broadcast(self, group: Any, bucket: Bucket, stream: torch.cuda.Stream) -> None:
         with torch.cuda.device(self._device):
@@ -91,19 +111,20 @@ class NCCL:
                 group.broadcast(tensor, src=0, stream=stream)
 
     def close(self) -> None:
-        """The groups end with the process: to leave one, NCCL may wait for a server that is gone."""
+        """Leave the groups to end with the process: NCCL may wait for a server that is gone."""
 
 
-def working(group: Any) -> Any:
-    """``group``, if it sends anything: where vLLM cannot load NCCL it makes one that does nothing, without a word.
+def require_nccl(group: Any) -> Any:
+    """Return ``group`` if it can send: if vLLM cannot load NCCL, its groups silently do nothing.
 
     Raises:
-        EngineServerError: it does not.
+        EngineServerError: the group cannot send.
     """
     if group.disabled:
         raise EngineServerError(
-            "no weights can be sent: vLLM cannot load NCCL, which has to be of the version that vLLM was built for (libnccl.so.2, or the "
-            "file that VLLM_NCCL_SO_PATH names); rollout.servers.transfer=folder does without it"
+            "no weights can be sent: vLLM cannot load NCCL, which must be of the version that vLLM "
+            "was built for (libnccl.so.2, or the file that VLLM_NCCL_SO_PATH names); "
+            "rollout.servers.transfer=folder does without it"
         )
     return group
 
@@ -125,25 +146,30 @@ class Pusher:
     """Sends weights to the servers of one rank.
 
     Args:
-        transport: of each bucket.
-        dtype: what the servers compute in.
+        transport: sends each bucket.
+        dtype: precision that the servers compute in.
     """
 
     def __init__(self, transport: Transport, dtype: torch.dtype):
         self.transport, self.dtype = transport, dtype
         self._open: set[Server] = set()
 
-    async def push(self, clients: Sequence[Client], weights: Iterator[tuple[str, Tensor]], label: str) -> None:
-        """Replace the weights of all servers that live by ``weights``, one bucket at a time, and label them. Nothing may be asked of the
-        servers meanwhile. A server that dies is noted as dead.
+    async def push(
+        self, clients: Sequence[Client], weights: Iterator[tuple[str, Tensor]], label: str
+    ) -> None:
+        """Replace the weights of all living servers, one bucket at a time, and label them.
+
+        The servers must get no requests during this. A server that dies is marked as dead.
 
         Raises:
-            EngineServerError: one lives, and did not take them.
+            EngineServerError: a server lives, and did not take them.
         """
-        await together([or_dead(client, self._begin(client)) for client in clients])
+        await together([unless_dead(client, self._begin(client)) for client in clients])
         for bucket in buckets(weights, self.dtype):
-            await together([or_dead(client, self.transport.send(client, bucket)) for client in clients])
-        await together([or_dead(client, _finish(client, label)) for client in clients])
+            await together(
+                [unless_dead(client, self.transport.send(client, bucket)) for client in clients]
+            )
+        await together([unless_dead(client, _finish(client, label)) for client in clients])
 
     async def _begin(self, client: Client) -> None:
         await client.post("/pause?mode=abort")

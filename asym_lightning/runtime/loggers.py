@@ -1,4 +1,4 @@
-"""MLflow's logger where several processes share its store in a file."""
+"""An MLflow logger for several processes that share a store in a file."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,18 @@ SQLITE = "sqlite:///"
 
 
 def mlflow_logger(tracking_uri: str, experiment_name: str, **settings: Any) -> MLFlowLogger:
-    """Lightning's logger for MLflow. A store of SQLite is opened by one process at a time: the first makes its tables.
+    """Return Lightning's logger for MLflow.
+
+    A lock lets one process at a time open an SQLite store; the first process creates its tables.
 
     Args:
-        tracking_uri: the store, such as ``sqlite:///logs/mlflow.db`` or a server's address.
-        experiment_name: what MLflow lists the runs under.
-        settings: anything else that Lightning's logger takes.
+        tracking_uri: the store, such as ``sqlite:///logs/mlflow.db`` or the address of a server.
+        experiment_name: the MLflow experiment of the runs.
+        settings: other arguments of Lightning's logger.
     """
-    given = {"tracking_uri": tracking_uri, "experiment_name": experiment_name, **settings}
+    options = {"tracking_uri": tracking_uri, "experiment_name": experiment_name, **settings}
     if not tracking_uri.startswith(SQLITE):
-        return MLFlowLogger(**given)
+        return MLFlowLogger(**options)
     from mlflow import MlflowClient
 
     file = Path(tracking_uri.removeprefix(SQLITE))
@@ -28,4 +30,4 @@ def mlflow_logger(tracking_uri: str, experiment_name: str, **settings: Any) -> M
         client = MlflowClient(tracking_uri)
         if client.get_experiment_by_name(experiment_name) is None:
             client.create_experiment(experiment_name)
-        return MLFlowLogger(**given)
+        return MLFlowLogger(**options)

@@ -1,4 +1,4 @@
-"""Means and maxima over the whole world, by counts."""
+"""Means and maxima over all ranks, weighted by counts."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,14 @@ from torch import Tensor
 
 
 class Meter:
-    """Collects sums, counts and maxima on the device during an iteration; one reduction and one copy to the host at its end.
+    """Sums, counts and maxima of an iteration, collected on the device.
 
-    Every rank must name the same metrics in an iteration (with count 0 where it has nothing), so that the reduction of the
-    sorted names lines up. A mean over nothing at all is left out of the result rather than shown as a number.
+    :meth:`compute` makes one reduction and one copy to the host for all sums, and one for all
+    maxima.
+
+    Every rank must name the same metrics in an iteration (with count 0 where it has no values), so
+    that the reduction of the sorted names lines up. A mean over no values is left out of the
+    result.
     """
 
     def __init__(self) -> None:
@@ -19,22 +23,35 @@ class Meter:
 
     def mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add ``total`` over ``count`` items to the mean ``name``."""
-        device = next((x.device for x in (total, count) if isinstance(x, Tensor)), torch.device("cpu"))
-        pair = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=device).detach() for x in (total, count)])
+        values = (total, count)
+        device = next((x.device for x in values if isinstance(x, Tensor)), torch.device("cpu"))
+        tensors = [torch.as_tensor(x, dtype=torch.float64, device=device) for x in values]
+        pair = torch.stack([tensor.detach() for tensor in tensors])
         self._sums[name] = self._sums[name].to(device) + pair if name in self._sums else pair
 
     def maximum(self, name: str, values: Tensor) -> None:
-        """Raise the maximum ``name`` to the largest of ``values``; none at all leaves it."""
-        top = values.detach().double().amax() if values.numel() else torch.tensor(-torch.inf, dtype=torch.float64, device=values.device)
+        """Raise the maximum ``name`` to the largest of ``values``; empty ``values`` leave it."""
+        if values.numel():
+            top = values.detach().double().amax()
+        else:
+            top = torch.tensor(-torch.inf, dtype=torch.float64, device=values.device)
         self._maxima[name] = torch.maximum(self._maxima[name], top) if name in self._maxima else top
 
-    def compute(self, reduce: Callable[[Tensor, str], Tensor], device: torch.device) -> dict[str, float]:
-        """Reduce over ranks with ``reduce(tensor, "sum" | "max")``, return name -> value and start anew."""
+    def compute(
+        self, reduce: Callable[[Tensor, str], Tensor], device: torch.device
+    ) -> dict[str, float]:
+        """Reduce over ranks with ``reduce(tensor, "sum" | "max")`` and clear the meter.
+
+        Returns:
+            Metric name -> value.
+        """
         result: dict[str, float] = {}
         if self._sums:
             names = sorted(self._sums)
             table = reduce(torch.stack([self._sums[n].to(device) for n in names]), "sum").cpu()
-            result |= {n: float(total / count) for n, (total, count) in zip(names, table, strict=True) if count > 0}
+            for name, (total, count) in zip(names, table, strict=True):
+                if count > 0:
+                    result[name] = float(total / count)
         if self._maxima:
             names = sorted(self._maxima)
             top = reduce(torch.stack([self._maxima[n].to(device) for n in names]), "max").cpu()

@@ -1,4 +1,4 @@
-"""Classes that configs name by ``_target_`` and that have moved: runs of before are read by the names of today."""
+"""Old ``_target_`` paths of classes that have moved; configs of earlier runs contain them."""
 
 from typing import Any
 
@@ -10,9 +10,12 @@ MOVED = {
 
 
 def with_new_targets(tree: Any) -> Any:
-    """Nested settings with every ``_target_`` as it is called today."""
+    """Return nested settings with every ``_target_`` replaced by its current path."""
     if isinstance(tree, list):
         return [with_new_targets(value) for value in tree]
     if not isinstance(tree, dict):
         return tree
-    return {key: MOVED.get(str(value), value) if key == "_target_" else with_new_targets(value) for key, value in tree.items()}
+    return {
+        key: MOVED.get(str(value), value) if key == "_target_" else with_new_targets(value)
+        for key, value in tree.items()
+    }

@@ -1,4 +1,4 @@
-"""Small exchanges between the processes of a run; with one process they do nothing."""
+"""Small collective operations between the ranks of a run; with one rank they do nothing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 T = TypeVar("T")
-_NOTHING = object()
+_PADDING = object()
 
 
 def distributed() -> bool:
@@ -18,47 +18,64 @@ def distributed() -> bool:
 
 
 def place_among_ranks() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
-    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed() else (0, 1)
+    """Return this process's rank and the number of ranks."""
+    if not distributed():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def _device() -> torch.device:
-    """Where the backend wants its tensors."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
+    """The device of tensors that the backend can exchange."""
+    if torch.distributed.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of an iteration's rollouts a rank learns from: part ``number`` of ``count``, which ``copies`` neighbouring ranks do alike
-    because each of them has a part of every layer (tensor parallelism).
+class RolloutShard:
+    """The shard of an iteration's rollouts that a rank learns from.
 
-    ``sharers`` are the process group of these (none: this rank alone), ``peers`` that of one rank for each part (none: all ranks).
+    It is shard ``index`` of ``count``. With tensor parallelism ``tp_size`` neighbouring ranks each
+    hold a part of every layer and learn from the same shard.
+
+    ``tp_group`` is the process group of these ranks (None: this rank alone). ``dp_group`` is a
+    process group with one rank for each shard (None: all ranks).
     """
 
-    number: int = 0
+    index: int = 0
     count: int = 1
-    copies: int = 1
-    sharers: Any = None
-    peers: Any = None
+    tp_size: int = 1
+    tp_group: Any = None
+    dp_group: Any = None
 
 
-def own_share() -> Share:
-    """Each rank learns from the rollouts it made."""
-    return Share(torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed() else Share()
+def own_shard() -> RolloutShard:
+    """Return the shard of a rank that learns from the rollouts it generated."""
+    return RolloutShard(*place_among_ranks())
 
 
-def merged_in_turn(parts: Sequence[Sequence[T]], group: Any) -> list[list[T]]:
-    """For each of ``parts``, the elements that all ranks of ``group`` have in it: the first of every rank, the second of every rank ..."""
+def interleave_over_ranks(parts: Sequence[Sequence[T]], group: Any) -> list[list[T]]:
+    """Merge each of ``parts`` over the ranks of ``group``.
+
+    The order is the first element of every rank, then the second element of every rank, and so on.
+    """
     if group is None:
         return [list(part) for part in parts]
-    found: list[Any] = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(found, parts, group=group)
-    turns = (zip_longest(*same, fillvalue=_NOTHING) for same in zip(*found, strict=True))
-    return [[one for turn in part for one in turn if one is not _NOTHING] for part in turns]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(gathered, parts, group=group)
+    merged: list[list[T]] = []
+    for of_ranks in zip(*gathered, strict=True):
+        turns = zip_longest(*of_ranks, fillvalue=_PADDING)
+        merged.append([item for turn in turns for item in turn if item is not _PADDING])
+    return merged
 
 
-def over_ranks(values: Tensor, how: str, group: Any = None) -> Tensor:
-    """The sum or maximum of ``values`` over the ranks of ``group`` (none: all), on the host."""
+def reduce_over_ranks(values: Tensor, how: str, group: Any = None) -> Tensor:
+    """Return the sum or maximum of ``values`` over the ranks of ``group`` (None: all), on the host.
+
+    Args:
+        how: ``sum`` or ``max``.
+    """
     if not distributed():
         return values.cpu()
     values = values.to(_device(), copy=True)
@@ -67,35 +84,40 @@ def over_ranks(values: Tensor, how: str, group: Any = None) -> Tensor:
     return values.cpu()
 
 
-def from_first(value: str) -> str:
-    """The text that rank 0 has."""
-    given = [value]
+def broadcast_text(value: str) -> str:
+    """Return the text of rank 0."""
+    values = [value]
     if distributed():
-        torch.distributed.broadcast_object_list(given, device=_device())
-    return given[0]
+        torch.distributed.broadcast_object_list(values, device=_device())
+    return values[0]
 
 
 def all_names(names: Iterable[str]) -> list[str]:
-    """The names that any rank has, sorted."""
-    found = [sorted(set(names))]
+    """Return the names of all ranks, sorted."""
+    gathered = [sorted(set(names))]
     if distributed():
-        found = found * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(found, found[0])
-    return sorted({name for part in found for name in part})
+        gathered = gathered * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, gathered[0])
+    return sorted({name for part in gathered for name in part})
 
 
-def gather_rows(table: Float[Tensor, "n k"], group: Any = None) -> tuple[Float[Tensor, "all k"], int]:
-    """The rows of all ranks of ``group`` (none: all), by rank, and the position of this rank's first; ranks may have different numbers
-    of rows."""
+def gather_rows(
+    table: Float[Tensor, "n k"], group: Any = None
+) -> tuple[Float[Tensor, "all k"], int]:
+    """Gather the rows of all ranks of ``group`` (None: all); each rank may have any number of rows.
+
+    Returns:
+        The rows in order of ranks, and the position of this rank's first row.
+    """
     if not distributed():
         return table, 0
     world, rank = torch.distributed.get_world_size(group), torch.distributed.get_rank(group)
     sizes = torch.zeros(world, dtype=torch.long)
     sizes[rank] = len(table)
-    counts = over_ranks(sizes, "sum", group).tolist()
-    mine = torch.zeros(max(counts), table.shape[1], dtype=table.dtype, device=_device())
-    mine[: len(table)] = table
-    parts = [torch.empty_like(mine) for _ in counts]
-    torch.distributed.all_gather(parts, mine, group=group)
-    whole = torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
-    return whole.to(table.device), sum(counts[:rank])
+    counts = reduce_over_ranks(sizes, "sum", group).tolist()
+    padded = torch.zeros(max(counts), table.shape[1], dtype=table.dtype, device=_device())
+    padded[: len(table)] = table
+    parts = [torch.empty_like(padded) for _ in counts]
+    torch.distributed.all_gather(parts, padded, group=group)
+    rows = torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+    return rows.to(table.device), sum(counts[:rank])

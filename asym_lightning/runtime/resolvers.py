@@ -1,4 +1,4 @@
-"""What configs may interpolate: ``${run_name:...}`` and ``${shipped:...}``."""
+"""OmegaConf resolvers for configs: ``${run_name:...}`` and ``${shipped:...}``."""
 
 import re
 from hashlib import sha256
@@ -11,18 +11,24 @@ LONGEST_NAME = 200  # file systems take 255
 
 
 def run_name(algorithm: str, seed: int, swept: str) -> str:
-    """The folder of a run within its sweep, such as ``grpo-seed1`` or ``grpo-seed1,policy.optimizer.learning_rate=1e-4``."""
+    """Return the name of a run's folder within its sweep.
+
+    Examples: ``grpo-seed1`` and ``grpo-seed1,policy.optimizer.learning_rate=1e-4``.
+    """
     short = re.sub(r"\d+\.\d{7,}(e-?\d+)?", lambda number: f"{float(number[0]):.6g}", swept)
-    name = re.sub(r"[^\w.,=@+~\[\]-]", "_", f"{algorithm}-seed{seed}" + (f",{short}" if short else ""), flags=re.ASCII)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}-{sha256(swept.encode()).hexdigest()[:12]}"
+    text = f"{algorithm}-seed{seed}" + (f",{short}" if short else "")
+    name = re.sub(r"[^\w.,=@+~\[\]-]", "_", text, flags=re.ASCII)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME // 2]}-{sha256(swept.encode()).hexdigest()[:12]}"
 
 
 def shipped(name: str) -> str:
-    """The folder of the policy ``name`` that comes with the package, with its card (``card.json``)."""
+    """Return the folder of the policy ``name`` that the package ships, with its ``card.json``."""
     return str(PACKAGE / "assets" / name)
 
 
 def register() -> None:
-    """Make them known to OmegaConf in this process."""
+    """Register the resolvers with OmegaConf in this process."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", shipped, replace=True)

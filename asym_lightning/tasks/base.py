@@ -1,4 +1,4 @@
-"""What a task is."""
+"""The interface of a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ from asym_lightning.verify.base import Verifier
 
 
 class Task(Protocol):
-    """Where problems come from and how their answers are verified. ``heldout`` may be empty; it shares nothing with ``train``.
-    ``notes`` are lines that a user of the data should see, such as rows that were left out."""
+    """A source of problems, with the verification of their answers.
+
+    ``heldout`` may be empty; it shares no problem with ``train``. ``notes`` are lines for the user
+    of the data, such as the number of rows that were left out.
+    """
 
     name: str
     train: Sequence[Problem]
@@ -20,17 +23,20 @@ class Task(Protocol):
     notes: Sequence[str]
 
     def verifier(self) -> Verifier:
-        """The verifier of this task's answers; whoever asks for it closes it."""
+        """Return the verifier of this task's answers; the caller closes it."""
         ...
 
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Token ids of the prompt, template included."""
+        """Return the token ids of the prompt, template included."""
         ...
 
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Problems to evaluate on, under the name they have in metrics, with the task that makes their prompts and verifies them."""
+    """Problems to evaluate on.
+
+    ``name`` is their name in metrics; ``task`` makes their prompts and verifies their answers.
+    """
 
     name: str
     task: Task

@@ -1,4 +1,7 @@
-"""Chain countdown: four numbers and a target, three of the numbers in two written steps. Procedural, with several right answers."""
+"""Chain countdown: reach a target from three of four numbers in two written steps.
+
+Procedural; a problem may have several correct answers.
+"""
 
 import random
 from functools import cache
@@ -11,24 +14,31 @@ from asym_lightning.verify.countdown import apply
 
 @cache
 def _chains(numbers: str) -> tuple[tuple[str, int], ...]:
-    """All ``(chain, result)`` on three of the numbers, in canonical form, in a fixed order, none twice."""
-    found: dict[str, int] = {}
+    """Return all ``(chain, result)`` on three of the numbers: canonical, sorted, no repeats."""
+    results: dict[str, int] = {}
     for x, y, z in permutations(map(int, numbers.split(",")), 3):
         for first in _steps(x, y):
             for second in (*_steps(first[3], z), *_steps(z, first[3])):
-                found[canonical_chain(first, second)] = second[3]
-    return tuple(sorted(found.items()))
+                results[canonical_chain(first, second)] = second[3]
+    return tuple(sorted(results.items()))
 
 
 def _steps(x: int, y: int) -> list[Step]:
-    """The valid steps on these two, in this order."""
-    results = ((op, apply(x, op, y)) for op in "+-*/")
-    return [(x, op, y, int(result)) for op, result in results if result is not None and result <= LARGEST]
+    """Return the valid steps on two numbers, in this order."""
+    steps: list[Step] = []
+    for op in "+-*/":
+        result = apply(x, op, y)
+        if result is not None and result <= LARGEST:
+            steps.append((x, op, y, int(result)))
+    return steps
 
 
 class ChainCountdown(Countdown):
-    """Four numbers, drawn uniformly from 1-12 and sorted, the largest first; an answer is a chain of two steps on three of them, such as
-    ``9-4=5,12*5=60`` for ``12,9,4,1>60:``. 41,263 problems; results go up to 99."""
+    """Four numbers, drawn uniformly from 1-12 and sorted, the largest first.
+
+    An answer is a chain of two steps on three of them, such as ``9-4=5,12*5=60`` for
+    ``12,9,4,1>60:``. There are 41,263 problems; results go up to 99.
+    """
 
     name = "chain"
     policy = "chain"

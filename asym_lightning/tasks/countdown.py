@@ -1,4 +1,7 @@
-"""Pairs countdown: four digits and a target, one operation on two of the digits. Procedural, with several right answers."""
+"""Countdown tasks, and pairs countdown: reach a target by one operation on two of four digits.
+
+Procedural; a problem may have several correct answers.
+"""
 
 import hashlib
 import random
@@ -16,94 +19,127 @@ from asym_lightning.verify.countdown import CountdownVerifier, apply, canonical
 
 @cache
 def _equations(digits: str) -> tuple[tuple[str, int], ...]:
-    """All ``(equation, result)`` on two of the digits, in canonical form, in a fixed order, none twice."""
-    found: dict[str, int] = {}
+    """Return all ``(equation, result)`` on two of the digits: canonical, sorted, no repeats."""
+    results: dict[str, int] = {}
     for x, y in permutations(map(int, sorted(digits)), 2):
         for op in "+-*/":
             value = apply(x, op, y)
             if value is not None:
-                found[canonical(x, op, y, int(value))] = int(value)
-    return tuple(sorted(found.items()))
+                results[canonical(x, op, y, result=int(value))] = int(value)
+    return tuple(sorted(results.items()))
 
 
 def _parts(problem: Problem) -> tuple[str, int]:
+    """Return the numbers and the target of a problem."""
     numbers, _, target = problem.answer.partition(">")
     return numbers, int(target)
 
 
 class Countdown(ABC):
-    """Numbers and a target that is the result of a random valid answer, so every problem is solvable: what all such tasks share.
+    """Base class of tasks with numbers and a target.
 
-    A problem is held out by a hash of (sorted numbers, target): ``heldout_share`` of all problems, never in ``train`` and never
-    demonstrated. The hash ignores ``seed``, so that a policy warm-started with one seed may be trained with another. ``train`` and
-    ``heldout`` are ``train_size`` and ``heldout_size`` draws, no prompt twice.
-    Raises ``ConfigError`` for a share or a size that cannot be had.
+    The target is the result of a random valid answer, so every problem is solvable.
+
+    A problem is held out by a hash of (sorted numbers, target): the share ``heldout_share`` of all
+    problems, never in ``train`` and never demonstrated. The hash ignores ``seed``, so that a policy
+    warm-started with one seed may be trained with another. ``train`` and ``heldout`` are
+    ``train_size`` and ``heldout_size`` draws, no prompt twice. Raises ``ConfigError`` for an
+    impossible share or size.
     """
 
     name: str
-    policy: str  # the warm-started policy that has seen the rest
+    # Name of the warm-started policy, which has seen all problems that are not held out.
+    policy: str
     notes: Sequence[str] = ()
 
-    def __init__(self, heldout_share: float = 0.1, seed: int = 0, train_size: int = 16384, heldout_size: int = 256) -> None:
+    def __init__(
+        self,
+        heldout_share: float = 0.1,
+        seed: int = 0,
+        train_size: int = 16384,
+        heldout_size: int = 256,
+    ) -> None:
         whole_number("task.seed", seed, 0)
-        if not 0 < heldout_share <= 0.1:  # the warm start keeps the first tenth of the hashes out
+        # The warm start keeps the first tenth of the hashes out.
+        if not 0 < heldout_share <= 0.1:
             raise ConfigError(
-                f"task.heldout_share={heldout_share} must be above 0 and at most 0.1: the {self.policy} policy has seen the rest"
+                f"task.heldout_share={heldout_share} must be above 0 and at most 0.1: "
+                f"the {self.policy} policy has seen the rest"
             )
-        for key, size, share in (("train_size", train_size, 1 - heldout_share), ("heldout_size", heldout_size, heldout_share)):
-            if not 0 < size <= 20000 * share:  # there are more than 40,000 problems; near the end draws would not find a new one
-                raise ConfigError(f"task.{key}={size} must be between 1 and {int(20000 * share)} with heldout_share={heldout_share}")
+        for key, size, share in (
+            ("train_size", train_size, 1 - heldout_share),
+            ("heldout_size", heldout_size, heldout_share),
+        ):
+            # There are more than 40,000 problems; near the end draws would not find a new one.
+            if not 0 < size <= 20000 * share:
+                raise ConfigError(
+                    f"task.{key}={size} must be between 1 and {int(20000 * share)} "
+                    f"with heldout_share={heldout_share}"
+                )
         self.heldout_share = heldout_share
-        self.train: Sequence[Problem] = self._draw_many(random.Random(f"train {seed}"), train_size, heldout=False)
-        self.heldout: Sequence[Problem] = self._draw_many(random.Random(f"heldout {seed}"), heldout_size, heldout=True)
+        self.train: Sequence[Problem] = self._draw_many(
+            random.Random(f"train {seed}"), train_size, heldout=False
+        )
+        self.heldout: Sequence[Problem] = self._draw_many(
+            random.Random(f"heldout {seed}"), heldout_size, heldout=True
+        )
 
     @staticmethod
     @abstractmethod
     def draw_numbers(rng: random.Random) -> str:
-        """The numbers of a problem as they stand in its prompt."""
+        """Draw the numbers of a problem, in the form that its prompt has."""
 
     @staticmethod
     @abstractmethod
     def valid_answers(numbers: str) -> tuple[tuple[str, int], ...]:
-        """All ``(answer, result)`` with these numbers, answers in canonical form, in a fixed order, none twice."""
+        """Return all ``(answer, result)`` with these numbers, in a fixed order, without repeats.
+
+        Answers have the canonical form.
+        """
 
     @staticmethod
     @abstractmethod
     def ordered(numbers: str) -> str:
-        """The same numbers in the order that the hash sees."""
+        """Return the same numbers in the order that the hash uses."""
 
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Token ids of the prompt, e.g. of ``7715>7:``; no special tokens."""
+        """Return the token ids of the prompt, e.g. of ``7715>7:``, without special tokens."""
         return list(tokenizer.encode(problem.text, add_special_tokens=False))
 
     def is_heldout(self, numbers: str, target: int) -> bool:
-        """Whether these numbers, in any order, with this target are kept from training."""
+        """Return whether these numbers, in any order, with this target are held out."""
         digest = hashlib.sha256(f"{self.ordered(numbers)}>{target}".encode()).digest()
         return int.from_bytes(digest[:8], "big") < self.heldout_share * 2**64
 
     @classmethod
     def solutions(cls, problem: Problem) -> list[str]:
-        """All right answers in canonical form, sorted; at least one."""
+        """Return all correct answers in canonical form, sorted; there is at least one."""
         numbers, target = _parts(problem)
         return [answer for answer, result in cls.valid_answers(numbers) if result == target]
 
     def demonstrations(self, rng: random.Random, noise: float = 0.6) -> Iterator[tuple[str, str]]:
-        """Endless ``(prompt, completion)`` texts for a supervised warm start, without end token.
+        """Yield endless ``(prompt, completion)`` texts for a supervised warm start.
 
-        The share ``noise`` of the completions is a random valid answer with the same numbers, whatever it results in, instead of a
-        right one, so that the policy learns the form but keeps something to learn and entropy to lose.
+        Completions have no end token. The share ``noise`` of them is a random valid answer with the
+        same numbers, whatever its result, instead of a correct one: the policy learns the form, but
+        keeps something to learn and entropy to lose.
         """
         while True:
             problem = self._draw(rng, heldout=False)
-            noisy = rng.random() < noise
-            yield problem.text, rng.choice(self.valid_answers(_parts(problem)[0]))[0] if noisy else rng.choice(self.solutions(problem))
+            if rng.random() < noise:
+                numbers, _ = _parts(problem)
+                completion = rng.choice(self.valid_answers(numbers))[0]
+            else:
+                completion = rng.choice(self.solutions(problem))
+            yield problem.text, completion
 
     def _draw(self, rng: random.Random, heldout: bool) -> Problem:
         while True:
             numbers = self.draw_numbers(rng)
             target = rng.choice(self.valid_answers(numbers))[1]
             if self.is_heldout(numbers, target) == heldout:
-                return Problem(id=f"{numbers}>{target}", text=f"{numbers}>{target}:", answer=f"{numbers}>{target}")
+                name = f"{numbers}>{target}"
+                return Problem(id=name, text=f"{name}:", answer=name)
 
     def _draw_many(self, rng: random.Random, size: int, heldout: bool) -> list[Problem]:
         problems: dict[str, Problem] = {}
@@ -114,8 +150,11 @@ class Countdown(ABC):
 
 
 class PairsCountdown(Countdown):
-    """Four digits, drawn uniformly from 1-9 and in any order; an answer is one operation on two of them. 5,119 problems, as many prompts
-    as there are orders of the digits."""
+    """Four digits, drawn uniformly from 1-9 and in any order.
+
+    An answer is one operation on two of them. There are 5,119 problems; each has as many prompts as
+    its digits have orders.
+    """
 
     name = "countdown"
     policy = "embedded"

@@ -1,4 +1,7 @@
-"""Problems from a local file or a data set on the hub; mathematics answered in a ``\\boxed{}`` unless another verifier is named."""
+"""Problems from a local file or from a data set on the hub.
+
+Their answers are mathematics in a ``\\boxed{}`` unless the task names another verifier.
+"""
 
 from collections.abc import Sequence
 
@@ -13,12 +16,21 @@ from asym_lightning.verify.math import MathVerifier
 
 
 class MathTask:
-    """Rows of ``path`` (a local Parquet, JSONL or CSV file, or a hub id with ``subset`` and ``split``) as problems, and of
-    ``heldout_path`` as held-out ones.
+    """Rows of ``path`` as training problems, and rows of ``heldout_path`` as held-out ones.
 
-    What the columns mean is in ``Columns``, how a prompt is made in ``PromptFormat``. ``limit`` takes the first rows of ``path`` only.
-    A row whose answer is empty is left out, which ``notes`` says. Raises ``ConfigError`` for data that cannot be used, naming file, row
-    and column.
+    A row with an empty answer is left out; ``notes`` tells the user how many were.
+
+    Args:
+        path: a local Parquet, JSONL or CSV file, or a hub id.
+        split: of a hub id, as ``subset``, which holds for both paths.
+        heldout_path: the same for held-out problems; none unless given.
+        problem_column: ``Columns`` explains it, the other columns and ``answer_after``.
+        instruction: ``PromptFormat`` explains it, ``system``, and the templates.
+        limit: take the first rows of ``path`` only; held-out problems are never cut.
+        verify: the verifier of completions; math-verify's unless given.
+
+    Raises:
+        ConfigError: the data cannot be used; the message names file, row and column.
     """
 
     name = "math"
@@ -43,26 +55,43 @@ class MathTask:
         verify: Verifier | None = None,
     ) -> None:
         if not path:
-            raise ConfigError("task.path is not set: give a local .parquet, .jsonl or .csv file or the id of a hub data set (owner/name)")
+            raise ConfigError(
+                "task.path is not set: give a local .parquet, .jsonl or .csv file "
+                "or the id of a hub data set (owner/name)"
+            )
         if limit is not None and limit < 1:
-            raise ConfigError(f"task.limit={limit} must be at least 1, or null for all rows")
-        self.format = PromptFormat(instruction, system, chat_template, enable_thinking, plain_template)
-        self.columns = Columns(problem_column, answer_column, solution_column, answer_after)
+            raise ConfigError(f"task.limit={limit} must be at least 1; null takes all rows")
+        self.format = PromptFormat(
+            instruction=instruction,
+            system=system,
+            chat_template=chat_template,
+            enable_thinking=enable_thinking,
+            plain_template=plain_template,
+        )
+        self.columns = Columns(
+            problem=problem_column,
+            answer=answer_column,
+            solution=solution_column,
+            answer_after=answer_after,
+        )
         self._verifier = verify if verify is not None else MathVerifier()
+        self._subset = subset
         self.notes: tuple[str, ...] = ()
-        self.train: Sequence[Problem] = self._read(path, split, subset, limit, "task.path")
+        self.train: Sequence[Problem] = self._read("task.path", path, split, limit=limit)
         self.heldout: Sequence[Problem] = []
         if heldout_path:
-            self.heldout = self._read(heldout_path, heldout_split, subset, None, "task.heldout_path")
+            self.heldout = self._read("task.heldout_path", heldout_path, heldout_split)
 
     def verifier(self) -> Verifier:
         return self._verifier
 
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Token ids of the prompt, template included."""
+        """Return the token ids of the prompt, template included."""
         return self.format.encode(problem, tokenizer)
 
-    def _read(self, path: str, split: str, subset: str | None, limit: int | None, key: str) -> list[Problem]:
-        problems, note = self.columns.problems(path, read_rows(path, split, limit, key, subset))
+    def _read(self, key: str, path: str, split: str, limit: int | None = None) -> list[Problem]:
+        """Return the problems of a file or data set, which the config key ``key`` names."""
+        rows = read_rows(path, split, limit, key=key, subset=self._subset)
+        problems, note = self.columns.problems(path, rows)
         self.notes += (note,) if note else ()
         return problems

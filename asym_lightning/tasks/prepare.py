@@ -1,4 +1,7 @@
-"""What happens to a task's problems before anything is trained or evaluated: too long, double and shared ones are found."""
+"""Preparation of a task's problems before training or evaluation.
+
+Finds problems that are too long, repeated, or shared between training and evaluation data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +18,10 @@ from asym_lightning.verify.base import Verifier
 
 @dataclass(frozen=True)
 class Prepared:
-    """The task with the problems that are left, the sets to evaluate on, the longest prompt of them all in tokens."""
+    """The prepared task and the sets to evaluate on.
+
+    ``longest`` is the longest prompt of all of them, in tokens.
+    """
 
     task: "PreparedTask"
     sets: Sequence[ProblemSet]
@@ -24,7 +30,7 @@ class Prepared:
 
 @dataclass
 class PreparedTask:
-    """A task with the problems that are left of it, and notes on those that are not."""
+    """A task with its remaining problems, and notes on the problems that were left out."""
 
     task: Task
     name: str
@@ -41,8 +47,13 @@ class PreparedTask:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The keys ``data.*``: most tokens of a prompt (none: what the context leaves), which training problems are dropped, how many words
-    make a passage, and which problems are left out while training by how they were solved."""
+    """The keys ``data.*``.
+
+    ``max_prompt_tokens`` limits a prompt (``None``: the room that the context leaves).
+    ``drop_duplicates`` and ``drop_overlap`` (``exact`` or ``passage``) drop training problems;
+    ``overlap_words`` is the length of a passage. ``difficulty`` leaves problems out during training
+    by their accuracy.
+    """
 
     max_prompt_tokens: int | None = None
     drop_duplicates: bool = False
@@ -51,94 +62,167 @@ class DataSettings:
     difficulty: Difficulty = field(default_factory=Difficulty)
 
     def __post_init__(self) -> None:
-        for key, value in (("max_prompt_tokens", self.max_prompt_tokens), ("overlap_words", self.overlap_words)):
+        for key in ("max_prompt_tokens", "overlap_words"):
+            value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f"data.{key}={value}: must be a whole number of at least 1")
         if self.drop_overlap not in (None, "exact", "passage"):
-            raise ConfigError(f"data.drop_overlap={self.drop_overlap}: must be null, exact or passage")
+            raise ConfigError(
+                f"data.drop_overlap={self.drop_overlap}: must be null, exact or passage"
+            )
 
 
-def prepare(task: Task, benchmarks: dict[str, Task], settings: DataSettings, tokenizer: Any, room: int) -> Prepared:
-    """Leave out what is too long for the ``room`` (tokens) that a prompt has, find what is there twice.
+def prepare(
+    task: Task, benchmarks: dict[str, Task], settings: DataSettings, tokenizer: Any, room: int
+) -> Prepared:
+    """Leave out problems that are too long; find, and drop if set, repeated and shared problems.
+
+    Args:
+        room: tokens that the context leaves for a prompt.
 
     Raises:
-        ConfigError: nothing is left to train on or to evaluate on.
+        ConfigError: no problem is left to train on or to evaluate on.
     """
     limit = min(room, settings.max_prompt_tokens or room)
-    train, longest, notes = drop_long("train", task, task.train, tokenizer, limit)
-    sets = []
-    for one in evaluation_sets(task, benchmarks):
-        problems, most, more = drop_long(one.name, one.task, one.problems, tokenizer, limit)
-        sets.append(replace(one, problems=problems))
-        longest, notes = max(longest, most), [*notes, *(one.task.notes if one.task is not task else ()), *more]
-    train, more = drop_shared(train, sets, settings.overlap_words, settings.drop_duplicates, settings.drop_overlap)
-    heldout = next((one.problems for one in sets if one.task is task), [])
-    return Prepared(PreparedTask(task, task.name, train, heldout, [*task.notes, *notes, *more]), sets, longest)
+    train, longest, notes = drop_long("train", task, task.train, tokenizer=tokenizer, limit=limit)
+    sets: list[ProblemSet] = []
+    for full_set in evaluation_sets(task, benchmarks):
+        problems, set_longest, set_notes = drop_long(
+            full_set.name, full_set.task, full_set.problems, tokenizer=tokenizer, limit=limit
+        )
+        sets.append(replace(full_set, problems=problems))
+        longest = max(longest, set_longest)
+        if full_set.task is not task:
+            notes.extend(full_set.task.notes)
+        notes.extend(set_notes)
+    train, shared_notes = drop_shared(
+        train,
+        sets,
+        settings.overlap_words,
+        drop_duplicates=settings.drop_duplicates,
+        drop_overlap=settings.drop_overlap,
+    )
+    heldout = next((subset.problems for subset in sets if subset.task is task), [])
+    prepared = PreparedTask(
+        task=task,
+        name=task.name,
+        train=train,
+        heldout=heldout,
+        notes=[*task.notes, *notes, *shared_notes],
+    )
+    return Prepared(prepared, sets, longest)
 
 
 def evaluation_sets(task: Task | None, benchmarks: dict[str, Task]) -> list[ProblemSet]:
-    """The held-out problems of a task, if any, as ``heldout``, and every benchmark: its held-out problems, or all where it has none."""
-    own = [ProblemSet("heldout", task, task.heldout)] if task and task.heldout else []
-    return own + [ProblemSet(name, other, other.heldout or other.train) for name, other in benchmarks.items()]
+    """Return the held-out problems of a task, if any, as ``heldout``, and every benchmark.
+
+    A benchmark is its held-out problems, or all of its problems if it has no held-out ones.
+    """
+    sets: list[ProblemSet] = []
+    if task and task.heldout:
+        sets.append(ProblemSet("heldout", task, task.heldout))
+    for name, benchmark in benchmarks.items():
+        sets.append(ProblemSet(name, benchmark, benchmark.heldout or benchmark.train))
+    return sets
 
 
-def drop_long(name: str, task: Task, problems: Sequence[Problem], tokenizer: Any, limit: int) -> tuple[list[Problem], int, list[str]]:
-    """The problems whose prompt has at most ``limit`` tokens, the longest prompt among them, and a note on the others.
+def drop_long(
+    name: str, task: Task, problems: Sequence[Problem], tokenizer: Any, limit: int
+) -> tuple[list[Problem], int, list[str]]:
+    """Drop the problems whose prompt has more than ``limit`` tokens.
+
+    Returns:
+        The remaining problems, the length of their longest prompt, and a note on the others.
 
     Raises:
-        ConfigError: none is left.
+        ConfigError: no problem remains.
     """
     lengths = [len(task.encode(problem, tokenizer)) for problem in problems]
     kept = [problem for problem, length in zip(problems, lengths, strict=True) if length <= limit]
     if not kept:
         shortest, problem = min(zip(lengths, problems, strict=True), key=lambda pair: pair[0])
         raise ConfigError(
-            f"{name}: every prompt is too long: the shortest, of problem {problem.id}, has {shortest} tokens and at most {limit} fit; "
-            "lower rollout.max_tokens or raise data.max_prompt_tokens, which leave the prompt its place in the policy's context"
+            f"{name}: every prompt is too long: the shortest, of problem {problem.id}, "
+            f"has {shortest} tokens and at most {limit} fit; lower rollout.max_tokens or raise "
+            "data.max_prompt_tokens, which leave the prompt its place in the policy's context"
         )
     notes = []
     if len(kept) < len(problems):
         longest, problem = max(zip(lengths, problems, strict=True), key=lambda pair: pair[0])
         notes = [
-            f"{name}: {len(problems) - len(kept)} of {len(problems)} prompts have more than {limit} tokens and are left out "
-            f"(the longest: {problem.id}, {longest})"
+            f"{name}: {len(problems) - len(kept)} of {len(problems)} prompts have more than "
+            f"{limit} tokens and are left out (the longest: {problem.id}, {longest})"
         ]
     return kept, max(length for length in lengths if length <= limit), notes
 
 
 def drop_shared(
-    train: list[Problem], sets: Sequence[ProblemSet], words: int, drop_duplicates: bool, drop_overlap: str | None
+    train: list[Problem],
+    sets: Sequence[ProblemSet],
+    words: int,
+    *,
+    drop_duplicates: bool,
+    drop_overlap: str | None,
 ) -> tuple[list[Problem], list[str]]:
-    """The training problems without those there twice, and without those shared with a set, where that is asked for; notes on both."""
+    """Find the training problems that repeat an earlier one or are in an evaluation set too.
+
+    Args:
+        train: the training problems.
+        sets: the evaluation sets.
+        words: the length of a passage.
+        drop_duplicates: drop the problems that repeat an earlier one.
+        drop_overlap: ``exact`` drops the problems that a set contains word for word, ``passage``
+            also those that share a passage with a problem of a set.
+
+    Returns:
+        The remaining training problems, and notes on both kinds.
+
+    Raises:
+        ConfigError: no training problem remains.
+    """
     notes: list[str] = []
-    gone: set[str] = set()
-    double = duplicates(train)
-    if double:
-        example = _example(double, "repeats")
-        notes.append(f"train: {_count(double)} of {len(train)} problems repeat an earlier one ({example})" + _said(drop_duplicates))
-        gone |= {later.id for later, _ in double} if drop_duplicates else set()
-    texts: set[str] = set()
-    for name, found in overlaps(train, {s.name: s.problems for s in sets}, words).items():
-        for pairs, what, dropped in (
-            (found.exact, "training problems are in it word for word", drop_overlap is not None),
-            (found.passage, f"training problems share {words} words in a row with one of its", drop_overlap == "passage"),
+    dropped_ids: set[str] = set()
+    repeats = duplicates(train)
+    if repeats:
+        count = len({later.id for later, _ in repeats})
+        notes.append(
+            f"train: {count} of {len(train)} problems repeat an earlier one "
+            f"({_example(repeats, 'repeats')}){_consequence(drop_duplicates)}"
+        )
+        if drop_duplicates:
+            dropped_ids = {later.id for later, _ in repeats}
+    dropped_texts: set[str] = set()
+    for name, overlap in overlaps(train, {s.name: s.problems for s in sets}, words).items():
+        exact = "training problems are in it word for word"
+        passage = f"training problems share {words} words in a row with one of its"
+        for pairs, finding, dropped in (
+            (overlap.exact, exact, drop_overlap is not None),
+            (overlap.passage, passage, drop_overlap == "passage"),
         ):
-            if pairs:
-                notes.append(f"{name}: {len(pairs)} {what} ({_example(pairs, 'and')})" + _said(dropped))
-                texts |= {normal(ours.text) for ours, _ in pairs} if dropped else set()
-    left = [p for p in train if p.id not in gone and not (texts and normal(p.text) in texts)]
-    if not left:
-        raise ConfigError(f"data.drop_overlap={drop_overlap} leaves no training problem: all of them are in the evaluation sets")
-    return left, notes
-
-
-def _count(pairs: Sequence[Pair]) -> int:
-    return len({later.id for later, _ in pairs})
+            if not pairs:
+                continue
+            notes.append(
+                f"{name}: {len(pairs)} {finding} ({_example(pairs, 'and')}){_consequence(dropped)}"
+            )
+            if dropped:
+                dropped_texts |= {normal(problem.text) for problem, _ in pairs}
+    remaining = [
+        problem
+        for problem in train
+        if problem.id not in dropped_ids
+        and not (dropped_texts and normal(problem.text) in dropped_texts)
+    ]
+    if not remaining:
+        raise ConfigError(
+            f"data.drop_overlap={drop_overlap} leaves no training problem: "
+            "all of them are in the evaluation sets"
+        )
+    return remaining, notes
 
 
 def _example(pairs: Sequence[Pair], link: str) -> str:
     return f"{pairs[0][0].id} {link} {pairs[0][1].id}"
 
 
-def _said(dropped: bool) -> str:
+def _consequence(dropped: bool) -> str:
     return "; left out of training" if dropped else ""

@@ -1,4 +1,4 @@
-"""From a problem to the tokens of its prompt."""
+"""The way from a problem to the tokens of its prompt."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,14 @@ INSTRUCTION = "Please reason step by step, and put your final answer within \\bo
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """The problem, a new line and ``instruction`` (none where it is empty), after the ``system`` prompt if there is one.
+    """The format of a prompt: the problem, a new line and ``instruction``.
 
-    It goes through the tokenizer's chat template where it has one and ``chat_template`` is true (``enable_thinking`` is passed to it),
-    else into ``plain_template`` at ``{prompt}``, without special tokens. Raises ``ConfigError`` for a plain template without that place.
+    An empty ``instruction`` is left out with its new line. A ``system`` prompt, if set, comes
+    first.
+
+    The prompt goes through the tokenizer's chat template if it has one and ``chat_template`` is
+    true (``enable_thinking`` is passed to it), else into ``plain_template`` at ``{prompt}``,
+    without special tokens. Raises ``ConfigError`` for a plain template without that place.
     """
 
     instruction: str = INSTRUCTION
@@ -25,10 +29,13 @@ class PromptFormat:
 
     def __post_init__(self) -> None:
         if "{prompt}" not in self.plain_template:
-            raise ConfigError(f"task.plain_template={self.plain_template!r} has no place for the prompt: write {{prompt}} where it goes")
+            raise ConfigError(
+                f"task.plain_template={self.plain_template!r} has no place for the prompt: "
+                "write {prompt} where it goes"
+            )
 
     def messages(self, problem: Problem) -> list[dict[str, str]]:
-        """The prompt as a chat; a problem that is one already keeps its turns."""
+        """Return the prompt as a chat; a problem that is a chat already keeps its turns."""
         turns = list(problem.chat) or [("user", problem.text)]
         if self.instruction:
             turns[-1] = ("user", f"{turns[-1][1]}\n{self.instruction}")
@@ -37,12 +44,17 @@ class PromptFormat:
         return [{"role": role, "content": content} for role, content in turns]
 
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Token ids of the prompt."""
+        """Return the token ids of the prompt."""
         messages = self.messages(problem)
         if not (self.chat_template and tokenizer.chat_template):
-            text = self.plain_template.replace("{prompt}", "\n\n".join(turn["content"] for turn in messages))
+            prompt = "\n\n".join(turn["content"] for turn in messages)
+            text = self.plain_template.replace("{prompt}", prompt)
             return list(tokenizer.encode(text, add_special_tokens=False))
         ids = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=self.enable_thinking
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            enable_thinking=self.enable_thinking,
         )
         return list(ids)  # type: ignore[arg-type]

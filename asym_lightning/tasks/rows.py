@@ -1,4 +1,4 @@
-"""Rows of local files and of hub data sets."""
+"""Rows of local files and of data sets on the hub."""
 
 import csv
 import json
@@ -12,30 +12,57 @@ from asym_lightning.types import ConfigError
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
 
-def read_rows(path: str, split: str, limit: int | None, key: str = "task.path", subset: str | None = None) -> Sequence[Mapping[str, Any]]:
-    """Rows of a local Parquet, JSONL or CSV file, or of ``split`` of a data set (a hub id, or a folder that ``datasets`` can load);
-    the first ``limit`` of them. ``subset`` is the data set's configuration, where it has several.
+def read_rows(
+    path: str, split: str, limit: int | None, key: str = "task.path", subset: str | None = None
+) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a local file or of a data set.
 
-    Raises ``ConfigError``, which begins with ``key``, when there is no such file or data set, it cannot be read, or has no rows.
+    Args:
+        path: a local Parquet, JSONL or CSV file, the hub id of a data set, or a folder that
+            ``datasets`` can load.
+        split: of the data set.
+        limit: only the first rows, that many.
+        key: the config key that error messages name.
+        subset: the configuration of a data set that has several.
+
+    Raises:
+        ConfigError: there is no such file or data set, it cannot be read, or it has no rows. The
+            message begins with ``key``.
     """
     place = Path(path).expanduser()
-    local = place.exists() or place.suffix.lower() in SUFFIXES or path.startswith(("/", ".", "~")) or path.count("/") > 1
+    local = (
+        place.exists()
+        or place.suffix.lower() in SUFFIXES
+        or path.startswith(("/", ".", "~"))
+        or path.count("/") > 1
+    )
+    suffixes = ", ".join(SUFFIXES)
     if local and not place.exists():
-        raise ConfigError(f"{key}={path} is no file: give a local {', '.join(SUFFIXES)} file or the id of a hub data set (owner/name)")
+        raise ConfigError(
+            f"{key}={path} is no file: give a local {suffixes} file "
+            "or the id of a hub data set (owner/name)"
+        )
     if place.is_file() and place.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{key}={path} is of no known format: give a {', '.join(SUFFIXES)} file")
+        raise ConfigError(f"{key}={path} is of no known format: give a {suffixes} file")
     try:
-        rows = list(islice(_file_rows(place) if place.is_file() else _hub_rows(str(place) if local else path, subset, split), limit))
-    except Exception as error:  # pyarrow, json, datasets and the network each have their own
+        if place.is_file():
+            available = _file_rows(place)
+        else:
+            available = _hub_rows(str(place) if local else path, subset, split)
+        rows = list(islice(available, limit))
+    # pyarrow, json, datasets and the network raise errors of different classes.
+    except Exception as error:
         lines = str(error).strip().splitlines() or [""]
-        raise ConfigError(f"{key}={path} cannot be read: {type(error).__name__}: {lines[0][:200]}") from error
+        raise ConfigError(
+            f"{key}={path} cannot be read: {type(error).__name__}: {lines[0][:200]}"
+        ) from error
     if not rows:
         raise ConfigError(f"{key}={path} has no rows")
     return rows
 
 
 def _file_rows(file: Path) -> Iterable[Mapping[str, Any]]:
-    # Read directly: the datasets library would copy the file into the user's cache.
+    """Yield the rows of a file, read directly: ``datasets`` would copy it into the user's cache."""
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         import pyarrow.parquet
@@ -46,37 +73,55 @@ def _file_rows(file: Path) -> Iterable[Mapping[str, Any]]:
         if suffix == ".csv":
             yield from csv.DictReader(stream)
             return
-        for number, line in enumerate(stream):
+        for number, line in enumerate(stream, start=1):
             if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    row = None
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number + 1} is not a JSON object (one per line)")
-                yield row
+                yield _json_object(number, line)
+
+
+def _json_object(number: int, line: str) -> dict[str, Any]:
+    """Parse one line of a JSONL file. Raises ``ValueError`` unless it is an object."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is not a JSON object (one per line)")
+    return row
 
 
 def _hub_rows(path: str, subset: str | None, split: str) -> Iterable[Mapping[str, Any]]:
+    """Return the rows of a data set: in a folder, on the hub, or in the cache without the hub."""
     import datasets
     from huggingface_hub import constants
 
-    silence = "" if Path(path).is_dir() or datasets.config.HF_HUB_OFFLINE else _hub_silence()
-    if silence:
-        datasets.config.HF_HUB_OFFLINE = True  # what is in the cache, without half a minute of retries for each file
+    asks_hub = not (Path(path).is_dir() or datasets.config.HF_HUB_OFFLINE)
+    failure = _hub_failure() if asks_hub else ""
+    if failure:
+        # Reads the cache without half a minute of retries for each file.
+        datasets.config.HF_HUB_OFFLINE = True
     try:
         return datasets.load_dataset(path, subset, split=split)
     except ConnectionError:
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer{silence}"
-        raise ConnectionError(f"{why}, and the cache of data sets has no copy; give a local {', '.join(SUFFIXES)} file") from None
+        if constants.HF_HUB_OFFLINE:
+            cause = "HF_HUB_OFFLINE is set"
+        else:
+            cause = f"{constants.ENDPOINT} does not answer{failure}"
+        raise ConnectionError(
+            f"{cause}, and the cache of data sets has no copy; "
+            f"give a local {', '.join(SUFFIXES)} file"
+        ) from None
 
 
-def _hub_silence() -> str:
-    """Empty where the hub can be reached, else why not, in brackets; asked once and not for long."""
+def _hub_failure() -> str:
+    """Return "" where the hub can be reached, else the kind of error in brackets.
+
+    Asks once, with a short time limit.
+    """
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # of the HTTP library, which differs between versions of huggingface_hub
+    # Errors of the HTTP library, which differs between versions of huggingface_hub.
+    except Exception as error:
         return f" ({type(error).__name__})"
     return ""

@@ -1,4 +1,4 @@
-"""What a verifier is."""
+"""The interface of a verifier."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,21 +9,32 @@ TRUNCATED = Verdict(0.0, Kind.TRUNCATED)
 
 
 class Verifier(Protocol):
-    """Scores completions against reference answers. Model output is untrusted: it is parsed, never executed."""
+    """Scores completions against reference answers.
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        """One verdict per completion, in order. A truncated completion (no end token was sampled) earns 0.
+    Model output is untrusted: it is parsed, never executed.
+    """
 
-        Raises ``ValueError`` when the three differ in length.
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
+        """Return one verdict per completion, in order.
+
+        A truncated completion (no end token was sampled) earns 0. Raises ``ValueError`` when the
+        three arguments differ in length.
         """
         ...
 
     def close(self) -> None:
-        """Release worker processes; scoring again starts them anew."""
+        """Release the worker processes; the next ``score`` starts new ones."""
         ...
 
 
-def check_lengths(completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> None:
+def check_lengths(
+    completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+) -> None:
     """Raise ``ValueError`` unless all three have the same length."""
     if not len(completions) == len(answers) == len(truncated):
-        raise ValueError(f"{len(completions)} completions, {len(answers)} answers, {len(truncated)} truncation flags: lengths must agree")
+        raise ValueError(
+            f"{len(completions)} completions, {len(answers)} answers and {len(truncated)} "
+            "truncation flags: the lengths must agree"
+        )

@@ -11,33 +11,44 @@ FORMATS = ("boxed", "think_answer")
 
 
 def one_box(text: str) -> bool:
-    """Whether there is exactly one ``\\boxed{}``, closed and with something in it."""
+    """Return whether there is exactly one ``\\boxed{}``, closed and not empty."""
     return text.count("\\boxed") == 1 and bool(last_boxed(text)[0])
 
 
 def think_then_answer(text: str) -> bool:
-    """Whether the text is ``<think>...</think>`` and then ``<answer>...</answer>``, each once and with something in it."""
+    """Return whether the text is ``<think>...</think>`` and then ``<answer>...</answer>``.
+
+    Each occurs once and is not empty.
+    """
     text = text.strip()
     tags = ("<think>", "</think>", "<answer>", "</answer>")
-    if any(text.count(tag) != 1 for tag in tags) or not text.startswith("<think>") or not text.endswith("</answer>"):
+    if any(text.count(tag) != 1 for tag in tags):
+        return False
+    if not text.startswith("<think>") or not text.endswith("</answer>"):
         return False
     thought, _, rest = text.removeprefix("<think>").partition("</think>")
-    return bool(thought.strip()) and rest.strip().startswith("<answer>") and bool(rest.strip()[8:-9].strip())
+    rest = rest.strip()
+    if not rest.startswith("<answer>"):
+        return False
+    answer = rest[len("<answer>") : -len("</answer>")]
+    return bool(thought.strip()) and bool(answer.strip())
 
 
 class CompositeVerifier:
-    """The weighted sum of three parts, each logged apart (``reward/part_*``); kind and answer are those of ``correctness``.
+    """The weighted sum of three parts, each logged separately (``reward/part_*``).
 
-    ``correctness`` is the reward of the verifier of that name. ``format`` is 1 where the completion has the form ``format`` asks for,
-    else 0. ``length`` is 0 up to ``free_chars``, falls in a straight line to -1 at ``max_chars`` and stays there. A truncated completion
-    has correctness 0, format 0 and length -1. The reward is graded: give the method a threshold (``algo.advantage.success_threshold``),
-    or take one for graded rewards.
+    ``correctness`` is the reward of the verifier of that name, which also gives kind and answer.
+    ``format`` is 1 where the completion has the form that ``format`` names, else 0. ``length`` is 0
+    up to ``free_chars``, falls in a straight line to -1 at ``max_chars`` and stays there. A
+    truncated completion has correctness 0, format 0 and length -1. The reward is graded: give the
+    method a threshold (``algo.advantage.success_threshold``), or take a method for graded rewards.
 
     Args:
-        correctness: what judges the answer.
-        weights: of the parts; one that is missing weighs 0 and is logged all the same.
-        format: ``boxed`` (exactly one box) or ``think_answer`` (``<think>...</think><answer>...</answer>``).
-        free_chars: characters that cost nothing.
+        correctness: the verifier that judges the answer.
+        weights: of the parts; a part without a weight counts 0 and is logged all the same.
+        format: ``boxed`` (exactly one box) or ``think_answer``
+            (``<think>...</think><answer>...</answer>``).
+        free_chars: characters without a penalty.
         max_chars: characters at which the length part is -1.
 
     Raises:
@@ -54,25 +65,48 @@ class CompositeVerifier:
     ) -> None:
         parts = ("correctness", "format", "length")
         if unknown := [name for name in weights if name not in parts]:
-            raise ConfigError(f"task.verify.weights.{unknown[0]}: there is no such part; the parts are {', '.join(parts)}")
+            raise ConfigError(
+                f"task.verify.weights.{unknown[0]}: there is no such part; "
+                f"the parts are {', '.join(parts)}"
+            )
         if format not in FORMATS:
             raise ConfigError(f"task.verify.format={format} must be one of {', '.join(FORMATS)}")
         if not 0 <= free_chars < max_chars:
-            raise ConfigError(f"task.verify.free_chars={free_chars} must be 0 or more, and below max_chars={max_chars}")
-        self._correctness, self._weights = correctness, {name: float(weights.get(name, 0.0)) for name in parts}
-        self._in_form = one_box if format == "boxed" else think_then_answer
-        self._free, self._most = free_chars, max_chars
+            raise ConfigError(
+                f"task.verify.free_chars={free_chars} must be 0 or more, "
+                f"and below max_chars={max_chars}"
+            )
+        self._correctness = correctness
+        self._weights = {name: float(weights.get(name, 0.0)) for name in parts}
+        self._has_format = one_box if format == "boxed" else think_then_answer
+        self._free_chars, self._max_chars = free_chars, max_chars
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
         """See ``Verifier.score``."""
         check_lengths(completions, answers, truncated)
         verdicts = self._correctness.score(completions, answers, truncated)
-        return [self._composed(v, text, cut) for v, text, cut in zip(verdicts, completions, truncated, strict=True)]
+        return [
+            self._composed(verdict, text, cut)
+            for verdict, text, cut in zip(verdicts, completions, truncated, strict=True)
+        ]
 
     def _composed(self, verdict: Verdict, text: str, cut: bool) -> Verdict:
-        over = 1.0 if cut else min(1.0, max(0.0, (len(text) - self._free) / (self._most - self._free)))
-        parts = {"correctness": verdict.reward, "format": float(not cut and self._in_form(text)), "length": -over if over else 0.0}
-        return replace(verdict, reward=sum(self._weights[name] * value for name, value in parts.items()), parts=parts)
+        """Return the verdict with the weighted sum as its reward, and the parts."""
+        penalty = 1.0 if cut else self._length_penalty(len(text))
+        parts = {
+            "correctness": verdict.reward,
+            "format": float(not cut and self._has_format(text)),
+            "length": -penalty if penalty else 0.0,
+        }
+        reward = sum(self._weights[name] * value for name, value in parts.items())
+        return replace(verdict, reward=reward, parts=parts)
+
+    def _length_penalty(self, chars: int) -> float:
+        """Return 0 up to ``free_chars``, 1 from ``max_chars`` on, a straight line in between."""
+        excess = (chars - self._free_chars) / (self._max_chars - self._free_chars)
+        return min(1.0, max(0.0, excess))
 
     def close(self) -> None:
         """Close the verifier of correctness."""

@@ -1,17 +1,31 @@
-"""Where the answer stands in a completion. Plain string work: nothing is parsed as mathematics, nothing takes more than linear time."""
+"""The place of the answer in a completion.
+
+Plain string work: no text is parsed as mathematics, and no search takes more than linear time.
+"""
 
 import re
 
 _BOX = "\\boxed"
-_TAIL = 20_000  # characters at the end that anchors are looked for in
-_ANCHOR = re.compile(r"(?i)\banswer(?: to [^.:\n]{1,80})?(?:\*\*|\s){0,3}(?::|\bis\b|=)(?:\*\*|\s){0,3}:?|####")
-_MATH = re.compile(r"\$\$([^$]{1,2000})\$\$|\$([^$\n]{1,2000})\$|\\\(([^\n]{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL)
+# Characters at the end of a completion in which anchors are searched.
+_TAIL = 20_000
+_ANCHOR = re.compile(
+    r"(?i)\banswer(?: to [^.:\n]{1,80})?(?:\*\*|\s){0,3}(?::|\bis\b|=)(?:\*\*|\s){0,3}:?|####"
+)
+_MATH = re.compile(
+    r"\$\$([^$]{1,2000})\$\$|\$([^$\n]{1,2000})\$|\\\(([^\n]{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]",
+    re.DOTALL,
+)
 _NUMBER = re.compile(r"[-+]?\\?\$?\d(?:[\d,]*\d)?(?:\.\d+)?(?: ?/ ?\d+)?(?: ?\\?%)?")
+# Text after a number that makes it a part of an expression.
+_CONTINUED = re.compile(r"[\^_({\\!]|\s*[-+*/^=<>]|[A-Za-z]\b")
 _BETWEEN = re.compile(r"[\s$,;.&]{0,10}(?:and|or|\\text\{ ?(?:and|or) ?\})?[\s$,;]{0,10}")
 
 
 def _box_at(text: str, start: int) -> tuple[str | None, int]:
-    """Content of the ``\\boxed`` at ``start`` (``None`` if it never closes) and where it ends."""
+    """Return the content of the ``\\boxed`` at ``start`` and its end in ``text``.
+
+    The content is ``None`` if the box never closes.
+    """
     at = start + len(_BOX)
     while at < len(text) and text[at].isspace():
         at += 1
@@ -34,45 +48,63 @@ def _box_at(text: str, start: int) -> tuple[str | None, int]:
 
 
 def last_boxed(text: str) -> tuple[str | None, bool]:
-    """Content of the last ``\\boxed{}`` and whether there is a box at all: ``(None, True)`` is a box that never closes.
+    """Return the content of the last ``\\boxed{}`` and whether there is a box at all.
 
-    Braces are balanced, escaped ones do not count; ``\\boxed 5`` boxes what follows to the end of the formula, as in LaTeX sources of MATH.
+    ``(None, True)`` is a box that never closes. Braces are balanced, escaped ones do not count.
+    ``\\boxed 5`` boxes the text up to the end of the formula, as in LaTeX sources of MATH.
     """
     start = text.rfind(_BOX)
     return (None, False) if start < 0 else (_box_at(text, start)[0], True)
 
 
-def last_boxes(text: str, most: int = 20) -> list[str]:
-    """The boxes at the end that only "and", "or" and commas stand between, e.g. those of ``x = \\boxed{1}$ or $\\boxed{2}``."""
-    found: list[str] = []
+def last_boxes(text: str, limit: int = 20) -> list[str]:
+    """Return the boxes at the end that only "and", "or" and commas separate, at most ``limit``.
+
+    E.g. both boxes of ``x = \\boxed{1}$ or $\\boxed{2}``.
+    """
+    contents: list[str] = []
     after = len(text)
-    while len(found) < most:
+    while len(contents) < limit:
         start = text.rfind(_BOX, 0, after)
         if start < 0:
             break
         content, end = _box_at(text, start)
-        if content is None or (found and (end > after or _BETWEEN.fullmatch(text, end, after) is None)):
+        if content is None:
             break
-        found.insert(0, content)
+        if contents and (end > after or _BETWEEN.fullmatch(text, end, after) is None):
+            break
+        contents.insert(0, content)
         after = start
-    return found
+    return contents
+
+
+def _formula(match: re.Match[str]) -> str:
+    """Return the text of a formula that ``_MATH`` matched, without its delimiters."""
+    return next(part for part in match.groups() if part is not None).strip()
 
 
 def _trimmed(text: str) -> str:
-    """What an anchor is followed by, as an answer: its first formula, or its leading number, or its first sentence."""
+    """Return the answer in the text after an anchor.
+
+    It is the first formula, if it begins in the first line, else the leading number of that line,
+    else the first sentence of it.
+    """
     line = text.strip().split("\n", 1)[0].strip().strip("*").strip()
     formula = _MATH.search(text[:3000])
     if formula is not None and text.find(formula.group()) <= text.find(line) + len(line):
-        return next(part for part in formula.groups() if part is not None).strip()
+        return _formula(formula)
     number = _NUMBER.match(line)
-    if number is not None and not re.match(r"[\^_({\\!]|\s*[-+*/^=<>]|[A-Za-z]\b", line[number.end() :]):
+    if number is not None and not _CONTINUED.match(line[number.end() :]):
         return number.group()
     return re.split(r"\.\s|\.$", line, maxsplit=1)[0].strip().rstrip(".*").strip()
 
 
 def lenient(text: str) -> tuple[str | None, bool]:
-    """As ``last_boxed``; without a box that holds something, what follows the last "answer is", "answer:" or "####", else the last
-    formula or the last number of the last line. For evaluating models that were never told to box."""
+    """Return the answer of a model that was never told to box it, for evaluation.
+
+    As ``last_boxed``. Without a box, or with an empty one: the text after the last "answer is",
+    "answer:" or "####", else the last formula of the last line, else its last number.
+    """
     boxed = last_boxed(text)
     if boxed[0]:
         return boxed
@@ -83,6 +115,6 @@ def lenient(text: str) -> tuple[str | None, bool]:
     line = tail.strip().rsplit("\n", 1)[-1]
     formulas = list(_MATH.finditer(line))
     if formulas:
-        return next(part for part in formulas[-1].groups() if part is not None).strip(), True
+        return _formula(formulas[-1]), True
     numbers = list(_NUMBER.finditer(line))
     return (numbers[-1].group(), True) if numbers else boxed

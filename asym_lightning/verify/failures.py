@@ -1,11 +1,11 @@
-"""Keeps an eye on answers whose verification failed: a few are shown, too many stop the run."""
+"""A count of the answers whose verification failed: one is shown, too many stop the run."""
 
 from collections.abc import Sequence
 
 import torch
 
 from asym_lightning.checks import number
-from asym_lightning.runtime.ranks import over_ranks
+from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import Kind, Verdict
 
 _SHOWN_CHARS = 80
@@ -18,32 +18,44 @@ class VerificationError(RuntimeError):
 class Failures:
     """Counts the kind ``error`` over the verdicts of an iteration.
 
-    ``most``: the share of them at which the run goes on at the most. Raises ``ConfigError`` unless it is from 0 to 1.
+    ``most`` is the largest share of them with which the run goes on. Raises ``ConfigError`` unless
+    it is from 0 to 1.
     """
 
     def __init__(self, most: float) -> None:
-        number("callbacks.rollout.max_verify_errors", most, 0, 1)
-        self._most = most
+        number("callbacks.rollout.max_verify_errors", most, 0, high=1)
+        self._max_share = most
         self._failed = self._scored = 0
         self._example = ""
 
-    def add(self, completions: Sequence[str], answers: Sequence[str], verdicts: Sequence[Verdict]) -> None:
-        """Take note of verdicts and of what was judged."""
+    def add(
+        self, completions: Sequence[str], answers: Sequence[str], verdicts: Sequence[Verdict]
+    ) -> None:
+        """Count the verdicts and keep the first failure as an example."""
         self._scored += len(verdicts)
         for completion, answer, verdict in zip(completions, answers, verdicts, strict=True):
-            if verdict.kind is Kind.ERROR:
-                self._failed += 1
-                shown = repr(completion[-_SHOWN_CHARS:])
-                self._example = self._example or f"{verdict.detail}; reference {answer[:_SHOWN_CHARS]!r}, completion ends {shown}"
+            if verdict.kind is not Kind.ERROR:
+                continue
+            self._failed += 1
+            if not self._example:
+                reference, end = answer[:_SHOWN_CHARS], completion[-_SHOWN_CHARS:]
+                self._example = (
+                    f"{verdict.detail}; reference {reference!r}, completion ends {end!r}"
+                )
 
     def settle(self) -> None:
-        """End an iteration, on every rank: print one line where there were failures. Raises ``VerificationError`` for too many."""
-        failed, scored = (int(n) for n in over_ranks(torch.tensor([self._failed, self._scored]), "sum"))
+        """End an iteration, on every rank: print one line where answers failed.
+
+        Raises ``VerificationError`` for too many failures.
+        """
+        counts = reduce_over_ranks(torch.tensor([self._failed, self._scored]), "sum")
+        failed, scored = (int(count) for count in counts)
         example, self._example = self._example, ""
         self._failed = self._scored = 0
-        if scored and failed / scored > self._most:
-            allowed = f"more than callbacks.rollout.max_verify_errors={self._most:g} allows"
-            shown = example or "the other ranks show one"
-            raise VerificationError(f"{failed} of {scored} answers could not be verified, {allowed}: {shown}")
+        summary = f"{failed} of {scored} answers could not be verified"
+        if scored and failed / scored > self._max_share:
+            allowed = f"more than callbacks.rollout.max_verify_errors={self._max_share:g} allows"
+            shown = example or "the other ranks show an example"
+            raise VerificationError(f"{summary}, {allowed}: {shown}")
         if example:
-            print(f"{failed} of {scored} answers could not be verified, e.g.: {example}", flush=True)
+            print(f"{summary}, e.g.: {example}", flush=True)

@@ -1,4 +1,4 @@
-"""A user's own scorer by import path, in the same jail as every other."""
+"""A user's scorer by import path, in the same jail as every other scorer."""
 
 import importlib.util
 import re
@@ -16,40 +16,49 @@ def score_in(
     pool: WorkerPool,
     find: Callable[[str], str | None],
     completions: Sequence[str],
+    *,
     answers: Sequence[str],
     truncated: Sequence[bool],
     max_chars: int,
 ) -> list[Verdict]:
-    """Verdicts of a pool on what ``find`` takes from each completion; ``None`` is ``no_answer``."""
+    """Return a pool's verdicts on the text that ``find`` takes from each completion.
+
+    A text of ``None`` has the kind ``no_answer``, a text above ``max_chars`` ``unparseable``.
+    """
     check_lengths(completions, answers, truncated)
 
-    def asked(completion: str, cut: bool) -> Verdict | str:
+    def text_or_verdict(completion: str, cut: bool) -> str | Verdict:
         if cut:
             return TRUNCATED
         text = find(completion)
         if text is None:
             return Verdict(0.0, Kind.NO_ANSWER)
         if len(text) > max_chars:
-            return Verdict(0.0, Kind.UNPARSEABLE, detail=f"{len(text)} characters; at most {max_chars} are looked at")
+            detail = f"{len(text)} characters; at most {max_chars} are looked at"
+            return Verdict(0.0, Kind.UNPARSEABLE, detail=detail)
         return text
 
-    found = [asked(text, cut) for text, cut in zip(completions, truncated, strict=True)]
-    verdicts = iter(pool.score([(text, gold) for text, gold in zip(found, answers, strict=True) if isinstance(text, str)]))
-    return [next(verdicts) if isinstance(one, str) else one for one in found]
+    items = [text_or_verdict(text, cut) for text, cut in zip(completions, truncated, strict=True)]
+    return pool.score_texts(items, answers)
 
 
 def require_kernel(what: str) -> None:
-    """Raise ``ConfigError`` where the kernel's jail does not hold."""
+    """Raise ``ConfigError`` where the kernel's jail does not hold; ``what`` names the scorer."""
     obstacle = jail.obstacle()
     if obstacle:
-        raise ConfigError(f"task.verify: {what} runs only inside a jail that the kernel keeps, which cannot be set up here: {obstacle}")
+        raise ConfigError(
+            f"task.verify: {what} runs only inside the kernel's jail, "
+            f"which cannot be set up here: {obstacle}"
+        )
 
 
 class FunctionVerifier:
-    """Scores completions with a function of yours: ``function(completion, answer) -> reward`` or ``-> (reward, parsed answer)``.
+    """Scores completions with a user's function of a completion and its reference answer.
 
-    Its module is imported in the jailed worker, before the jail closes: the function can compute, and read files beside its module, but
-    write none, open no socket and start no program. What it raises becomes the kind ``error``.
+    ``function(completion, answer)`` returns a reward or ``(reward, parsed answer)``. Its module is
+    imported in the jailed worker, before the jail closes: the function can compute, and read files
+    beside its module, but cannot write files, open a socket or start a program. An exception in it
+    becomes the kind ``error``.
 
     Args:
         target: ``module:function``.
@@ -58,10 +67,11 @@ class FunctionVerifier:
         memory_gb: address space of a worker (GiB).
         max_chars: a longer completion is ``unparseable``.
         threshold: a reward above it has the kind ``correct``.
-        needs_jail: refuse to run where the kernel's jail cannot be set up. False is for functions that evaluate nothing.
+        needs_jail: refuse to run where the kernel's jail cannot be set up. False is for functions
+            that evaluate nothing.
 
     Raises:
-        ConfigError: a value that cannot work, a module that is not there, or no jail on this machine.
+        ConfigError: a value that cannot work, a missing module, or no jail on this machine.
     """
 
     def __init__(
@@ -79,20 +89,37 @@ class FunctionVerifier:
         if max_chars <= 0:
             raise ConfigError(f"task.verify.max_chars={max_chars} must be above 0")
         try:
-            there = importlib.util.find_spec(target.partition(":")[0])
+            spec = importlib.util.find_spec(target.partition(":")[0])
         except (ImportError, ValueError):
-            there = None
-        if there is None:
-            raise ConfigError(f"task.verify.target={target}: there is no such module on the import path")
+            spec = None
+        if spec is None:
+            raise ConfigError(
+                f"task.verify.target={target}: there is no such module on the import path"
+            )
         if needs_jail:
             require_kernel(f"the function {target}")
-        options = {"target": target, "threshold": threshold}
         self.max_chars = max_chars
-        self.pool = WorkerPool("asym_lightning.verify.function_scorer:make_function", options, timeout_s, workers, memory_gb, needs_jail)
+        self.pool = WorkerPool(
+            "asym_lightning.verify.function_scorer:make_function",
+            {"target": target, "threshold": threshold},
+            timeout_s,
+            workers=workers,
+            memory_gb=memory_gb,
+            needs_kernel=needs_jail,
+        )
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot be started."""
-        return score_in(self.pool, lambda text: text, completions, answers, truncated, self.max_chars)
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
+        """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
+        return score_in(
+            self.pool,
+            lambda text: text,
+            completions,
+            answers=answers,
+            truncated=truncated,
+            max_chars=self.max_chars,
+        )
 
     def close(self) -> None:
         """Kill the workers; the next ``score`` starts new ones."""

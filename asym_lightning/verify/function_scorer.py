@@ -1,4 +1,7 @@
-"""Scorers of others, called inside the jailed worker only: a user's function, and reasoning-gym's data sets."""
+"""Scorers that call foreign code: a user's function, and the data sets of reasoning-gym.
+
+They run inside the jailed worker only.
+"""
 
 import importlib
 import json
@@ -8,18 +11,19 @@ from typing import Any
 
 Score = Callable[[str, str], dict[str, Any]]
 
-_WITH_TUPLES = ("arc_agi", "rearc")  # their scorers compare boards as tuples, which JSON does not know
+# Data sets whose scorers compare boards as tuples, which JSON does not know.
+_WITH_TUPLES = ("arc_agi", "rearc")
 
 
 def _tuples(value: Any) -> Any:
-    """The same with a tuple for every list."""
+    """Return the value with a tuple in place of every list."""
     if isinstance(value, dict):
         return {key: _tuples(part) for key, part in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _outcome(reward: Any, answer: Any, threshold: float) -> dict[str, Any]:
-    """A reward as a reply. Raises ``ValueError`` for one that is not a finite number."""
+    """Return a reward as a reply. Raises ``ValueError`` unless it is a finite number."""
     value = float(reward)
     if not abs(value) < float("inf"):
         raise ValueError(f"the reward {value} is not a finite number")
@@ -27,29 +31,35 @@ def _outcome(reward: Any, answer: Any, threshold: float) -> dict[str, Any]:
 
 
 def make_function(target: str, threshold: float) -> Score:
-    """The scorer that calls ``target`` (``module:function``) with completion and reference."""
+    """Return the scorer that calls ``target``, given as ``module:function``."""
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
 
     def score(text: str, reference: str) -> dict[str, Any]:
-        found = function(text, reference)
-        reward, answer = found if isinstance(found, tuple) else (found, None)
+        result = function(text, reference)
+        reward, answer = result if isinstance(result, tuple) else (result, None)
         return _outcome(reward, answer if answer is None else str(answer), threshold)
 
     return score
 
 
 def make_reasoning_gym(threshold: float) -> Score:
-    """The scorer that lets an entry's own data set judge; the reference is ``{"dataset": name, "entry": {...}}`` as JSON."""
+    """Return a scorer that calls reasoning-gym's own answer check of an entry's data set.
+
+    The reference is ``{"dataset": name, "entry": {...}}`` as JSON.
+    """
     import reasoning_gym
 
-    reasoning_gym.get_score_answer_fn("countdown")("1 + 1", {"metadata": {"numbers": [1, 1], "target": 2}})  # loads sympy's parser
+    # Score once now: this imports sympy's parser, and nothing can be imported in the jail.
+    entry = {"metadata": {"numbers": [1, 1], "target": 2}}
+    reasoning_gym.get_score_answer_fn("countdown")("1 + 1", entry)
     scorer = cache(reasoning_gym.get_score_answer_fn)
 
     def score(text: str, reference: str) -> dict[str, Any]:
-        asked = json.loads(reference)
-        if asked["dataset"] in _WITH_TUPLES:
-            asked["entry"]["metadata"] = _tuples(asked["entry"]["metadata"])
-        return _outcome(scorer(asked["dataset"])(answer=text, entry=asked["entry"]), text, threshold)
+        fields = json.loads(reference)
+        dataset, entry = fields["dataset"], fields["entry"]
+        if dataset in _WITH_TUPLES:
+            entry["metadata"] = _tuples(entry["metadata"])
+        return _outcome(scorer(dataset)(answer=text, entry=entry), text, threshold)
 
     return score

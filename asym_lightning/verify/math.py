@@ -1,4 +1,8 @@
-"""Mathematical answers: found in the completion here, compared with the reference by math-verify in jailed worker processes."""
+"""Verification of mathematical answers.
+
+The answer is found in the completion here and compared with the reference by math-verify in jailed
+worker processes.
+"""
 
 import importlib.util
 from collections.abc import Sequence
@@ -15,41 +19,72 @@ EXTRACTORS = {"boxed": last_boxed, "lenient": lenient}
 class MathVerifier:
     """Compares the answer of a completion with the reference by math-verify.
 
-    ``extract``: ``boxed`` takes the last ``\\boxed{}`` alone, for training; ``lenient`` falls back to "the answer is ..." and the last
-    line, for models that were never told to box. ``timeout_s``: seconds per answer, after which its worker is killed and replaced;
-    ``workers``: processes, started on the first ``score``; ``max_chars``: a longer answer is ``unparseable``; ``memory_gb``: address
-    space of a worker (GiB). Raises ``ConfigError`` for values that cannot work and where math-verify is missing.
+    Args:
+        timeout_s: seconds per answer; then its worker is killed and replaced.
+        workers: processes, per rank, started on the first ``score``.
+        max_chars: a longer answer is ``unparseable``.
+        memory_gb: address space of a worker (GiB).
+        extract: ``boxed`` takes the last ``\\boxed{}`` alone, for training; ``lenient`` falls back
+            to "the answer is ..." and the last line, for models that were never told to box.
+
+    Raises:
+        ConfigError: a value that cannot work, or math-verify is missing.
     """
 
     def __init__(
-        self, timeout_s: float = 5.0, workers: int = 2, max_chars: int = 1000, memory_gb: float = 4.0, extract: str = "boxed"
+        self,
+        timeout_s: float = 5.0,
+        workers: int = 2,
+        max_chars: int = 1000,
+        memory_gb: float = 4.0,
+        extract: str = "boxed",
     ) -> None:
         if max_chars <= 0:
             raise ConfigError(f"task.verify.max_chars={max_chars} must be above 0")
         if extract not in EXTRACTORS:
-            raise ConfigError(f"task.verify.extract={extract} must be one of {', '.join(EXTRACTORS)}")
+            raise ConfigError(
+                f"task.verify.extract={extract} must be one of {', '.join(EXTRACTORS)}"
+            )
         if importlib.util.find_spec("math_verify") is None:
-            raise ConfigError("math-verify is not installed, which scores mathematical answers: pip install math-verify[antlr4_13_2]")
-        self.max_chars, self._extract, self._boxed = max_chars, EXTRACTORS[extract], extract == "boxed"
-        self.pool = WorkerPool("asym_lightning.verify.math_scorer:make", {}, timeout_s, workers, memory_gb)
+            raise ConfigError(
+                "task.verify: math-verify, which scores mathematical answers, is not installed: "
+                "pip install math-verify[antlr4_13_2]"
+            )
+        self.max_chars, self._extract = max_chars, EXTRACTORS[extract]
+        self.pool = WorkerPool(
+            "asym_lightning.verify.math_scorer:make",
+            {},
+            timeout_s,
+            workers=workers,
+            memory_gb=memory_gb,
+        )
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot be started."""
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
+        """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
         check_lengths(completions, answers, truncated)
-        found = [TRUNCATED if cut else self._find(text) for text, cut in zip(completions, truncated, strict=True)]
-        pairs = [(text, gold) for text, gold in zip(found, answers, strict=True) if isinstance(text, str)]
-        verdicts = iter(self.pool.score(pairs))
-        return [next(verdicts) if isinstance(one, str) else one for one in found]
+        items = [
+            TRUNCATED if cut else self._find(text)
+            for text, cut in zip(completions, truncated, strict=True)
+        ]
+        return self.pool.score_texts(items, answers)
 
-    def _find(self, completion: str) -> Verdict | str:
-        """What the worker is asked about, or the verdict where there is nothing to ask."""
-        answer, there = self._extract(completion)
-        if not there or answer == "":
+    def _find(self, completion: str) -> str | Verdict:
+        """Return the text for the worker, or the verdict where there is no text to compare.
+
+        The text is the answer, or the contents of several boxes, each after a newline and a NUL.
+        """
+        answer, has_answer = self._extract(completion)
+        if not has_answer or answer == "":
             return Verdict(0.0, Kind.NO_ANSWER)
         if answer is None:
             return Verdict(0.0, Kind.UNPARSEABLE, detail="the last \\boxed has no balanced braces")
         if len(answer) > self.max_chars:
-            return Verdict(0.0, Kind.UNPARSEABLE, detail=f"an answer of {len(answer)} characters; at most {self.max_chars} are looked at")
+            detail = (
+                f"an answer of {len(answer)} characters; at most {self.max_chars} are looked at"
+            )
+            return Verdict(0.0, Kind.UNPARSEABLE, detail=detail)
         boxes = last_boxes(completion)
         several = len(boxes) > 1 and boxes[-1] == answer and sum(map(len, boxes)) <= self.max_chars
         return "\n\x00".join(boxes) if several else answer
@@ -61,5 +96,5 @@ class MathVerifier:
 
 @cache
 def shared_verifier() -> MathVerifier:
-    """The verifier of ``asym_lightning.verify.score_math``; its workers end with this process."""
+    """Return the verifier of ``score_math``; its workers end with this process."""
     return MathVerifier()

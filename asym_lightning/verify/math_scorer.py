@@ -1,7 +1,7 @@
 """Comparison of mathematical answers by math-verify; runs in the jailed worker only.
 
-Answers reach math-verify's LaTeX parser alone: its extractor of plain expressions would hand them to sympy's ``parse_expr``, which
-runs code.
+Answers reach math-verify's LaTeX parser alone. Its extractor of plain expressions would pass them
+to sympy's ``parse_expr``, which runs code.
 """
 
 import logging
@@ -18,7 +18,10 @@ _LETTERS = re.compile(r"[a-z]{2,}(?:[ '-]{1,2}[a-z]+)*")
 
 
 def _canonical(expression: Any, text: str) -> str:
-    """Text in which equal numbers are equal; other expressions as sympy prints them. The raw text where that fails."""
+    """Return text in which equal numbers are equal, and other expressions as sympy prints them.
+
+    Returns the raw ``text`` where that fails.
+    """
     import sympy
 
     try:
@@ -31,13 +34,22 @@ def _canonical(expression: Any, text: str) -> str:
 
 @lru_cache(_CACHED)
 def _parse(text: str) -> list[Any]:
+    """Parse a bare answer as LaTeX; the box makes math-verify take the complete text.
+
+    The pool limits the time; math-verify's own limit would need signals.
+    """
     from math_verify import LatexExtractionConfig, parse
 
-    return parse(f"\\boxed{{{text}}}", [LatexExtractionConfig(boxed_match_priority=0)], parsing_timeout=None)
+    return parse(
+        f"\\boxed{{{text}}}", [LatexExtractionConfig(boxed_match_priority=0)], parsing_timeout=None
+    )
 
 
 def plain(text: str) -> str:
-    """An answer without what only sets it: dollar and per cent signs, separators of thousands, "approximately", marks at the end."""
+    """Return an answer without typesetting.
+
+    Removes dollar and per cent signs, separators of thousands, "approximately" and final marks.
+    """
     for sign in (",\\!", "{,}", "\\$", "$", "\\!"):
         text = text.replace(sign, "")
     text = _PERCENT.sub("", text.strip().removeprefix("\\approx")).strip()
@@ -45,7 +57,10 @@ def plain(text: str) -> str:
 
 
 def words(text: str) -> str | None:
-    """A text answer in plain lower case (``\\text{(C)}`` and ``C`` are ``c``), ``None`` for anything that is mathematics."""
+    """Return an answer in words in plain lower case, or ``None`` for mathematics.
+
+    ``\\text{(C)}`` and ``C`` are both ``c``.
+    """
     bare = _WORDS.sub(r"\1", text).replace("\\ ", " ").strip().rstrip(".").lower()
     if re.fullmatch(r"\(?[a-z]\)?", bare):
         return bare.strip("()")
@@ -54,7 +69,7 @@ def words(text: str) -> str | None:
 
 
 def is_list(text: str) -> bool:
-    """Whether a reference has several parts: a comma outside all brackets, or ``\\pm``."""
+    """Return whether a reference has several parts: a comma outside all brackets, or ``\\pm``."""
     depth = 0
     for at, char in enumerate(text):
         depth += (char in "([{") - (char in ")]}")
@@ -65,37 +80,51 @@ def is_list(text: str) -> bool:
 
 @lru_cache(_CACHED)
 def verify_answer(answer: str, gold: str) -> tuple[str, str | None, str]:
-    """Compare an answer with the reference: ``(kind, answer, detail)``."""
+    """Compare an answer with the reference: ``(kind, canonical answer, detail)``."""
     from math_verify import verify
 
-    if plain(answer) == plain(gold):
-        return "correct", gold, ""
-    if _INTEGER.fullmatch(plain(answer)) and _INTEGER.fullmatch(plain(gold)):  # most answers; nothing to compute
-        return ("correct", gold, "") if int(plain(answer)) == int(plain(gold)) else ("wrong", str(int(plain(answer))), "")
-    named = words(gold)
-    if named is not None and words(answer) == named:
-        return "correct", gold, ""
-    reference = _parse(plain(gold))
+    correct = ("correct", gold, "")
+    plain_answer, plain_gold = plain(answer), plain(gold)
+    if plain_answer == plain_gold:
+        return correct
+    # Most answers are integers, which need no parser.
+    if _INTEGER.fullmatch(plain_answer) and _INTEGER.fullmatch(plain_gold):
+        if int(plain_answer) == int(plain_gold):
+            return correct
+        return "wrong", str(int(plain_answer)), ""
+    gold_words = words(gold)
+    if gold_words is not None and words(answer) == gold_words:
+        return correct
+    reference = _parse(plain_gold)
     if not reference:
         return "error", None, f"reference answer {gold[:60]!r} cannot be parsed"
-    parsed = _parse(plain(answer))
+    parsed = _parse(plain_answer)
     if parsed and verify(reference, parsed, timeout_seconds=None):
-        return "correct", gold, ""
-    if _PERCENT.search(gold) and not _PERCENT.search(answer) and parsed:  # 0.08 for 8%
-        share = _parse(f"\\frac{{{plain(gold)}}}{{100}}")
-        if share and verify(share, parsed, timeout_seconds=None):
-            return "correct", gold, ""
+        return correct
+    # The answer to a reference of 8% may be 0.08.
+    if _PERCENT.search(gold) and not _PERCENT.search(answer) and parsed:
+        fraction = _parse(f"\\frac{{{plain_gold}}}{{100}}")
+        if fraction and verify(fraction, parsed, timeout_seconds=None):
+            return correct
     expressions = [item for item in parsed if not isinstance(item, str)]
-    if not expressions:
-        said = words(answer)
-        return ("wrong", said, "") if said else ("unparseable", None, "math-verify finds no expression in the answer")
-    return "wrong", _canonical(expressions[0], answer), ""
+    if expressions:
+        return "wrong", _canonical(expressions[0], answer), ""
+    answer_words = words(answer)
+    if answer_words:
+        return "wrong", answer_words, ""
+    return "unparseable", None, "math-verify finds no expression in the answer"
 
 
 def make() -> Callable[[str, str], dict[str, Any]]:
-    """The scorer. Its text is the answer, or several boxes one under the other, of which the last counts unless the reference is a list."""
-    logging.disable()  # math-verify warns that the time limit is left to others: it is
-    verify_answer("\\frac{1}{2} + x", "x + 0.5")  # loads what math-verify and sympy load lazily
+    """Return the scorer of ``(text, reference)``.
+
+    Its text is the answer, or the contents of several boxes, separated by a newline and a NUL. The
+    last box counts, unless the reference is a list: then all of them may be the answer.
+    """
+    # math-verify warns that its time limit is off; the supervisor of this process keeps the limit.
+    logging.disable()
+    # Loads the modules that math-verify and sympy import lazily.
+    verify_answer("\\frac{1}{2} + x", "x + 0.5")
     verify_answer("(1, \\infty)", "\\{1, 2\\}")
 
     def score(text: str, gold: str) -> dict[str, Any]:
@@ -103,7 +132,9 @@ def make() -> Callable[[str, str], dict[str, Any]]:
         kind, answer, detail = verify_answer(boxes[-1], gold)
         if kind != "correct" and len(boxes) > 1 and is_list(plain(gold)):
             joined = verify_answer(",".join(boxes), gold)
-            kind, answer, detail = joined if joined[0] == "correct" else (kind, answer, detail)
-        return {"kind": kind, "reward": float(kind == "correct"), "answer": answer, "detail": detail}
+            if joined[0] == "correct":
+                kind, answer, detail = joined
+        reward = float(kind == "correct")
+        return {"kind": kind, "reward": reward, "answer": answer, "detail": detail}
 
     return score

@@ -1,4 +1,8 @@
-"""Procedural tasks of reasoning-gym. Several of its scorers evaluate the answer as code, so all run in the kernel's jail or not at all."""
+"""Verification of answers to the procedural tasks of reasoning-gym.
+
+Several of its scorers evaluate the answer as code, so all of them run in the kernel's jail or not
+at all.
+"""
 
 import importlib.util
 import re
@@ -14,7 +18,10 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def find_answer(completion: str) -> str | None:
-    """What is given to the scorer: the last ``<answer>...</answer>``, else the last ``\\boxed{}``, else the completion as it is."""
+    """Return the text for the scorer, or ``None`` where it is empty.
+
+    It is the last ``<answer>...</answer>``, else the last ``\\boxed{}``, else the full completion.
+    """
     start = completion.rfind("<answer>")
     tagged = _TAGGED.match(completion, start) if start >= 0 else None
     text = tagged.group(1) if tagged else last_boxed(completion)[0] or completion
@@ -22,8 +29,10 @@ def find_answer(completion: str) -> str | None:
 
 
 class ReasoningGymVerifier:
-    """Scores with the ``score_answer`` of the data set that made the entry; the reference answer is the JSON text
-    ``{"dataset": name, "entry": {...}}``. Rewards are as that data set gives them, from 0 to 1.
+    """Scores with the ``score_answer`` of the data set that generated the problem.
+
+    The reference answer is the JSON text ``{"dataset": name, "entry": {...}}``. Rewards are those
+    of the data set, from 0 to 1.
 
     Args:
         timeout_s: seconds per answer; then its worker is killed and replaced.
@@ -33,24 +42,48 @@ class ReasoningGymVerifier:
         threshold: a reward above it has the kind ``correct``; the reward itself stays as it is.
 
     Raises:
-        ConfigError: a value that cannot work, reasoning-gym is missing, or the kernel's jail cannot be set up on this machine.
+        ConfigError: a value that cannot work, reasoning-gym is missing, or the kernel's jail cannot
+            be set up on this machine.
     """
 
     def __init__(
-        self, timeout_s: float = 5.0, workers: int = 2, memory_gb: float = 4.0, max_chars: int = 10_000, threshold: float = 0.99
+        self,
+        timeout_s: float = 5.0,
+        workers: int = 2,
+        memory_gb: float = 4.0,
+        max_chars: int = 10_000,
+        threshold: float = 0.99,
     ) -> None:
         if max_chars <= 0:
             raise ConfigError(f"task.verify.max_chars={max_chars} must be above 0")
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise ConfigError(f"reasoning-gym is not installed, whose tasks this scores: {how_to_install('gym')}")
+            raise ConfigError(
+                "task.verify: reasoning-gym, which scores these answers, is not installed: "
+                f"{how_to_install('gym')}"
+            )
         require_kernel("a scorer of reasoning-gym")
         self.max_chars = max_chars
-        scorer = "asym_lightning.verify.function_scorer:make_reasoning_gym"
-        self.pool = WorkerPool(scorer, {"threshold": threshold}, timeout_s, workers, memory_gb, needs_kernel=True)
+        self.pool = WorkerPool(
+            "asym_lightning.verify.function_scorer:make_reasoning_gym",
+            {"threshold": threshold},
+            timeout_s,
+            workers=workers,
+            memory_gb=memory_gb,
+            needs_kernel=True,
+        )
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot be started."""
-        return score_in(self.pool, find_answer, completions, answers, truncated, self.max_chars)
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
+        """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
+        return score_in(
+            self.pool,
+            find_answer,
+            completions,
+            answers=answers,
+            truncated=truncated,
+            max_chars=self.max_chars,
+        )
 
     def close(self) -> None:
         """Kill the workers; the next ``score`` starts new ones."""

@@ -1,7 +1,9 @@
-"""The jailed process that scores untrusted answers. Run as a script by ``pool.Worker``, never imported by the trainer.
+"""The jailed process that scores untrusted answers: a script of ``supervised.Worker``.
 
-One JSON object per line: the settings and then the jobs come in on stdin, one reply for each goes out on stdout. It imports no torch
-(unless a user's scorer does), has an empty environment, and ends when the trainer closes its stdin or dies.
+The trainer never imports it. One JSON object per line: the settings and then the jobs come in on
+stdin; one reply for each goes out on stdout. It imports no torch (unless a user's scorer does), has
+nothing of the trainer's environment but library paths, and ends when the trainer closes its stdin
+or dies.
 """
 
 import importlib
@@ -16,7 +18,7 @@ CPU_GRACE_S = 5
 
 
 def _bound_cpu(seconds: float) -> None:
-    """Let the kernel end this process should nobody else stop a computation."""
+    """Let the kernel end this process if a computation goes on and no other process stops it."""
     try:
         import resource
 
@@ -28,15 +30,24 @@ def _bound_cpu(seconds: float) -> None:
 
 
 def _failed(error: BaseException) -> dict[str, Any]:
-    """The reply to a job whose scorer raised; after these the process is not to be relied on: ``spent``."""
+    """Return the reply to a job whose scorer raised ``error``.
+
+    ``spent`` is true for errors after which the process is no longer reliable.
+    """
     spent = isinstance(error, MemoryError | RecursionError | KeyboardInterrupt | SystemExit)
-    return {"kind": "error", "detail": f"{type(error).__name__}: {error}"[:MAX_REPLY_CHARS], "spent": spent}
+    return {
+        "kind": "error",
+        "detail": f"{type(error).__name__}: {error}"[:MAX_REPLY_CHARS],
+        "spent": spent,
+    }
 
 
 def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints must not look like a reply
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the trainer's to handle, when a whole job gets it
+    # Text that a library prints must not look like a reply.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    # Sent to all processes of a job at once; the trainer handles it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = json.loads(sys.stdin.readline())
     sys.path[:] = settings["path"]
     sys.dont_write_bytecode = True
@@ -62,10 +73,13 @@ def main() -> None:
         _bound_cpu(job["timeout_s"])
         try:
             result: dict[str, Any] = score(job["text"], job["reference"])
-        except BaseException as error:  # math-verify's own TimeoutException is no Exception
+        except (
+            BaseException
+        ) as error:  # not Exception: math-verify's TimeoutException is outside it
             result = _failed(error)
         for key in ("answer", "detail"):
-            result[key] = str(result[key])[:MAX_REPLY_CHARS] if result.get(key) is not None else None
+            value = result.get(key)
+            result[key] = None if value is None else str(value)[:MAX_REPLY_CHARS]
         reply(result | {"id": job["id"]})
         if result.get("spent"):
             return

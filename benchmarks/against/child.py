@@ -13,8 +13,12 @@ class ChildError(RuntimeError):
     """A process failed; the message is its last line, or the last that names an error."""
 
 
-def run(command: list[str], log: Path, threads: int | None = None, seconds: float | None = None) -> None:
-    """Run this Python with ``command``, its output into ``log``; ``threads`` of a CPU, and for at most ``seconds``.
+def run(
+    command: list[str], log: Path, threads: int | None = None, seconds: float | None = None
+) -> None:
+    """Run this Python with ``command`` and write its output to ``log``.
+
+    It gets ``threads`` of a CPU and at most ``seconds``.
 
     Raises:
         ChildError: it failed or took longer.
@@ -26,10 +30,22 @@ def run(command: list[str], log: Path, threads: int | None = None, seconds: floa
     with log.open("w") as out:
         try:
             done = subprocess.run(
-                [sys.executable, *command], cwd=ROOT, env={**os.environ, **told}, stdout=out, stderr=subprocess.STDOUT, timeout=seconds
+                [sys.executable, *command],
+                cwd=ROOT,
+                env={**os.environ, **told},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
             )
         except subprocess.TimeoutExpired:
             raise ChildError(f"still running after {seconds:.0f} s") from None
     if done.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise ChildError(next((line for line in reversed(lines) if re.search(r"\w(Error|Exception): ", line)), lines[-1]).strip()[:300])
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] or [
+            f"exit status {done.returncode}"
+        ]
+        raise ChildError(
+            next(
+                (line for line in reversed(lines) if re.search(r"\w(Error|Exception): ", line)),
+                lines[-1],
+            ).strip()[:300]
+        )

@@ -1,4 +1,7 @@
-"""Our side's stop-watch: a callback that adds the clock's time and the memory of each iteration to what the run measures itself."""
+"""Our side's stop-watch: a callback that records the clock and the memory of each iteration.
+
+The run's own measurements are kept beside them.
+"""
 
 import json
 import time
@@ -15,7 +18,10 @@ from callbacks.vllm_rollout import VLLMRollout
 
 
 class Clock(Callback):
-    """Writes ``path`` at the end of the run. A step is the time from the end of one iteration to the end of the next."""
+    """Writes ``path`` at the end of the run.
+
+    A step is the time from the end of one iteration to the end of the next.
+    """
 
     def __init__(self, path: str):
         self.path, self.rows, self.memory = Path(path), [], HighWater()
@@ -24,18 +30,30 @@ class Clock(Callback):
         self.ready = self.memory.read()
         self.last, self.busy = time.perf_counter(), time.process_time()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.memory.reset()
         self.worked = time.process_time()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.worked, self.learn_peak = time.process_time() - self.worked, self.memory.read()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now, busy = time.perf_counter(), time.process_time()
-        phase = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("time/")}
+        phase = {
+            key: float(value)
+            for key, value in trainer.callback_metrics.items()
+            if key.startswith("time/")
+        }
         rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
-        lengths = [len(completion.token_ids) for group in rollout.groups for completion in group.completions]
+        lengths = [
+            len(completion.token_ids)
+            for group in rollout.groups
+            for completion in group.completions
+        ]
         rewards = [reward for group in rollout.groups for reward in group.rewards]
         self.rows.append(
             {
@@ -54,7 +72,12 @@ class Clock(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.memory.read()
-        result = {"rows": self.rows, "peak_mib": self.memory.peak, "ready_mib": self.ready, "threads": torch.get_num_threads()}
+        result = {
+            "rows": self.rows,
+            "peak_mib": self.memory.peak,
+            "ready_mib": self.ready,
+            "threads": torch.get_num_threads(),
+        }
         model: Any = pl_module.model
         result["moved"] = moved(model.config.name_or_path, model.named_parameters())
         self.path.write_text(json.dumps(result))

@@ -10,8 +10,8 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class HighWater:
     """``peak`` is the process's high-water mark of resident memory in MiB, nothing taken off.
 
-    On Linux the kernel's mark (VmHWM) can be set back, so ``read`` gives the highest since the last ``reset``; elsewhere both are the
-    mark of the whole process.
+    On Linux the kernel's mark (VmHWM) can be set back, so ``read`` gives the highest since the
+    last ``reset``; elsewhere both are the mark of the whole process.
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,10 @@ class HighWater:
 
 def _mark() -> float:
     if _STATUS.exists():
-        return next(int(line.split()[1]) / 1024 for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) / 1024
+            for line in _STATUS.read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

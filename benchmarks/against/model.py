@@ -1,4 +1,4 @@
-"""A random model whose completions have lengths like real ones: geometric, with a mean that is asked for."""
+"""A random model whose completion lengths look real: geometric, with a given mean."""
 
 import json
 from typing import Any
@@ -10,8 +10,10 @@ from against.sizes import Shape
 
 
 def stop_probability(mean: float, most: int) -> float:
-    """Probability of the end token at every position at which completions cut at ``most`` tokens are ``mean`` long on average, the end
-    token counted: (1 - (1-p)^most) / p = mean."""
+    """Probability of the end token at every position for completions of mean length ``mean``.
+
+    Completions are cut at ``most`` tokens, and the end token counts: (1 - (1-p)^most) / p = mean.
+    """
     low, high = 1e-9, 1.0
     for _ in range(100):
         p = (low + high) / 2
@@ -20,12 +22,17 @@ def stop_probability(mean: float, most: int) -> float:
 
 
 def random_model(shape: Shape, tokenizer: Any, stop: float, device: str = "cpu") -> Any:
-    """The model of ``shape`` that ends a completion with probability ``stop`` at every position, whatever came before; made on ``device``.
+    """A model that ends a completion with probability ``stop`` at every position.
 
-    Axis 0 of the residual stream is 1 in every token's embedding; no layer reads it or writes to it, so it reaches the final norm as it
-    is. There it is scaled to about 1, and the end token's embedding is zero but on that axis: its logit is that one number everywhere,
-    and the other tokens' logits are those of a random model, all higher by about 1. The number is set so that the mean probability of
-    the end token over positions of random sequences is ``stop``. In all else it is an ordinary Qwen3: as much to compute as any.
+    The probability does not depend on the earlier tokens. The model has ``shape`` and is built on
+    ``device``.
+
+    Axis 0 of the residual stream is 1 in every token's embedding; no layer reads it or writes to
+    it, so it reaches the final norm unchanged. There it is scaled to about 1, and the end token's
+    embedding is zero on all other axes: its logit is that one number everywhere, and the other
+    tokens' logits are those of a random model, all higher by about 1. The number is set so that the
+    mean probability of the end token over positions of random sequences is ``stop``. In all else it
+    is an ordinary Qwen3, with as much to compute as any.
     """
     with torch.device(device):
         model = _initialised(shape, tokenizer)
@@ -39,12 +46,17 @@ def random_model(shape: Shape, tokenizer: Any, stop: float, device: str = "cpu")
                 norm.weight[0] = 0.0
             for written in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 written.weight[0] = 0.0
-        ids = torch.randint(shape.vocabulary, (4, 128), generator=torch.Generator().manual_seed(shape.seed)).to(device)
+        ids = torch.randint(
+            shape.vocabulary, (4, 128), generator=torch.Generator().manual_seed(shape.seed)
+        ).to(device)
         ids[ids == end] = (end + 1) % shape.vocabulary
         model.model.norm.weight[0] /= _hidden(model, ids)[:, 0].mean()
         hidden = _hidden(model, ids)
         only = torch.tensor([end], device=device)
-        rest = [(part @ embedding.T).index_fill(1, only, -torch.inf).logsumexp(1) for part in hidden.split(64)]
+        rest = [
+            (part @ embedding.T).index_fill(1, only, -torch.inf).logsumexp(1)
+            for part in hidden.split(64)
+        ]
         embedding[end, 0] = _offset(hidden[:, 0].double(), torch.cat(rest).double(), stop)
     return model
 
@@ -54,11 +66,18 @@ def _hidden(model: Any, ids: Tensor) -> Tensor:
 
 
 def _offset(axis: Tensor, rest: Tensor, stop: float) -> float:
-    """The end token's weight on the axis at which its mean probability beside logits of log-sum-exp ``rest`` is ``stop``."""
+    """The end token's weight on the axis for a mean probability of ``stop``.
+
+    The mean is beside logits of log-sum-exp ``rest``.
+    """
     low, high = -100.0, 100.0
     for _ in range(100):
         weight = (low + high) / 2
-        low, high = (weight, high) if float((weight * axis - rest).sigmoid().mean()) < stop else (low, weight)
+        low, high = (
+            (weight, high)
+            if float((weight * axis - rest).sigmoid().mean()) < stop
+            else (low, weight)
+        )
     return weight
 
 
@@ -85,8 +104,11 @@ def _initialised(shape: Shape, tokenizer: Any) -> Any:
 
 
 def tokenizer_for(texts: list[str], vocabulary: int, learned: int = 8192) -> Any:
-    """A byte-level BPE learned from the prompts, filled up with words that no text has until it has ``vocabulary`` tokens, so that
-    whatever a random model samples can be decoded. The end token is 0, padding 1; nothing is added to a text."""
+    """A byte-level BPE learned from the prompts, with ``vocabulary`` tokens.
+
+    It is filled up with words that no text has, so that any sample of a random model can be
+    decoded. The end token is 0, padding 1; nothing is added to a text.
+    """
     from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
@@ -98,10 +120,17 @@ def tokenizer_for(texts: list[str], vocabulary: int, learned: int = 8192) -> Any
     small.pre_tokenizer = split
     small.train_from_iterator(
         texts,
-        trainers.BpeTrainer(vocab_size=min(learned, vocabulary), special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=min(learned, vocabulary),
+            special_tokens=special,
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
     )
     part = json.loads(small.to_str())["model"]
     words = {**part["vocab"], **{f"Ġ~{i}~": i for i in range(len(part["vocab"]), vocabulary)}}
     full = Tokenizer(BPE(vocab=words, merges=[tuple(pair) for pair in part["merges"]]))
     full.pre_tokenizer, full.decoder = split, decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=full, eos_token=special[0], pad_token=special[1])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=full, eos_token=special[0], pad_token=special[1]
+    )

@@ -1,6 +1,7 @@
-"""Makes what both sides are given, once: the model's folder and the prompts in the order in which they come.
+"""Make the inputs of both sides once: the model's folder and the ordered prompts.
 
-`python -m against.prepare WORK.json` reads the work's settings and writes `prepared.json` into its folder.
+`python -m against.prepare WORK.json` reads the work's settings and writes `prepared.json` into its
+folder.
 """
 
 import hashlib
@@ -32,17 +33,27 @@ def procedural(count: int, seed: int = 0) -> list[str]:
     names = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana")
 
     def sentence() -> str:
-        name, thing, n, m = rng.choice(names), rng.choice(things), rng.randint(2, 99), rng.randint(2, 12)
+        name, thing, n, m = (
+            rng.choice(names),
+            rng.choice(things),
+            rng.randint(2, 99),
+            rng.randint(2, 12),
+        )
         return rng.choice(
             (
                 f"{name} has {n} {thing} and buys {m} more of them.",
                 f"Each of the {m} boxes holds {n} {thing}, and {name} empties one.",
                 f"{name} gives {m} {thing} away, which leaves {n} of them.",
-                f"A third of the {3 * n} {thing} that {name} counted are kept in {m} bags of equal size.",
+                f"A third of the {3 * n} {thing} that {name} counted are kept in {m} bags of "
+                "equal size.",
             )
         )
 
-    asked = [" ".join(sentence() for _ in range(rng.randint(1, 6))) + f" How many {rng.choice(things)} are there?" for _ in range(count)]
+    asked = [
+        " ".join(sentence() for _ in range(rng.randint(1, 6)))
+        + f" How many {rng.choice(things)} are there?"
+        for _ in range(count)
+    ]
     return list(dict.fromkeys(asked))
 
 
@@ -61,22 +72,28 @@ def problems_for(size: Size, texts: list[str], tokenizer: Any) -> list[Problem]:
 
     shortest, longest = size.prompt_tokens
     made = (Problem(str(i), f"{text}\n{INSTRUCTION}\n", str(i)) for i, text in enumerate(texts))
-    fit = [problem for problem in made if shortest <= len(tokenizer.encode(problem.text)) <= longest]
+    fit = [
+        problem for problem in made if shortest <= len(tokenizer.encode(problem.text)) <= longest
+    ]
     random.Random(0).shuffle(fit)
     return fit[:POOL]
 
 
 def model_folder(size: Size, texts: list[str]) -> Path:
-    """The folder of the random model and its tokenizer, in the user's cache; made where it is not there."""
+    """The folder of the random model and its tokenizer in the user's cache, created if missing."""
     assert size.shape is not None
     stop = stop_probability(size.mean_tokens, size.max_tokens)
-    key = json.dumps([asdict(size.shape), stop, hashlib.sha256("\n".join(texts).encode()).hexdigest()])
+    key = json.dumps(
+        [asdict(size.shape), stop, hashlib.sha256("\n".join(texts).encode()).hexdigest()]
+    )
     folder = cache_folder() / f"against-trl-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent))
         tokenizer = tokenizer_for(texts, size.shape.vocabulary)
-        random_model(size.shape, tokenizer, stop, "cuda" if torch.cuda.is_available() else "cpu").save_pretrained(scratch)
+        random_model(
+            size.shape, tokenizer, stop, "cuda" if torch.cuda.is_available() else "cpu"
+        ).save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(scratch, folder)
@@ -84,13 +101,18 @@ def model_folder(size: Size, texts: list[str]) -> Path:
 
 
 def prepared(work: dict[str, Any]) -> dict[str, str]:
-    """Folder of the model, file of the problems, file of the prompts in the order of our run, and what they are like."""
+    """Folder of the model, file of the problems, file of the prompts, and their description.
+
+    The prompts are in the order of our run.
+    """
     from transformers import AutoTokenizer
 
     from against.work import Work
     from asym_lightning.learner.datamodule import RolloutDataModule
 
-    size, out = SIZES[work["size"]].scaled(work["prompts"], None), Path(work["folder"])  # another cut leaves the model as it is
+    # Another cut would leave the model as it is.
+    size = SIZES[work["size"]].scaled(work["prompts"], None)
+    out = Path(work["folder"])
     problems: list[Problem]
     if size.shape is None:
         folder = embedded_policy(EmbeddedSettings())
@@ -100,18 +122,27 @@ def prepared(work: dict[str, Any]) -> dict[str, str]:
         folder = model_folder(size, texts)
         problems = problems_for(size, texts, AutoTokenizer.from_pretrained(folder))
     path = out / "problems.jsonl"
-    path.write_text("".join(json.dumps({"id": p.id, "text": p.text, "answer": p.answer}) + "\n" for p in problems))
+    path.write_text(
+        "".join(
+            json.dumps({"id": p.id, "text": p.text, "answer": p.answer}) + "\n" for p in problems
+        )
+    )
     task = Work(str(path), "all", False)
-    data = RolloutDataModule(task, AutoTokenizer.from_pretrained(folder), size.prompts, size.prompts, 1, work["seed"])
+    data = RolloutDataModule(
+        task, AutoTokenizer.from_pretrained(folder), size.prompts, size.prompts, 1, work["seed"]
+    )
     ordered = [data.prompts(i, 0, 1) for i in range(work["warmup"] + work["steps"])]
-    rows = [{"prompt": p.problem.text, "answer": p.problem.answer} for step in ordered for _, p in step]
+    rows = [
+        {"prompt": p.problem.text, "answer": p.problem.answer} for step in ordered for _, p in step
+    ]
     (out / "ordered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lengths = [len(p.token_ids) for step in ordered for _, p in step]
+    mean = sum(lengths) / len(lengths)
     return {
         "model": str(folder),
         "problems": str(path),
         "ordered": str(out / "ordered.jsonl"),
-        "prompt_tokens": f"{min(lengths)} to {max(lengths)}, mean {sum(lengths) / len(lengths):.0f}",
+        "prompt_tokens": f"{min(lengths)} to {max(lengths)}, mean {mean:.0f}",
         "parameters": str(_parameters(folder)),
     }
 

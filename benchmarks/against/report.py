@@ -12,18 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 PHASES = ("generate", "learn", "rest", "step")
-PROCESSOR = {"processor_learn": "learn, s of the processors", "processor_step": "step, s of the processors"}
+PROCESSOR = {
+    "processor_learn": "learn, s of the processors",
+    "processor_step": "step, s of the processors",
+}
 RATIOS = ("step", "learn", "peak_memory")
 Side = dict[str, Any]
 
 
 def summarised(result: Mapping[str, Any], warmup: int) -> Side:
-    """Median, smallest and largest of each phase over the steps after ``warmup``; ``rest`` is what is neither of the others. Memory is
-    that of the whole process, its start and warm-up included."""
+    """Median, smallest and largest of each phase over the steps after ``warmup``.
+
+    ``rest`` is a step's time outside of the other phases. Memory is that of the process from its
+    start, warm-up included.
+    """
     rows = [{**row, "rest": row["step"] - row["generate"] - row["learn"]} for row in result["rows"]]
     kept = rows[warmup:]
     side: Side = {
-        name: {"median": statistics.median(values), "min": min(values), "max": max(values), "mean": statistics.mean(values)}
+        name: {
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+            "mean": statistics.mean(values),
+        }
         for name in (*PHASES, *PROCESSOR)
         for values in [[row[name] for row in kept]]
     }
@@ -32,26 +43,47 @@ def summarised(result: Mapping[str, Any], warmup: int) -> Side:
     side["longest"] = statistics.median(row["longest"] for row in kept)
     side["without_signal"] = statistics.mean(row["without_signal"] for row in kept)
     side["learn_peak_mib"] = max(row["learn_peak_mib"] for row in rows)
-    return {**side, **{key: result[key] for key in ("peak_mib", "ready_mib", "threads", "moved")}, "rows": rows}
+    return {
+        **side,
+        **{key: result[key] for key in ("peak_mib", "ready_mib", "threads", "moved")},
+        "rows": rows,
+    }
 
 
 def ratios(trl: Side, ours: Side) -> dict[str, float]:
     """TRL divided by ours; of tokens per second, ours divided by TRL's."""
-    found = {phase: trl[phase]["median"] / ours[phase]["median"] for phase in ("step", "learn", "generate", *PROCESSOR)}
-    memory = {"peak_memory": trl["peak_mib"] / ours["peak_mib"], "learn_peak_memory": trl["learn_peak_mib"] / ours["learn_peak_mib"]}
+    found = {
+        phase: trl[phase]["median"] / ours[phase]["median"]
+        for phase in ("step", "learn", "generate", *PROCESSOR)
+    }
+    memory = {
+        "peak_memory": trl["peak_mib"] / ours["peak_mib"],
+        "learn_peak_memory": trl["learn_peak_mib"] / ours["learn_peak_mib"],
+    }
     return {**found, **memory, "tokens_per_s": ours["tokens_per_s"] / trl["tokens_per_s"]}
 
 
-def record(trl: Mapping[str, Side | str], ours: Mapping[str, Side], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of the JSON file. ``trl`` has a side for each way of making completions, or why it has no numbers; ``ratio`` is of
-    the first of them and the first signal of ``ours``."""
+def record(
+    trl: Mapping[str, Side | str], ours: Mapping[str, Side], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The contents of the JSON file.
+
+    ``trl`` has a side for each way of making completions, or why it has no numbers; ``ratio`` is
+    of the first of them and the first signal of ``ours``.
+    """
     found = {
         way: {signal: ratios(trl_side, side) for signal, side in ours.items()}
         for way, trl_side in trl.items()
         if not isinstance(trl_side, str)
     }
     first = found[next(iter(trl))][next(iter(ours))]
-    return {"ratio": {name: first[name] for name in RATIOS}, "ratios": found, "trl": dict(trl), "ours": dict(ours), **about}
+    return {
+        "ratio": {name: first[name] for name in RATIOS},
+        "ratios": found,
+        "trl": dict(trl),
+        "ours": dict(ours),
+        **about,
+    }
 
 
 def sides_of(made: Mapping[str, Any]) -> dict[str, Side]:
@@ -79,7 +111,7 @@ def spread(of: Mapping[str, float]) -> str:
 
 
 def tables(made: Mapping[str, Any]) -> tuple[Table, Table]:
-    """What the terminal shows: the numbers of the sides, and their ratios."""
+    """The tables for the terminal: the numbers of the sides, and their ratios."""
     title = f"TRL {made['versions']['trl']} and asym-lightning, size {made['size']}"
     sides = sides_of(made)
     numbers = Table(title=f"{title}: median (smallest to largest) of the steps")
@@ -97,30 +129,60 @@ def tables(made: Mapping[str, Any]) -> tuple[Table, Table]:
     return numbers, quotients
 
 
-COLUMNS = ("size", "side", "generate, s", "learn, s", "step, s", "peak memory, MiB", "learn, ratio to ours", "step, ratio to ours")
+COLUMNS = (
+    "size",
+    "side",
+    "generate, s",
+    "learn, s",
+    "step, s",
+    "peak memory, MiB",
+    "learn, ratio to ours",
+    "step, ratio to ours",
+)
 
 
 def markdown(made: Mapping[str, Any]) -> str:
-    """Head and rows of the table of docs/performance_trl.md; ratios are to each of the signals of ours, in their order."""
+    """Head and rows of the table of docs/performance_trl.md.
+
+    Ratios are to each of our signals, in their order.
+    """
     rows = []
     for name, side in sides_of(made).items():
-        of = made["ratios"].get(name.removeprefix("TRL, "), {}).values() if name.startswith("TRL") else ()
+        of = (
+            made["ratios"].get(name.removeprefix("TRL, "), {}).values()
+            if name.startswith("TRL")
+            else ()
+        )
         cells = [f"{side[phase]['median']:.2f}" for phase in ("generate", "learn", "step")]
         ratio = [" / ".join(f"{one[phase]:.2f}" for one in of) for phase in ("learn", "step")]
         rows.append([f"`{made['size']}`", name, *cells, f"{side['peak_mib']:.0f}", *ratio])
-    return "".join("| " + " | ".join(row) + " |\n" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows))
+    return "".join(
+        "| " + " | ".join(row) + " |\n" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows)
+    )
 
 
 def tries_table(title: str, rows: Mapping[str, Side | str]) -> Table:
-    """One line per try: seconds and memory, or why there are none."""
+    """A line per try: seconds and memory, or the reason of its failure."""
     shown = Table(title=title)
-    for name in ("", "generate, s", "learn, s", "step, s", "learn, processor s", "step, processor s", "tokens", "peak, MiB"):
+    for name in (
+        "",
+        "generate, s",
+        "learn, s",
+        "step, s",
+        "learn, processor s",
+        "step, processor s",
+        "tokens",
+        "peak, MiB",
+    ):
         shown.add_column(name, justify="right" if name else "left")
     for name, side in rows.items():
         if isinstance(side, str):
             shown.add_row(name, f"failed: {side}")
         else:
-            seconds = [f"{side[phase]['median']:.2f}" for phase in ("generate", "learn", "step", *PROCESSOR)]
+            seconds = [
+                f"{side[phase]['median']:.2f}"
+                for phase in ("generate", "learn", "step", *PROCESSOR)
+            ]
             shown.add_row(name, *seconds, f"{side['tokens']:.0f}", f"{side['peak_mib']:.0f}")
     return shown
 

@@ -1,4 +1,4 @@
-"""What is compared: sizes of the same work, and the settings of either side that measured best on two CPU cores."""
+"""Sizes of the same work, and the best settings of either side on two CPU cores."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -6,8 +6,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """A random Qwen3 with tied embeddings, in the proportions of the smallest real one: three times the width in the MLP, twice the
-    width in query heads, the width in key heads; ``attention`` has query and key heads of others."""
+    """A random Qwen3 with tied embeddings, in the proportions of the smallest real one.
+
+    The MLP has three times the width, query heads twice the width and key heads the width;
+    ``attention`` gives the query and key heads of other proportions.
+    """
 
     vocabulary: int
     hidden: int
@@ -37,9 +40,11 @@ class Size:
 
     Attributes:
         shape: the random model; none is the embedded policy on its own task.
-        mean_tokens: mean length of a completion, after the cut at ``max_tokens``; of the random models only.
+        mean_tokens: mean length of a completion, after the cut at ``max_tokens``; of the random
+            models only.
         prompt_tokens: shortest and longest prompt taken.
-        trl: settings of TRL's trainer, by names of ``GRPOConfig``; those of one of ``TRL_SIDES`` are put on top.
+        trl: settings of TRL's trainer, by names of ``GRPOConfig``; those of one of ``TRL_SIDES``
+            are put on top.
         ours: overrides of ``train.py``.
     """
 
@@ -58,8 +63,13 @@ class Size:
         return self.prompts * self.group
 
     def scaled(self, prompts: int | None, max_tokens: int | None) -> "Size":
-        """The same with another number of prompts a step or another cut; TRL's batch is at most that of its rollouts."""
-        given = replace(self, prompts=prompts or self.prompts, max_tokens=max_tokens or self.max_tokens)
+        """The same size with another number of prompts a step or another cut.
+
+        TRL's batch is at most that of its rollouts.
+        """
+        given = replace(
+            self, prompts=prompts or self.prompts, max_tokens=max_tokens or self.max_tokens
+        )
         batch = min(self.trl["per_device_train_batch_size"], given.rollouts)
         return replace(given, trl={**self.trl, "per_device_train_batch_size": batch})
 
@@ -101,17 +111,24 @@ SIZES = {
     ),
 }
 
-# Ways of TRL to make completions. The first is what is compared with; the others stand beside it.
-REPAIRED: dict[str, Any] = {  # its vLLM mode, which fails on CPUs without the second; several generations of few rollouts cost it more
+# TRL's vLLM mode, which fails on CPUs without ``onednn: False``. Several generations of few
+# rollouts cost it more.
+REPAIRED: dict[str, Any] = {
     "use_vllm": True,
     "onednn": False,
     "steps_per_generation": None,
 }
 PAGED: dict[str, Any] = {
-    "use_transformers_continuous_batching": True,  # under bf16 it turns the trained weights themselves into bf16
+    # Under bf16 it turns the trained weights themselves into bf16.
+    "use_transformers_continuous_batching": True,
     "transformers_continuous_batching_config": {"max_memory_percent": 0.1},
 }
-TRL_SIDES: dict[str, dict[str, Any]] = {"generate": {}, "continuous batching": PAGED, "vLLM repaired": REPAIRED}
+# Ways of TRL to make completions. Ours is compared with the first; the others stand beside it.
+TRL_SIDES: dict[str, dict[str, Any]] = {
+    "generate": {},
+    "continuous batching": PAGED,
+    "vLLM repaired": REPAIRED,
+}
 
 # Tried by --tune, each on top of the size's own settings: name, what is changed.
 TRL_TRIES: dict[str, dict[str, Any]] = {

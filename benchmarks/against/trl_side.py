@@ -1,6 +1,7 @@
-"""TRL's side: `python -m against.trl_side JOB.json RESULT.json` trains with GRPOTrainer and writes what each step took.
+"""TRL's side: `python -m against.trl_side JOB.json RESULT.json`.
 
-Nothing of TRL is changed but for stop-watches around its own methods; where it generates with transformers, vLLM is hidden from it, so
+It trains with GRPOTrainer and writes the time of each step. Nothing of TRL is changed but for
+stop-watches around its own methods. If it generates with transformers, vLLM is hidden from it, so
 that its memory does not count an engine that it does not use.
 """
 
@@ -17,8 +18,11 @@ from against.work import rewards_of, without_signal
 
 
 class StopWatch:
-    """Seconds, lengths and memory of every step; a step is the time from the end of one to the end of the next. It may generate in
-    several parts, each followed by learning from it."""
+    """Seconds, lengths and memory of every step.
+
+    A step is the time from the end of one step to the end of the next. It may generate in several
+    parts, each followed by learning from it.
+    """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
@@ -27,7 +31,11 @@ class StopWatch:
         self.learned, self.worked, self.learn_peak, self.learning = 0.0, 0.0, 0.0, None
 
     def start(self) -> None:
-        self.ready, self.last, self.busy = self.memory.read(), time.perf_counter(), time.process_time()
+        self.ready, self.last, self.busy = (
+            self.memory.read(),
+            time.perf_counter(),
+            time.process_time(),
+        )
 
     def learn(self) -> None:
         """From here on the step learns."""
@@ -65,14 +73,18 @@ class StopWatch:
 
 
 def choose_engine(use_vllm: bool, onednn: bool) -> None:
-    """Hide vLLM from TRL, or take the oneDNN path out of vLLM, whose prepacked weights TRL's way of loading new ones fails on. To be
-    called before TRL is imported."""
+    """Hide vLLM from TRL, or take the oneDNN path out of vLLM.
+
+    TRL's way of loading new weights fails on oneDNN's prepacked weights. Call this before importing
+    TRL.
+    """
     if not use_vllm:
         import trl.import_utils as known
 
         known.is_vllm_available = lambda *_, **__: False
         return
-    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as on our side
+    # As on our side.
+    os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     if not onednn:
         import vllm._custom_ops
 
@@ -143,8 +155,12 @@ def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(job["model"], padding_side="left")
     rewards = rewards_of(job["signal"], job["own_task"])
 
-    def reward(completions: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
-        given = rewards(completions, answer, [ids[-1] != tokenizer.eos_token_id for ids in completion_ids])
+    def reward(
+        completions: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any
+    ) -> list[float]:
+        given = rewards(
+            completions, answer, [ids[-1] != tokenizer.eos_token_id for ids in completion_ids]
+        )
         watch.rewards += given
         return given
 
@@ -152,7 +168,9 @@ def trainer_of(job: dict[str, Any], watch: StopWatch, folder: str) -> Any:
         model=job["model"],
         reward_funcs=reward,
         args=GRPOConfig(**settings_of(job, folder)),
-        train_dataset=Dataset.from_list([json.loads(line) for line in Path(job["ordered"]).read_text().splitlines()]),
+        train_dataset=Dataset.from_list(
+            [json.loads(line) for line in Path(job["ordered"]).read_text().splitlines()]
+        ),
         processing_class=tokenizer,
         callbacks=[Steps()],
     )
@@ -165,7 +183,12 @@ def main(job: dict[str, Any], result: Path) -> None:
     trainer = trainer_of(job, watch, str(result.parent / "trl"))
     trainer.train()
     watch.memory.read()
-    found = {"rows": watch.rows, "peak_mib": watch.memory.peak, "ready_mib": watch.ready, "threads": torch.get_num_threads()}
+    found = {
+        "rows": watch.rows,
+        "peak_mib": watch.memory.peak,
+        "ready_mib": watch.ready,
+        "threads": torch.get_num_threads(),
+    }
     found["moved"] = moved(job["model"], trainer.model.named_parameters())
     result.write_text(json.dumps({**found, "settings": trainer.args.to_dict()}, default=str))
 

@@ -19,21 +19,28 @@ def uniform(*parts: str) -> float:
 
 
 def rewards_of(signal: str, own_task: bool) -> Rewards:
-    """Rewards of completions, given with the reference answers (the prompt's name where there is none) and whether the token limit
-    ended them.
+    """Rewards of completions, from their reference answers and truncation.
 
-    ``all``: a number of its own for each completion, so that no group is without a signal. ``realistic``: right with a probability
-    that belongs to the prompt and is uniform from 0 to 1 over prompts, so that 2/(G+1) of the groups are all right or all wrong
-    (22% at G = 8); of the embedded policy, whether its answer is right.
+    A prompt without a reference answer has its name in that place. A completion is truncated if the
+    token limit ended it.
+
+    ``all``: a number of its own for each completion, so that every group has a signal.
+    ``realistic``: correct with a probability that belongs to the prompt and is uniform from 0 to 1
+    over prompts, so that 2/(G+1) of the groups are all correct or all wrong (22% at G = 8); for the
+    embedded policy, whether its answer is correct.
     """
     if signal == "realistic" and own_task:
-        return lambda texts, answers, cut: [verdict.reward for verdict in CountdownVerifier().score(texts, answers, cut)]
+        return lambda texts, answers, cut: [
+            verdict.reward for verdict in CountdownVerifier().score(texts, answers, cut)
+        ]
 
     def reward(text: str, answer: str) -> float:
         score = uniform("completion", answer, text)
         return score if signal == "all" else float(score < uniform("accuracy", answer))
 
-    return lambda texts, answers, cut: [reward(text, answer) for text, answer in zip(texts, answers, strict=True)]
+    return lambda texts, answers, cut: [
+        reward(text, answer) for text, answer in zip(texts, answers, strict=True)
+    ]
 
 
 def read_problems(path: str | Path) -> list[Problem]:
@@ -53,7 +60,9 @@ class RewardVerifier:
     def __init__(self, rewards: Rewards):
         self.rewards = rewards
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
         rewards = self.rewards(completions, answers, truncated)
         return [Verdict(reward, Kind.CORRECT if reward > 0.5 else Kind.WRONG) for reward in rewards]
 

@@ -11,21 +11,47 @@ from matplotlib.figure import Figure
 
 from asym_lightning.analysis.canvas import COLOURS, MARKERS, SETTINGS
 from asym_lightning.analysis.statistics import band
-from benchmarks.study.claims import of
 from benchmarks.study.judge import best_rate, fronts, select
+from benchmarks.study.pairs import of
 from benchmarks.study.plan import MIDDLE
 from benchmarks.study.records import CENTRES, EDGES
 
 NAMES = {
-    **{"grpo": "GRPO", "asymgrpo": "AsymGRPO", "reinforce": "REINFORCE", "pos_only": "Pos-Only", "neg_only": "Neg-Only"},
-    **{"dr_grpo": "Dr.GRPO", "ent_decrease": "EntDecrease", "ent_increase": "EntIncrease", "maxrl": "MaxRL", "pass_at_k": "Pass@k"},
-    **{"f_grpo": "F-GRPO", "asymgrpo_adaptive": "AsymGRPO, steered", "grpo_entropy": "GRPO + entropy bonus", "gspo": "GSPO"},
+    **{
+        "grpo": "GRPO",
+        "asymgrpo": "AsymGRPO",
+        "reinforce": "REINFORCE",
+        "pos_only": "Pos-Only",
+        "neg_only": "Neg-Only",
+    },
+    **{
+        "dr_grpo": "Dr.GRPO",
+        "ent_decrease": "EntDecrease",
+        "ent_increase": "EntIncrease",
+        "maxrl": "MaxRL",
+        "pass_at_k": "Pass@k",
+    },
+    **{
+        "f_grpo": "F-GRPO",
+        "asymgrpo_adaptive": "AsymGRPO, steered",
+        "grpo_entropy": "GRPO + entropy bonus",
+        "gspo": "GSPO",
+    },
     **{"asymgrpo_entropy": "AsymGRPO + entropy bonus", "grpo_clip_higher": "GRPO + clip-higher"},
     "asymgrpo_clip_higher": "AsymGRPO + clip-higher",
 }
 MAIN = ("grpo", "asymgrpo", "reinforce", "pos_only", "neg_only")
-TESTBEDS = {"frontier": "pairs countdown", "chain": "chain countdown", "quick": "pairs countdown, 60 iterations"}
-LABELS = {"pass@1": "held-out pass@1", "pass@8": "held-out pass@8", "entropy": "policy entropy (nats)", "unsolved": "unsolved prompts"}
+TESTBEDS = {
+    "frontier": "pairs countdown",
+    "chain": "chain countdown",
+    "quick": "pairs countdown, 60 iterations",
+}
+LABELS = {
+    "pass@1": "held-out pass@1",
+    "pass@8": "held-out pass@8",
+    "entropy": "policy entropy (nats)",
+    "unsolved": "unsolved prompts",
+}
 REWARD = "training reward, last 10 iterations"
 
 
@@ -58,7 +84,9 @@ def _methods(rows: pd.DataFrame, part: str) -> list[str]:
     return [method for method in MAIN if method in there]
 
 
-def _grid(rows: int, columns: int, width: float = 4.6, height: float = 3.6) -> tuple[Figure, np.ndarray]:
+def _grid(
+    rows: int, columns: int, width: float = 4.6, height: float = 3.6
+) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
@@ -71,19 +99,30 @@ def frontier_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
     figure, axes = _grid(len(parts), 2)
     for line, part in zip(axes, parts, strict=True):
         for axis, measure in zip(line, ("pass@8", "entropy"), strict=True):
-            found = fronts(rows, {method: of(part, method) for method in _methods(rows, part)}, measure)[0]
+            found = fronts(
+                rows, {method: of(part, method) for method in _methods(rows, part)}, measure
+            )[0]
             for front in found:
                 i = MAIN.index(front.method)
                 axis.plot(front.grid, front.curve, color=COLOURS[i], label=NAMES[front.method])
-                axis.scatter(*front.points.T, color=COLOURS[i], marker=MARKERS[i % len(MARKERS)], s=20, zorder=3)
+                axis.scatter(
+                    *front.points.T,
+                    color=COLOURS[i],
+                    marker=MARKERS[i % len(MARKERS)],
+                    s=20,
+                    zorder=3,
+                )
                 if front.band is not None:
-                    axis.fill_between(front.grid, *front.band, color=COLOURS[i], alpha=0.13, linewidth=0)
+                    axis.fill_between(
+                        front.grid, *front.band, color=COLOURS[i], alpha=0.13, linewidth=0
+                    )
             axis.set(xlabel=REWARD, ylabel=LABELS[measure], title=TESTBEDS[part])
     axes[0, 1].legend()
     return figure, (
-        "Frontiers over five learning rates. Points: one learning rate each, mean over seeds; line: the highest value reached at this "
-        "reward or a higher one; band: 95% bootstrap interval over seeds, of each reward by itself. Higher and further right is better on "
-        "the left."
+        "Frontiers over five learning rates. Points: one learning rate each, mean over seeds; "
+        "line: the highest value reached at this reward or a higher one; band: 95% bootstrap "
+        "interval over seeds, of each reward by itself. Higher and further right is better on the "
+        "left."
     )
 
 
@@ -94,9 +133,18 @@ def method_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
     if arms.empty:
         return None
     figure, axes = _grid(1, 2, 5.6, 5.0)
-    means = arms.groupby(["part", "method", "learning_rate"])[["entropy", "pass@8", "reward"]].mean().reset_index()
+    means = (
+        arms.groupby(["part", "method", "learning_rate"])[["entropy", "pass@8", "reward"]]
+        .mean()
+        .reset_index()
+    )
     for i, ((part, method), members) in enumerate(means.groupby(["part", "method"])):
-        style = {"color": f"C{i % 10}", "marker": "osD^vPX<>*"[i // 10 * 3 % 10 + i % 3], "markersize": 5, "linewidth": 0.7}
+        style = {
+            "color": f"C{i % 10}",
+            "marker": "osD^vPX<>*"[i // 10 * 3 % 10 + i % 3],
+            "markersize": 5,
+            "linewidth": 0.7,
+        }
         label = NAMES[method] + (", two updates" if part == "two_updates" else "")
         for axis, x in zip(axes[0], ("entropy", "reward"), strict=True):
             axis.plot(members[x], members["pass@8"], label=label, **style)
@@ -104,7 +152,11 @@ def method_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
     axes[0, 1].set(xlabel=REWARD)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure, "Every method at each learning rate (points, mean over seeds; a line joins a method's rates from the smallest)."
+    return (
+        figure,
+        "Every method at each learning rate (points, mean over seeds; a line joins a method's "
+        "rates from the smallest).",
+    )
 
 
 def exponent_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
@@ -114,18 +166,29 @@ def exponent_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
         return None
     figure, axes = _grid(1, 4, 3.6, 3.4)
     for axis, measure in zip(axes[0], LABELS, strict=True):
-        table = cells.pivot_table(index="beta_pos", columns="beta_neg", values=measure, aggfunc="mean").sort_index()
+        table = cells.pivot_table(
+            index="beta_pos", columns="beta_neg", values=measure, aggfunc="mean"
+        ).sort_index()
         axis.imshow(table, origin="lower", cmap="cividis", aspect="auto")
         middle = (np.nanmin(table) + np.nanmax(table)) / 2
         for (y, x), value in np.ndenumerate(table.to_numpy()):
-            axis.text(x, y, f"{value:.3f}", ha="center", va="center", fontsize=6.5, color="white" if value <= middle else "black")
+            axis.text(
+                x,
+                y,
+                f"{value:.3f}",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if value <= middle else "black",
+            )
         axis.set_xticks(range(len(table.columns)), [f"{v:g}" for v in table.columns])
         axis.set_yticks(range(len(table.index)), [f"{v:g}" for v in table.index])
         axis.set(xlabel="beta_neg", ylabel="beta_pos", title=LABELS[measure])
         axis.grid(False)
     return (
         figure,
-        "The grid of exponents at learning rate 3e-4, mean over seeds. (0, 0) is REINFORCE, (0.5, 0.5) GRPO, (0.9, 0.4) AsymGRPO.",
+        "The grid of exponents at learning rate 3e-4, mean over seeds. (0, 0) is REINFORCE, (0.5, "
+        "0.5) GRPO, (0.9, 0.4) AsymGRPO.",
     )
 
 
@@ -141,17 +204,36 @@ def pass_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
             rate = best_rate(rows, of(part, method), "pass@1")
             if rate is None:
                 continue
-            values = select(rows, of(part, method, learning_rate=rate))[names].to_numpy(dtype=np.float64)
-            _line(axis, [int(name[5:]) for name in names], values, MAIN.index(method), f"{NAMES[method]}, {rate:g}")
+            values = select(rows, of(part, method, learning_rate=rate))[names].to_numpy(
+                dtype=np.float64
+            )
+            _line(
+                axis,
+                [int(name[5:]) for name in names],
+                values,
+                MAIN.index(method),
+                f"{NAMES[method]}, {rate:g}",
+            )
         axis.set_xscale("log", base=2)
         axis.set_xticks([int(name[5:]) for name in names], [name[5:] for name in names])
         axis.set(xlabel="k", ylabel="held-out pass@k", title=TESTBEDS[part])
         axis.legend()
-    return figure, "pass@k, each method at the learning rate of its highest pass@1; band: 95% bootstrap interval over seeds."
+    return (
+        figure,
+        "pass@k, each method at the learning rate of its highest pass@1; band: 95% bootstrap "
+        "interval over seeds.",
+    )
 
 
 def _line(axis: Axes, x: list, values: np.ndarray, i: int, label: str) -> None:
-    axis.plot(x, values.mean(axis=0), color=COLOURS[i], marker=MARKERS[i % len(MARKERS)], markersize=4, label=label)
+    axis.plot(
+        x,
+        values.mean(axis=0),
+        color=COLOURS[i],
+        marker=MARKERS[i % len(MARKERS)],
+        markersize=4,
+        label=label,
+    )
     if len(values) > 1:
         axis.fill_between(x, *band(values), color=COLOURS[i], alpha=0.13, linewidth=0)
 
@@ -170,17 +252,28 @@ def ledger_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
     for axis, part in zip(axes[0], parts, strict=True):
         methods = _methods(rows, part)
         for j, (column, label) in enumerate(channels.items()):
-            values = [select(rows, of(part, m, learning_rate=MIDDLE))[column].astype(float) for m in methods]
+            values = [
+                select(rows, of(part, m, learning_rate=MIDDLE))[column].astype(float)
+                for m in methods
+            ]
             style = {"color": COLOURS[1 + j % 2], "alpha": 0.45 if "predicted" in column else 1.0}
             at = np.arange(len(methods)) + 0.2 * (j - 1.5)
-            axis.bar(at, [v.mean() for v in values], 0.18, yerr=[v.std() if len(v) > 1 else 0 for v in values], label=label, **style)
+            axis.bar(
+                at,
+                [v.mean() for v in values],
+                0.18,
+                yerr=[v.std() if len(v) > 1 else 0 for v in values],
+                label=label,
+                **style,
+            )
         axis.axhline(0, color="#888888", linewidth=0.8)
         axis.set_xticks(range(len(methods)), [NAMES[m] for m in methods], fontsize=7.5)
         axis.set(ylabel="change of entropy (nats per token)", title=TESTBEDS[part])
     axes[0, 0].legend()
     return figure, (
-        "The entropy ledger summed over training at learning rate 3e-4, by outcome: what the first-order theory says that right and wrong "
-        "rollouts contributed, and the change measured on their tokens. Mean over seeds, bars one standard deviation."
+        "The entropy ledger summed over training at learning rate 3e-4, by outcome: what the "
+        "first-order theory says that right and wrong rollouts contributed, and the change "
+        "measured on their tokens. Mean over seeds, bars one standard deviation."
     )
 
 
@@ -192,12 +285,23 @@ def covariance_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:
     figure, axes = _grid(1, len(parts))
     for axis, part in zip(axes[0], parts, strict=True):
         for method in _methods(rows, part):
-            values = select(rows, of(part, method, learning_rate=MIDDLE))[[f"covariance_{edge}" for edge in EDGES]].dropna()
+            values = select(rows, of(part, method, learning_rate=MIDDLE))[
+                [f"covariance_{edge}" for edge in EDGES]
+            ].dropna()
             if len(values):
-                _line(axis, CENTRES, values.to_numpy(dtype=np.float64), MAIN.index(method), NAMES[method])
-        axis.set(xlabel="group accuracy p", ylabel="covariance (nats)", xlim=(0, 1), title=TESTBEDS[part])
+                _line(
+                    axis,
+                    CENTRES,
+                    values.to_numpy(dtype=np.float64),
+                    MAIN.index(method),
+                    NAMES[method],
+                )
+        axis.set(
+            xlabel="group accuracy p", ylabel="covariance (nats)", xlim=(0, 1), title=TESTBEDS[part]
+        )
         axis.legend()
     return (
         figure,
-        "Covariance of a rollout's log-prob per token and its outcome (+1, -1) by quarter of the group's accuracy, at learning rate 3e-4.",
+        "Covariance of a rollout's log-prob per token and its outcome (+1, -1) by quarter of the "
+        "group's accuracy, at learning rate 3e-4.",
     )

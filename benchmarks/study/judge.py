@@ -1,4 +1,4 @@
-"""What the rows of a study say to a claim: one number per seed, its interval, and a verdict that is never more than they support."""
+"""Judge claims by the rows of a study: a number per seed, its interval, and a cautious verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,10 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The number that a claim is judged by, seed by seed, and where it was taken. ``crossing``: two frontiers that cross."""
+    """The number that a claim is judged by, seed by seed, and where it was taken.
+
+    ``crossing``: two frontiers that cross.
+    """
 
     paired: Paired | None
     remark: str = ""
@@ -58,12 +61,20 @@ class Ruled:
 
 
 def rule(claims: Sequence[Claim], rows: pd.DataFrame) -> list[Ruled]:
-    """Judge one family of claims; Holm's correction counts those too that are still to be run, so that no verdict hangs on when it was
-    asked for."""
+    """Judge a family of claims.
+
+    Holm's correction also counts the claims that are still to be run, so that no verdict depends on
+    the time of asking.
+    """
     found = [claim.find(rows) for claim in claims]
     tested = [f.paired.p_t if f.paired and f.paired.n >= FEWEST else None for f in found]
-    corrected = [q if p is not None else None for p, q in zip(tested, holm([1.0 if p is None else p for p in tested]), strict=True)]
-    return [Ruled(c, f, p, _ruling(c, f, p)) for c, f, p in zip(claims, found, corrected, strict=True)]
+    corrected = [
+        q if p is not None else None
+        for p, q in zip(tested, holm([1.0 if p is None else p for p in tested]), strict=True)
+    ]
+    return [
+        Ruled(c, f, p, _ruling(c, f, p)) for c, f, p in zip(claims, found, corrected, strict=True)
+    ]
 
 
 def _ruling(claim: Claim, finding: Finding, p: float | None) -> Ruling:
@@ -84,7 +95,10 @@ def select(rows: pd.DataFrame, selection: Selection) -> pd.DataFrame:
             break
         numeric = isinstance(wanted, int | float) and not isinstance(wanted, bool)
         have = rows[column]
-        rows = rows[np.isclose(have.astype(float), float(wanted), rtol=1e-9) if numeric else have.astype(str) == str(wanted)]  # type: ignore[arg-type]
+        if numeric:
+            rows = rows[np.isclose(have.astype(float), float(wanted), rtol=1e-9)]  # type: ignore[arg-type]
+        else:
+            rows = rows[have.astype(str) == str(wanted)]
     return rows
 
 
@@ -95,7 +109,11 @@ def by_seed(rows: pd.DataFrame, selection: Selection, measure: str) -> dict[int,
         return {}
     if found["seed"].duplicated().any():
         raise ValueError(f"several runs of one seed for {dict(selection)}: name a learning rate")
-    return {int(s): float(v) for s, v in zip(found["seed"], found[measure], strict=True) if np.isfinite(v)}
+    return {
+        int(s): float(v)
+        for s, v in zip(found["seed"], found[measure], strict=True)
+        if np.isfinite(v)
+    }
 
 
 def at(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
@@ -104,13 +122,19 @@ def at(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame
 
 
 def best(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
-    """The difference of two methods, each at the learning rate at which its mean over seeds is highest."""
+    """The difference of two methods, each at its best learning rate.
+
+    The best learning rate is the rate with the highest mean over seeds.
+    """
 
     def find(rows: pd.DataFrame) -> Finding:
         a, b = best_rate(rows, one, measure), best_rate(rows, other, measure)
         if a is None or b is None:
             return Finding(None)
-        values = (by_seed(rows, {**one, "learning_rate": a}, measure), by_seed(rows, {**other, "learning_rate": b}, measure))
+        values = (
+            by_seed(rows, {**one, "learning_rate": a}, measure),
+            by_seed(rows, {**other, "learning_rate": b}, measure),
+        )
         return Finding(paired(*values), f"at {a:g} and {b:g}")
 
     return find
@@ -125,12 +149,21 @@ def best_rate(rows: pd.DataFrame, selection: Selection, measure: str) -> float |
 def by_rate(rows: pd.DataFrame, selection: Selection, measure: str) -> pd.DataFrame:
     """Seeds by learning rates, over the seeds that have all of them; empty unless :func:`whole`."""
     found = select(rows, selection)
-    return found.pivot(index="seed", columns="learning_rate", values=measure).dropna() if whole(found) else pd.DataFrame()
+    return (
+        found.pivot(index="seed", columns="learning_rate", values=measure).dropna()
+        if whole(found)
+        else pd.DataFrame()
+    )
 
 
 def whole(rows: pd.DataFrame) -> bool:
-    """Whether every learning rate of the study was run: a method that was given fewer is not compared."""
-    return len(rows) > 0 and all(np.isclose(rows["learning_rate"], rate, rtol=1e-9).any() for rate in RATES)
+    """Return whether every learning rate of the study was run.
+
+    A method with fewer is not compared.
+    """
+    return len(rows) > 0 and all(
+        np.isclose(rows["learning_rate"], rate, rtol=1e-9).any() for rate in RATES
+    )
 
 
 def same(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFrame], Finding]:
@@ -138,29 +171,47 @@ def same(one: Selection, other: Selection, measure: str) -> Callable[[pd.DataFra
 
     def find(rows: pd.DataFrame) -> Finding:
         means = [by_rate(rows, selection, measure).mean(axis=1) for selection in (one, other)]
-        return Finding(paired(*({int(seed): float(value) for seed, value in side.items()} for side in means)))  # type: ignore[call-overload]
+        sides = [{int(seed): float(value) for seed, value in side.items()} for side in means]  # type: ignore[call-overload]
+        return Finding(paired(*sides))
 
     return find
 
 
-def front(one: Selection, other: Selection, measure: str, against: str = "reward") -> Callable[[pd.DataFrame], Finding]:
-    """The mean gap of two methods' frontiers of ``measure`` against ``against``, over the range of it that both cover."""
+def front(
+    one: Selection, other: Selection, measure: str, against: str = "reward"
+) -> Callable[[pd.DataFrame], Finding]:
+    """The mean gap of two methods' frontiers of ``measure`` against ``against``.
+
+    It is over the range of ``against`` that both cover.
+    """
 
     def find(rows: pd.DataFrame) -> Finding:
         gap = between(rows, one, other, measure, against)
         if gap is None:
             return Finding(None)
         if gap.mean is None:
-            return Finding(None, f"their ranges of {against} do not overlap" if not gap.grid.size else "too few shared seeds")
+            return Finding(
+                None,
+                f"their ranges of {against} do not overlap"
+                if not gap.grid.size
+                else "too few shared seeds",
+            )
         crossing = bool(gap.above and gap.below)
-        words = f"{against} {gap.grid[0]:.2f} to {gap.grid[-1]:.2f}" + (", the frontiers cross" if crossing else "")
+        words = f"{against} {gap.grid[0]:.2f} to {gap.grid[-1]:.2f}" + (
+            ", the frontiers cross" if crossing else ""
+        )
         return Finding(gap.mean, words, crossing)
 
     return find
 
 
-def between(rows: pd.DataFrame, one: Selection, other: Selection, measure: str, against: str) -> Gap | None:
-    """How far the first selection's frontier lies above the second's; None where one of them was not run."""
+def between(
+    rows: pd.DataFrame, one: Selection, other: Selection, measure: str, against: str
+) -> Gap | None:
+    """The gap from the second selection's frontier up to the first's.
+
+    None if one of them was not run.
+    """
     found, values = fronts(rows, {"base": other, "own": one}, measure, against)
     return gaps(found, values, 1)[0] if len(found) == 2 else None
 
@@ -168,7 +219,10 @@ def between(rows: pd.DataFrame, one: Selection, other: Selection, measure: str, 
 def fronts(
     rows: pd.DataFrame, selections: Mapping[str, Selection], measure: str, against: str = "reward"
 ) -> tuple[list[Frontier], dict[str, dict[str, dict[int, float]]]]:
-    """The frontier of each selection that is :func:`whole`, by name, and the values by arm that it was made of."""
+    """The frontier of each selection that is :func:`whole`, and the values behind it.
+
+    Frontiers are by name, values by arm.
+    """
     arms: list[Arm] = []
     values: dict[str, dict[str, dict[int, float]]] = {}
     for name, selection in selections.items():
@@ -177,19 +231,30 @@ def fronts(
             arm = Arm(f"{name}, {rate:g}", name, {"learning_rate": rate}, {})
             arms.append(arm)
             seeds = members["seed"].astype(int)
-            pairs = (("reward/mean", against), (measure, measure))  # the frontier calls its first axis so
-            values[arm.label] = {key: dict(zip(seeds, members[column].astype(float), strict=True)) for key, column in pairs}
+            # The frontier calls its first axis reward/mean.
+            pairs = (("reward/mean", against), (measure, measure))
+            values[arm.label] = {
+                key: dict(zip(seeds, members[column].astype(float), strict=True))
+                for key, column in pairs
+            }
     return frontiers(arms, values, measure), values
 
 
 def rise(selection: Selection, lower: str, upper: str) -> Callable[[pd.DataFrame], Finding]:
     """The column ``upper`` minus ``lower`` of the same runs."""
-    return lambda rows: Finding(paired(by_seed(rows, selection, upper), by_seed(rows, selection, lower)))
+    return lambda rows: Finding(
+        paired(by_seed(rows, selection, upper), by_seed(rows, selection, lower))
+    )
 
 
-def trend(selection: Selection, measure: str, terms: Callable[[pd.DataFrame], Sequence[pd.Series]]) -> Callable[[pd.DataFrame], Finding]:
-    """The slope of ``measure`` over the first of ``terms``, the others held, by least squares over all runs of a seed; a seed that lacks
-    runs which another has does not count."""
+def trend(
+    selection: Selection, measure: str, terms: Callable[[pd.DataFrame], Sequence[pd.Series]]
+) -> Callable[[pd.DataFrame], Finding]:
+    """The slope of ``measure`` over the first of ``terms``, with the others held.
+
+    It is by least squares over all runs of a seed; a seed that lacks runs of another seed does not
+    count.
+    """
 
     def find(rows: pd.DataFrame) -> Finding:
         found = select(rows, selection)
@@ -200,7 +265,8 @@ def trend(selection: Selection, measure: str, terms: Callable[[pd.DataFrame], Se
             columns = [np.asarray(term, dtype=float) for term in terms(members)]
             if len(members) == most > len(columns):
                 design = np.column_stack([*columns, np.ones(len(members))])
-                slopes[int(seed)] = float(np.linalg.lstsq(design, members[measure].astype(float), rcond=None)[0][0])  # type: ignore[arg-type]
+                fit = np.linalg.lstsq(design, members[measure].astype(float), rcond=None)
+                slopes[int(seed)] = float(fit[0][0])  # type: ignore[arg-type]
         return Finding(paired(slopes, dict.fromkeys(slopes, 0.0)))
 
     return find

@@ -1,4 +1,7 @@
-"""What the study runs: parts, each a file of conf/sweep/study with a recipe of conf/experiment/study."""
+"""The runs of the study: parts, each a sweep of conf/sweep/study with a recipe.
+
+A recipe is a file of conf/experiment/study.
+"""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -33,8 +36,12 @@ class Part:
     @property
     def params(self) -> dict[str, list[str]]:
         """Key -> values tried, the seed among them."""
-        found = yaml.safe_load((ROOT / "conf" / "sweep" / "study" / f"{self.sweep}.yaml").read_text())
-        return {key: str(value).split(",") for key, value in found["hydra"]["sweeper"]["params"].items()}
+        found = yaml.safe_load(
+            (ROOT / "conf" / "sweep" / "study" / f"{self.sweep}.yaml").read_text()
+        )
+        return {
+            key: str(value).split(",") for key, value in found["hydra"]["sweeper"]["params"].items()
+        }
 
     @property
     def seeds(self) -> list[int]:
@@ -46,12 +53,28 @@ class Part:
         return prod(len(values) for key, values in self.params.items() if key != "seed")
 
     def command(self, seeds: Sequence[int], folder: Path, parallel: int) -> list[str]:
-        """What runs these seeds of it into ``folder``, leaving out what is complete there."""
-        launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={parallel}"] if parallel > 1 else []
-        policy = [f"policy.path={embedded_policy(EmbeddedSettings(seed=self.warm_start))}"] if self.warm_start else []
+        """The command that runs these seeds into ``folder``; it leaves out complete runs there."""
+        launcher = (
+            ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={parallel}"] if parallel > 1 else []
+        )
+        policy = (
+            [f"policy.path={embedded_policy(EmbeddedSettings(seed=self.warm_start))}"]
+            if self.warm_start
+            else []
+        )
         return [
-            *(sys.executable, str(ROOT / "train.py"), f"experiment=study/{self.recipe}", f"sweep=study/{self.sweep}"),
-            *(*policy, f"seed={','.join(map(str, seeds))}", f"hydra.sweep.dir={folder / self.name}", *launcher),
+            *(
+                sys.executable,
+                str(ROOT / "train.py"),
+                f"experiment=study/{self.recipe}",
+                f"sweep=study/{self.sweep}",
+            ),
+            *(
+                *policy,
+                f"seed={','.join(map(str, seeds))}",
+                f"hydra.sweep.dir={folder / self.name}",
+                *launcher,
+            ),
         ]
 
 
@@ -76,6 +99,13 @@ FULL = (
 
 
 def pending(part: Part, seeds: Sequence[int], done: Collection[tuple[str, int]]) -> list[int]:
-    """The seeds of ``part`` among ``seeds`` (all if empty) of which a run is missing; ``done`` has (part, seed) once for each run."""
+    """The seeds of ``part`` that lack a run, among ``seeds`` (all if empty).
+
+    ``done`` has (part, seed) once for each run.
+    """
     found = list(done)
-    return [seed for seed in part.seeds if (not seeds or seed in seeds) and found.count((part.name, seed)) < part.arms]
+    return [
+        seed
+        for seed in part.seeds
+        if (not seeds or seed in seeds) and found.count((part.name, seed)) < part.arms
+    ]

@@ -1,4 +1,7 @@
-"""One row of numbers for each run: what the study's tables and figures are made of, and all that is kept of a run."""
+"""A row of numbers for each run: the source of the study's tables and figures.
+
+Nothing else of a run is kept.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from asym_lightning.analysis.measures import value
-from asym_lightning.analysis.runs import Refused, Run, read_runs
+from asym_lightning.analysis.runs import ComparisonError, Run, read_runs
 from benchmarks.study.plan import Part
 
 SETTINGS = {
@@ -21,15 +24,21 @@ SETTINGS = {
 }
 EDGES = ("0.00", "0.25", "0.50", "0.75")  # lower ends of the quarters of the group's accuracy
 CENTRES = [float(edge) + 0.125 for edge in EDGES]
-LAST = {"reward": "reward/mean", "entropy": "entropy/policy", "unsolved": "solved/none"}  # means of the last ten iterations
-WHOLE = {  # means over all iterations
+# Means of the last ten iterations.
+LAST = {"reward": "reward/mean", "entropy": "entropy/policy", "unsolved": "solved/none"}
+# Means over all iterations.
+WHOLE = {
     **{"gain_positive": "logprob_gain/positive", "gain_negative": "logprob_gain/negative"},
     **{f"covariance_{edge}": f"covariance/p_{edge}" for edge in EDGES},
 }
-TOTAL = {  # the ledger's sums at the end
-    f"{way}_{side}": f"ledger/total_{way}_{side}" for way in ("predicted", "measured") for side in ("positive", "negative")
+# The ledger's sums at the end.
+TOTAL = {
+    f"{way}_{side}": f"ledger/total_{way}_{side}"
+    for way in ("predicted", "measured")
+    for side in ("positive", "negative")
 }
-FINAL = {  # the final evaluation
+# The final evaluation.
+FINAL = {
     **{f"pass@{k}": f"eval/heldout/pass@{k}" for k in (1, 2, 4, 8, 16, 32, 64)},
     "distinct_correct": "eval/heldout/distinct_correct",
 }
@@ -37,14 +46,17 @@ KEY = ["part", "method", *SETTINGS, "seed"]
 
 
 def collect(parts: Sequence[Part], folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of every finished run of ``parts`` under ``folder``, and a line for each that cannot be used."""
+    """The rows of the finished runs of ``parts``, and a line for each unusable run.
+
+    The runs are under ``folder``.
+    """
     rows, said = [], []
     for part in parts:
         if not (folder / part.name).is_dir():
             continue
         try:
             runs, left_out = read_runs([folder / part.name])
-        except Refused as error:
+        except ComparisonError as error:
             said.append(f"{part.name}: {error}")
             continue
         rows += [row(part, run) for run in runs]
@@ -53,14 +65,27 @@ def collect(parts: Sequence[Part], folder: Path) -> tuple[pd.DataFrame, list[str
 
 
 def row(part: Part, run: Run) -> dict[str, object]:
-    """What is kept of one run."""
-    found: dict[str, object] = {"part": part.name, "method": run.algorithm, "seed": run.seed, "iterations": run.length}
+    """The numbers kept of a run."""
+    found: dict[str, object] = {
+        "part": part.name,
+        "method": run.algorithm,
+        "seed": run.seed,
+        "iterations": run.length,
+    }
     found |= {name: run.config.get(key) for name, key in SETTINGS.items()}
     found |= {name: value(run, metric, run.length) for name, metric in LAST.items()}
-    found |= {name: run.train[metric].mean() for name, metric in WHOLE.items() if metric in run.train}
-    found |= {name: run.train[metric].dropna().iloc[-1] for name, metric in TOTAL.items() if metric in run.train}
+    found |= {
+        name: run.train[metric].mean() for name, metric in WHOLE.items() if metric in run.train
+    }
+    found |= {
+        name: run.train[metric].dropna().iloc[-1]
+        for name, metric in TOTAL.items()
+        if metric in run.train
+    }
     found |= {name: run.after.get(metric) for name, metric in FINAL.items()}
-    found["tokens"] = round(float((run.train["throughput/tokens_per_s"] * run.train["time/iteration"]).sum()))
+    found["tokens"] = round(
+        float((run.train["throughput/tokens_per_s"] * run.train["time/iteration"]).sum())
+    )
     return found | {"seconds": run.wall_seconds, "revision": (run.git_revision or "")[:12]}
 
 
@@ -68,7 +93,11 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     """Sorted, one row per run (of two the later), with what is derived."""
     if rows.empty:
         return rows
-    table = rows.drop_duplicates(KEY, keep="last").sort_values(KEY, na_position="first").reset_index(drop=True)
+    table = (
+        rows.drop_duplicates(KEY, keep="last")
+        .sort_values(KEY, na_position="first")
+        .reset_index(drop=True)
+    )
     return table.assign(solved=1 - table["unsolved"])
 
 

@@ -1,6 +1,7 @@
 """Every algorithm config from YAML to object."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -24,29 +25,32 @@ CONF = ROOT / "conf"
 
 
 def composed(tmp_path: Path, *overrides: str) -> DictConfig:
-    """The algorithm groups under a primary config like conf/train.yaml, with nothing else in it."""
+    """Compose the algorithm groups alone under a primary config like conf/train.yaml."""
     (tmp_path / "primary.yaml").write_text(
-        f"defaults:\n  - algo: asymgrpo\n  - _self_\nrollout:\n  max_tokens: 96\nhydra:\n  searchpath: ['file://{CONF}']\n"
+        "defaults:\n  - algo: asymgrpo\n  - _self_\n"
+        "rollout:\n  max_tokens: 96\n"
+        f"hydra:\n  searchpath: ['file://{CONF}']\n"
     )
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         return compose("primary", overrides=list(overrides))
 
 
 def built(tmp_path: Path, *overrides: str) -> Algorithm:
-    made = instantiate(composed(tmp_path, *overrides).algo)
-    assert isinstance(made, Algorithm)
-    return made
+    algorithm = instantiate(composed(tmp_path, *overrides).algo)
+    assert isinstance(algorithm, Algorithm)
+    return algorithm
 
 
 BONUS = (EntropyBonus(1e-3),)
-
-
-EXPECTED = {
+STANDARDIZED = GroupStandardized(ddof=1, eps=1e-6)
+CLIP_HIGHER = PPOClip(clip_high=0.28)
+# Config -> advantage, loss, aggregation, modulation.
+EXPECTED: dict[str, tuple[Any, ...]] = {
     "asymgrpo": (BetaFamily(0.9, 0.4), PPOClip(), TokenMean(), ()),
-    "asymgrpo_clip_higher": (BetaFamily(0.9, 0.4), PPOClip(clip_high=0.28), TokenMean(), ()),
-    "grpo": (GroupStandardized(ddof=1, eps=1e-6), PPOClip(), TokenMean(), ()),
-    "grpo_entropy": (GroupStandardized(ddof=1, eps=1e-6), PPOClip(), TokenMean(), BONUS),
-    "grpo_clip_higher": (GroupStandardized(ddof=1, eps=1e-6), PPOClip(clip_high=0.28), TokenMean(), ()),
+    "asymgrpo_clip_higher": (BetaFamily(0.9, 0.4), CLIP_HIGHER, TokenMean(), ()),
+    "grpo": (STANDARDIZED, PPOClip(), TokenMean(), ()),
+    "grpo_entropy": (STANDARDIZED, PPOClip(), TokenMean(), BONUS),
+    "grpo_clip_higher": (STANDARDIZED, CLIP_HIGHER, TokenMean(), ()),
     "dr_grpo": (MeanCentered(), PPOClip(), SequenceSumOverConstant(max_tokens=96), ()),
     "reinforce": (BetaFamily(0, 0), PPOClip(), TokenMean(), ()),
     "pos_only": (BetaFamily(0.5, 0), PPOClip(), TokenMean(), ()),
@@ -58,7 +62,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_every_algorithm_config_builds_what_it_says(tmp_path: Path, name: str) -> None:
-    assert built(tmp_path, f"algo={name}") == Algorithm(name, *EXPECTED[name])  # type: ignore[arg-type]
+    assert built(tmp_path, f"algo={name}") == Algorithm(name, *EXPECTED[name])
 
 
 def test_no_algorithm_config_is_left_out() -> None:
@@ -66,15 +70,19 @@ def test_no_algorithm_config_is_left_out() -> None:
 
 
 def test_overrides_of_a_user(tmp_path: Path) -> None:
-    changed = built(tmp_path, "algo=grpo_entropy", "algo.loss.clip_high=0.3", "algo.modulation.entropy_bonus.coef=5e-3")
+    values = ("algo.loss.clip_high=0.3", "algo.modulation.entropy_bonus.coef=5e-3")
+    changed = built(tmp_path, "algo=grpo_entropy", *values)
     assert changed.loss == PPOClip(clip_high=0.3) and changed.modulation == (EntropyBonus(5e-3),)
     assert built(tmp_path, "algo.advantage.beta_pos=0.75").advantage == BetaFamily(0.75, 0.4)
-    crossed = built(tmp_path, "modulation@algo.modulation=entropy_bonus", "aggregation@algo.aggregation=sequence_mean_token_mean")
+    modulation = "modulation@algo.modulation=entropy_bonus"
+    aggregation = "aggregation@algo.aggregation=sequence_mean_token_mean"
+    crossed = built(tmp_path, modulation, aggregation)
     assert crossed.advantage == BetaFamily(0.9, 0.4) and crossed.modulation == BONUS
 
 
 def test_bad_overrides(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"algo\.advantage\.beta_neg=-1: must be a finite number >= 0"):
+    message = r"algo\.advantage\.beta_neg=-1: must be a finite number >= 0"
+    with pytest.raises(Exception, match=message):
         built(tmp_path, "algo.advantage.beta_neg=-1")
     with pytest.raises(ConfigCompositionException):
         composed(tmp_path, "algo.advantage.beta_poss=0.75")

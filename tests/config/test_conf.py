@@ -1,4 +1,4 @@
-"""Every file under conf/ composes and becomes what it says."""
+"""Every file under conf/ composes, and its objects have the values of the file."""
 
 import json
 import sys
@@ -28,7 +28,8 @@ from asym_lightning.types import Kind
 from asym_lightning.verify import jail
 from tests.support.configs import CONF, composed, planned
 
-FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml") if path.parent != CONF)
+PATHS = [path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF]
+FILES = sorted(str(path.with_suffix("")) for path in PATHS)
 PARTS = ("advantage", "loss", "aggregation", "modulation")  # groups that algo/ chooses from
 REWARDS = torch.tensor([[1.0] + [0.0] * 7, [1.0, 1.0, 0.0, 1.0] * 2])
 
@@ -46,8 +47,12 @@ def choose(file: str) -> list[str]:
     return ["algo=grpo", f"{group}@algo.{group}={name}"] if group in PARTS else [f"{group}={name}"]
 
 
-ROW = {  # as the hub's data sets have them
-    "dapo_math_17k": {"prompt": [{"role": "user", "content": "1+1?"}], "reward_model": {"ground_truth": "2"}},
+# Rows like those of the hub's data sets.
+ROW = {
+    "dapo_math_17k": {
+        "prompt": [{"role": "user", "content": "1+1?"}],
+        "reward_model": {"ground_truth": "2"},
+    },
     "gsm8k": {"question": "1+1?", "answer": "One and one.\n#### 2"},
     "aime24": {"problem": "1+1?", "solution": "\\boxed{2}"},
     "amc23": {"question": "1+1?", "answer": 2.0},
@@ -56,7 +61,7 @@ ROW = {  # as the hub's data sets have them
 
 
 def local(file: str, folder: Path) -> list[str]:
-    """What a file needs to become something without a network: data here, and what has no default."""
+    """Overrides that make a file usable without a network: local data, and missing values."""
     group, _, name = file.rpartition("/")
     if file == "policy/hf":
         return ["policy.path=somewhere"]
@@ -67,86 +72,121 @@ def local(file: str, folder: Path) -> list[str]:
         return ["+task@task.sources.pairs=countdown"]
     if group not in ("task", "benchmarks") or name in ("countdown", "chain"):
         return []
-    (folder / "d.jsonl").write_text(json.dumps(ROW.get(name, {"problem": "1+1?", "answer": "2"})) + "\n")
+    row, data = ROW.get(name, {"problem": "1+1?", "answer": "2"}), folder / "d.jsonl"
+    data.write_text(json.dumps(row) + "\n")
     prefix = "task" if group == "task" else f"benchmarks.{name}"
-    return [f"{prefix}.path={folder / 'd.jsonl'}", *([f"{prefix}.heldout_path={folder / 'd.jsonl'}"] if file == "task/gsm8k" else [])]
+    overrides = [f"{prefix}.path={data}"]
+    if file == "task/gsm8k":
+        overrides.append(f"{prefix}.heldout_path={data}")
+    return overrides
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_file_composes_and_instantiates(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_composes_and_instantiates(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group, _, name = file.partition("/")
-    extra = local(file, tmp_path)
-    if group == "verify":
-        if name in ("function", "reasoning_gym") and jail.obstacle():
-            pytest.skip(f"no jail by the kernel: {jail.obstacle()}")
-        extra = [*local("task/math", tmp_path), *(["task.verify.target=json:loads"] if name == "function" else [])]
     if group == "hydra":
         check_hydra(*file.rsplit("/", 1))
         return
     if group == "sweep":
         check_sweep(name)
         return
+    extra = local(file, tmp_path)
+    if group == "verify":
+        if name in ("function", "reasoning_gym") and jail.obstacle():
+            pytest.skip(f"no jail by the kernel: {jail.obstacle()}")
+        extra = local("task/math", tmp_path)
+        if name == "function":
+            extra.append("task.verify.target=json:loads")
     config = composed(*choose(file), *extra)
     check_numbers(config)
-    part: Any
     if group in ("policy", "rollout"):
-        own = OmegaConf.load(CONF / f"{file}.yaml")
-        assert isinstance(own, DictConfig)
-        plain = {
-            k: v
-            for k, v in OmegaConf.to_container(own, resolve=False).items()
-            if isinstance(v, int | float | str) and not str(v).startswith(("$", "?"))
-        }  # type: ignore[union-attr]
-        assert plain or config.policy.path == shipped(name)
-        assert all(config[group][key] == value for key, value in plain.items())
-        assert "optimizer" not in own or config.policy.optimizer.learning_rate == own.optimizer.learning_rate
-    elif group in ("algo", "rules") or group in PARTS:
-        algorithm = instantiate(config.algo)
-        assert isinstance(algorithm, Algorithm) and all(isinstance(m, Modulation) for m in algorithm.modulation)
-        assert algorithm.advantage(REWARDS).shape == REWARDS.shape
-        assert group != "algo" or algorithm.name == name
-    elif group == "verify":
-        verifier = instantiate(config.task).verifier()
-        assert verifier.score(["so \\boxed{2}"], ["2"], [True])[0].kind is Kind.TRUNCATED  # its workers start with the first that is whole
-        verifier.close()
-    elif group in ("task", "benchmarks"):
-        part = instantiate(config.task if group == "task" else config.benchmarks[name])
-        assert part.train and part.train[0].text and part.train[0].answer
-        if group == "benchmarks":
-            assert list(config.benchmarks) == [name]
+        check_values(config, group, name)
+    elif group in ("algo", "rules", "correction") or group in PARTS:
+        check_algorithm(config, group, name)
+    elif group in ("task", "benchmarks", "verify"):
+        check_task(config, group, name)
     elif group == "lora":
         assert (config.policy.lora is None) == (name == "none")
-    elif group == "correction":
-        part = instantiate(config.algo).correction
-        assert part(REWARDS[0], REWARDS[0], torch.zeros(8).long()).per_token.tolist() == [1.0] * 8
     elif group in ("experiment", "debug"):
         assert config != composed()
     elif group == "trainer":
-        made = instantiate(config.trainer, logger=False, enable_checkpointing=False)
-        assert isinstance(made, Trainer) and (not name.startswith("fsdp2") or isinstance(made.strategy, FSDP2))
-        assert isinstance(made.strategy, DeepSpeed) is (name == "deepspeed")
+        trainer = instantiate(config.trainer, logger=False, enable_checkpointing=False)
+        assert isinstance(trainer, Trainer)
+        assert not name.startswith("fsdp2") or isinstance(trainer.strategy, FSDP2)
+        assert isinstance(trainer.strategy, DeepSpeed) is (name == "deepspeed")
     elif group in ("callbacks", "logger"):
         OmegaConf.register_new_resolver("hydra", lambda _: str(tmp_path), replace=True)
-        given: dict[str, Any] = {
-            "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
-            "board": {"hyperparameters": {}},
-        }
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-        made = [instantiate(c, **given.get(key, {})) for key, c in config[group].items()]
-        assert made and all(isinstance(m, Callback | Logger) for m in made)
-        assert group != "logger" or any(isinstance(m, CSVLogger) for m in made), "compare.py reads metrics.csv"
+        check_callbacks(config, group)
     else:
         raise AssertionError(f"no test says what conf/{group} becomes")
 
 
+def check_values(config: Any, group: str, name: str) -> None:
+    """The composed config has the plain values of the file."""
+    own = OmegaConf.load(CONF / group / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    values: Any = OmegaConf.to_container(own, resolve=False)
+    plain = {}
+    for key, value in values.items():
+        if isinstance(value, int | float | str) and not str(value).startswith(("$", "?")):
+            plain[key] = value
+    assert plain or config.policy.path == shipped(name)
+    assert all(config[group][key] == value for key, value in plain.items())
+    if "optimizer" in own:
+        assert config.policy.optimizer.learning_rate == own.optimizer.learning_rate
+
+
+def check_algorithm(config: Any, group: str, name: str) -> None:
+    algorithm = instantiate(config.algo)
+    if group == "correction":
+        found = algorithm.correction(REWARDS[0], REWARDS[0], torch.zeros(8).long())
+        assert found.per_token.tolist() == [1.0] * 8
+        return
+    assert isinstance(algorithm, Algorithm)
+    assert all(isinstance(modulation, Modulation) for modulation in algorithm.modulation)
+    assert algorithm.advantage(REWARDS).shape == REWARDS.shape
+    assert group != "algo" or algorithm.name == name
+
+
+def check_task(config: Any, group: str, name: str) -> None:
+    if group == "verify":
+        verifier = instantiate(config.task).verifier()
+        # A truncated completion starts no worker.
+        (verdict,) = verifier.score(["so \\boxed{2}"], ["2"], [True])
+        assert verdict.kind is Kind.TRUNCATED
+        verifier.close()
+        return
+    task = instantiate(config.task if group == "task" else config.benchmarks[name])
+    assert task.train and task.train[0].text and task.train[0].answer
+    if group == "benchmarks":
+        assert list(config.benchmarks) == [name]
+
+
+def check_callbacks(config: Any, group: str) -> None:
+    """Callbacks and loggers become objects, given the arguments that a run passes."""
+    given: dict[str, Any] = {
+        "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
+        "board": {"hyperparameters": {}},
+    }
+    parts = [instantiate(part, **given.get(key, {})) for key, part in config[group].items()]
+    assert parts and all(isinstance(part, Callback | Logger) for part in parts)
+    if group == "logger":
+        writes_csv = any(isinstance(part, CSVLogger) for part in parts)
+        assert writes_csv, "compare.py reads metrics.csv"
+
+
 def check_hydra(group: str, name: str) -> None:
-    """The plugin takes what the file sets."""
+    """The plugin takes the values of the file."""
     if group == "hydra":
         assert composed().algo.name == "asymgrpo"  # train.yaml chooses it
         return
     kind = group.rpartition("/")[2]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [f"{group}={name}", "trainer.devices=4"], return_hydra_config=True)
+        overrides = [f"{group}={name}", "trainer.devices=4"]
+        config = compose("train", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     try:
         plugin = Plugins.instance()._instantiate(config.hydra[kind])
@@ -157,17 +197,25 @@ def check_hydra(group: str, name: str) -> None:
         assert plugin.params["gpus_per_node"] == 4  # type: ignore[attr-defined]
 
 
+STUDY = {
+    **{"frontier": 40, "rivals": 20, "entropy": 10, "coefficients": 4, "exponents": 36},
+    **{"scale": 5, "degenerate": 3, "two_updates": 25, "chain": 25, "quick": 15},
+    **{"group_of_4": 10, "group_of_16": 10, "iterations_50": 10, "iterations_200": 10},
+    "warm_start": 10,
+}
+# Sweep -> runs of one seed.
 RUNS = {
-    **{"paper_table": 7, "paper_ablations": 6, "exponents": 25, "entropy_coefficients": 4, "learning_rates": 15, "optuna_exponents": 2},
-    **{f"study/{name}": count for name, count in {"frontier": 40, "rivals": 20, "entropy": 10, "coefficients": 4, "exponents": 36}.items()},
-    **{f"study/{name}": count for name, count in {"scale": 5, "degenerate": 3, "two_updates": 25, "chain": 25, "quick": 15}.items()},
-    **{f"study/{name}": 10 for name in ("group_of_4", "group_of_16", "iterations_50", "iterations_200", "warm_start")},
+    **{"paper_table": 7, "paper_ablations": 6, "exponents": 25, "entropy_coefficients": 4},
+    **{"learning_rates": 15, "optuna_exponents": 2},
+    **{f"study/{name}": count for name, count in STUDY.items()},
 }
 
 
 def check_sweep(name: str) -> None:
-    """There are as many runs of one seed as there should be; those that between them have every value of every key compose, and pass
-    the checks that come before the first starts."""
+    """A sweep has the number of runs of RUNS, and its runs pass the checks before the first starts.
+
+    Only some runs are composed: together they have every value of every key.
+    """
     recipe = {"study/chain": "chain", "study/quick": "quick"}.get(name, "pairs")
     recipes = [f"experiment=study/{recipe}"] if name.startswith("study/") else []
 
@@ -183,25 +231,32 @@ def check_sweep(name: str) -> None:
 
 
 def test_two_methods_differ_in_nothing_else() -> None:
-    one, two = (OmegaConf.to_container(composed(f"algo={name}")) for name in ("asymgrpo", "grpo"))
-    assert isinstance(one, dict) and isinstance(two, dict)
-    assert one.pop("algo") != two.pop("algo") and one == two
+    asymgrpo = OmegaConf.to_container(composed("algo=asymgrpo"))
+    grpo = OmegaConf.to_container(composed("algo=grpo"))
+    assert isinstance(asymgrpo, dict) and isinstance(grpo, dict)
+    assert asymgrpo.pop("algo") != grpo.pop("algo") and asymgrpo == grpo
 
 
-def test_a_method_outside_the_package_is_one_function_and_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_methods.py").write_text("def loo(rewards):\n    return rewards - rewards.mean(1, keepdim=True)\n")
+def test_a_method_outside_the_package_is_one_function_and_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def loo(rewards):\n    return rewards - rewards.mean(1, keepdim=True)\n"
+    (tmp_path / "my_methods.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     config = composed("algo=grpo", "~algo.advantage")
     OmegaConf.set_struct(config, False)
     config.algo.advantage = {"_target_": "my_methods.loo", "_partial_": True}
-    assert torch.equal(instantiate(config.algo).advantage(REWARDS), REWARDS - REWARDS.mean(1, keepdim=True))
+    advantages = instantiate(config.algo).advantage(REWARDS)
+    assert torch.equal(advantages, REWARDS - REWARDS.mean(1, keepdim=True))
     assert "my_methods" in sys.modules
 
 
 def test_the_papers_protocol_and_its_neighbour_differ_in_the_checkpoint_alone() -> None:
-    paper, last = (composed(f"experiment={name}") for name in ("paper_evaluation", "paper_evaluation_last"))
+    paper = composed("experiment=paper_evaluation")
+    last = composed("experiment=paper_evaluation_last")
     check_monitors(paper, evaluated(paper, list(paper.benchmarks)))
-    assert paper.callbacks.evaluation.samples.math500 == 3 and paper.callbacks.evaluation.temperature == 0.4
+    assert paper.callbacks.evaluation.samples.math500 == 3
+    assert paper.callbacks.evaluation.temperature == 0.4
     assert list(paper.benchmarks) == ["math500", "aime24", "aime25", "amc23", "olympiadbench"]
     OmegaConf.set_struct(paper, False)
     del paper.callbacks.best
@@ -210,7 +265,8 @@ def test_the_papers_protocol_and_its_neighbour_differ_in_the_checkpoint_alone() 
 
 
 def test_a_gap_of_arithmetic_alone_stops_no_run() -> None:
-    seen = 1.1e-4  # the largest of 700 runs in fp32, at a learning rate of 1.2e-3
+    # The largest gap of 700 runs in fp32, at a learning rate of 1.2e-3.
+    seen = 1.1e-4
     assert seen < gap_limit(composed("trainer.precision=32-true")) < 1e-2
     assert gap_limit(composed("trainer.precision=bf16-mixed")) == 1
     assert gap_limit(composed("policy.logprob_gap_limit=1e-5")) == 1e-5

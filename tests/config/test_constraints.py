@@ -1,4 +1,4 @@
-"""The exact versions that are installed on Linux without a GPU fit the ranges of pyproject.toml."""
+"""The exact versions for Linux without a GPU fit the ranges of pyproject.toml."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def wanted(extras: list[str]) -> Iterator[Requirement]:
-    """What the project and these extras ask for, extras that they name in turn too."""
+    """Requirements of the project with these extras, and of the extras that those name."""
     lines = [*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra])]
     for requirement in map(Requirement, lines):
         if requirement.name == PROJECT["name"]:
@@ -32,9 +32,9 @@ def test_names_and_versions_alone_stand_in_the_file() -> None:
 
 def test_everything_that_is_asked_for_has_an_exact_version_within_its_range() -> None:
     pinned = dict(line.split("==") for line in FILE.read_text().splitlines() if "==" in line)
-    wrong = [
-        f"{requirement}: {pinned.get(canonicalize_name(requirement.name), 'not in the file')}"
-        for requirement in wanted(["cpu", "dev"])
-        if not requirement.specifier.contains(pinned.get(canonicalize_name(requirement.name), "0"), prereleases=True)
-    ]
+    wrong = []
+    for requirement in wanted(["cpu", "dev"]):
+        version = pinned.get(canonicalize_name(requirement.name))
+        if not requirement.specifier.contains(version or "0", prereleases=True):
+            wrong.append(f"{requirement}: {version or 'not in the file'}")
     assert not wrong, "run `make constraints`"

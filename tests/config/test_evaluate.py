@@ -1,4 +1,4 @@
-"""Settings of evaluate.py that cannot be."""
+"""Settings that evaluate.py refuses."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.support.evaluations import refused
 
 BAD = {
     "samples=0": r"samples=0: must be a whole number",
-    "temperature=0": r"temperature=0 is greedy: all 4 samples would be the same one; use samples=1",
+    "temperature=0": r"temperature=0 is greedy: all 4 samples would be the same; use samples=1",
     "samples={parity:2}": r"samples has no number for amc23",
     "benchmarks.amc23.path=none.jsonl": r"benchmarks\.amc23\.path=none\.jsonl is no file",
     "policy.path=none.ckpt": r"policy\.path=none\.ckpt: there is no such checkpoint",
@@ -27,7 +27,11 @@ BAD = {
 
 @pytest.mark.parametrize("given", BAD)
 def test_bad_settings(
-    given: str, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    given: str,
+    benchmark_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = refused(capsys, monkeypatch, benchmark_folder, tmp_path / "run", given)
     assert re.search(BAD[given], line), line

@@ -1,4 +1,4 @@
-"""No key takes a value that it cannot mean."""
+"""Every key refuses a value without a meaning."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +11,17 @@ from asym_lightning.config import preflight
 from asym_lightning.runtime import config_dir
 from asym_lightning.types import ConfigError
 
-TEXT = {  # keys that a word is right for
-    *("policy.path", "algo.name", "rollout.servers.folder", "rollout.servers.api_key_env", "policy.lora.target_modules"),
+# Keys that take any word.
+TEXT = {
+    "policy.path",
+    "policy.lora.target_modules",
+    "algo.name",
+    "rollout.servers.folder",
+    "rollout.servers.api_key_env",
     *(f"callbacks.{name}.folder" for name in ("completions", "record", "policy")),
-    *("callbacks.checkpoint.dirpath", "callbacks.checkpoint.filename", "callbacks.checkpoint.save_last"),
+    *(f"callbacks.checkpoint.{key}" for key in ("dirpath", "filename", "save_last")),
 }
+OF_DATA = ("data.", "task.", "benchmarks", "callbacks.evaluation.", "objective")
 CHOICES = [
     (["algo=asymgrpo"], ""),
     (["rollout=servers"], "rollout."),
@@ -37,8 +43,14 @@ def leaves(tree: dict[str, Any], above: str = "") -> Iterator[str]:
             yield f"{above}{key}"
 
 
-@pytest.mark.parametrize(("chosen", "within"), CHOICES, ids=lambda value: ",".join(value) if isinstance(value, list) else value)
-def test_a_word_is_refused_where_it_means_nothing(chosen: list[str], within: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "within"),
+    CHOICES,
+    ids=lambda value: ",".join(value) if isinstance(value, list) else value,
+)
+def test_a_word_is_refused_where_it_means_nothing(
+    chosen: list[str], within: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def not_asked(config: DictConfig) -> None:
         pass
 
@@ -46,18 +58,20 @@ def test_a_word_is_refused_where_it_means_nothing(chosen: list[str], within: str
     monkeypatch.setattr(preflight, "check_launcher", not_asked)  # it reads Hydra's own keys
     taken, keys = set(), 0
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        whole = compose("train", [*few, *chosen])
-        for key in leaves(OmegaConf.to_container(whole)):  # type: ignore[arg-type]
+        default = compose("train", [*few, *chosen])
+        for key in leaves(OmegaConf.to_container(default)):  # type: ignore[arg-type]
             if not key.startswith(within) or key.startswith("logger.") or key in TEXT:
                 continue
             keys += 1
-            of_data = key.startswith(("data.", "task.", "benchmarks", "callbacks.evaluation.", "objective"))
-            monkeypatch.setattr(preflight, "check_data", check_data if of_data else not_asked)  # it takes long
+            # The check of the data takes long: it runs for keys that it reads.
+            check = check_data if key.startswith(OF_DATA) else not_asked
+            monkeypatch.setattr(preflight, "check_data", check)
             try:
-                config = whole.copy()
+                config = default.copy()
                 OmegaConf.update(config, key, "blue")
                 preflight.check_all([config])
                 taken.add(key)
             except ConfigError as refused:
-                assert key.rpartition(".")[2] in str(refused) or key.rpartition(".")[0] in str(refused), f"{key}: {refused}"
+                parent, _, name = key.rpartition(".")
+                assert name in str(refused) or parent in str(refused), f"{key}: {refused}"
     assert not taken and keys > 5

@@ -7,7 +7,9 @@ from asym_lightning.analysis.shapes import DOCS, draw, page, shape
 
 
 def test_the_page_is_current() -> None:
-    assert (DOCS / "methods.md").read_text() == page(), "run `python -m asym_lightning.analysis.shapes`"
+    assert (DOCS / "methods.md").read_text() == page(), (
+        "run `python -m asym_lightning.analysis.shapes`"
+    )
 
 
 def test_a_shape_has_no_value_where_there_is_no_rollout(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""The documentation's commands compose, its keys exist, its defaults and quoted messages are the code's."""
+"""Commands in the documentation compose; its keys, defaults and messages are those of the code."""
 
 import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,9 +17,14 @@ from asym_lightning.config.preflight import check_algorithm, check_numbers
 from asym_lightning.runtime import config_dir
 from tests.support import ROOT
 from tests.support.pages import DOCS, EXAMPLES, PAGES, TEXTS, blocks, commands
+from tests.support.scripts import script
 
 COMMANDS = [(page, words) for page in TEXTS for words in commands(page)]
-STARTED = [(page, words) for page, words in COMMANDS if "train.py" in words and page not in EXAMPLES and "--config-dir" not in words]
+STARTED = [
+    (page, words)
+    for page, words in COMMANDS
+    if "train.py" in words and page not in EXAMPLES and "--config-dir" not in words
+]
 TRAINING = [(page, ["python", *words[words.index("train.py") :]]) for page, words in STARTED]
 
 
@@ -26,9 +32,7 @@ TRAINING = [(page, ["python", *words[words.index("train.py") :]]) for page, word
 
 
 def test_the_diagram_is_current() -> None:
-    spec: Any = importlib.util.spec_from_file_location("diagram", ROOT / "scripts" / "diagram.py")
-    diagram = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(diagram)
+    diagram = script("diagram")
     assert diagram.TARGET.read_text() == diagram.picture(), "run `python scripts/diagram.py`"
 
 
@@ -36,8 +40,9 @@ def test_the_diagram_is_current() -> None:
 
 
 def test_every_example_block_is_run() -> None:
-    others = [(page, language) for page in PAGES if page not in EXAMPLES for language, _, _ in blocks(page)]
-    assert {language for page, language in others if page != "methods.md"} <= {"bash"}, "Python and YAML belong to an example page"
+    others = [page for page in PAGES if page not in EXAMPLES and page != "methods.md"]
+    languages = {language for page in others for language, _, _ in blocks(page)}
+    assert languages <= {"bash"}, "Python and YAML belong to an example page"
 
 
 # ---- commands, keys, messages ----
@@ -55,12 +60,16 @@ def test_training_commands_compose(page: str, words: list[str]) -> None:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         configs = [compose("train", job, return_hydra_config=True) for job in jobs(words)]
     for config in configs:
-        assert not any(OmegaConf.missing_keys(config[part]) for part in ("algo", "policy", "task", "rollout", "trainer"))
+        for part in ("algo", "policy", "task", "rollout", "trainer"):
+            assert not OmegaConf.missing_keys(config[part])
         check_numbers(config)
         check_algorithm(config)
 
 
-@pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][:2] != ["python", "train.py"]])
+OTHERS = [(page, words) for page, words in COMMANDS if words[:2] != ["python", "train.py"]]
+
+
+@pytest.mark.parametrize(("page", "words"), OTHERS)
 def test_other_commands_exist(page: str, words: list[str]) -> None:
     assert words[0] in ("make", "pip", "python", "source", "srun"), words
     if words[0] == "make":
@@ -73,7 +82,7 @@ def test_other_commands_exist(page: str, words: list[str]) -> None:
 
 @cache
 def keys() -> frozenset[str]:
-    """Every dotted key of the default configuration, and of one with the other policy and task and every modulation."""
+    """Every dotted key of the default configuration, and of three with the other choices."""
     found: set[str] = set()
 
     def walk(node: DictConfig, prefix: str) -> None:
@@ -83,34 +92,39 @@ def keys() -> frozenset[str]:
             if isinstance(child, DictConfig):
                 walk(child, f"{prefix}{key!s}.")
 
-    modulations = ",".join(sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml")))
-    everything = ["policy=hf", "task=math", "experiment=paper_evaluation", "logger=wandb", f"modulation@algo.modulation=[{modulations}]"]
+    modulations = sorted(path.stem for path in (config_dir() / "modulation").glob("*.yaml"))
+    every_modulation = f"modulation@algo.modulation=[{','.join(modulations)}]"
+    experiment = ["experiment=paper_evaluation", "policy=hf", "logger=wandb", every_modulation]
+    fsdp2 = ["trainer=fsdp2", "correction=tis", "lora=default", "verify@task.verify=function"]
+    deepspeed = ["trainer=deepspeed", "correction=mis", "rollout=servers", "logger=mlflow"]
+    composite = "verify@task.verify=composite"
+    choices = ([], experiment, fsdp2, [*deepspeed, composite])
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        trainers = (
-            ["correction=tis", "trainer=fsdp2", "lora=default", "task=math", "verify@task.verify=function"],
-            ["correction=mis", "trainer=deepspeed", "rollout=servers", "logger=mlflow", "task=math", "verify@task.verify=composite"],
-        )
-        for overrides in ([], everything, *trainers):
-            walk(compose("train", overrides), "")
+        for overrides in choices:
+            walk(compose("train", ["task=math", *overrides] if overrides else []), "")
     return frozenset(found)
 
 
 @pytest.mark.parametrize("page", [page for page in TEXTS if page not in ("methods.md", *EXAMPLES)])
 def test_keys_in_the_text_exist(page: str) -> None:
     text = re.sub(r"(?ms)^```.*?^```", "", (DOCS / page).read_text())
-    if page == "coming_from.md":  # of its tables the last column names keys of ours
+    # Only the last column of its tables has keys of this project.
+    if page == "coming_from.md":
         text = re.sub(r"(?m)^\|.*\|(?=[^|]+\|$)", "", text)
-    named = set(re.findall(r"`((?:algo|policy|task|rollout|trainer|callbacks|data|logger)\.[a-z_.]+)(?:=[^`]*)?`", text))
+    group = r"(?:algo|policy|task|rollout|trainer|callbacks|data|logger)"
+    named = set(re.findall(rf"`({group}\.[a-z_.]+)(?:=[^`]*)?`", text))
     assert not sorted(key for key in named if key not in keys())
     choices = re.findall(r"`([a-z_]+)(?:@[a-z_.]+)?=([a-z_0-9]+)", text)
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
-    missing = [(group, name) for group, name in choices if group in groups and not (config_dir() / group / f"{name}.yaml").is_file()]
+    files = [config_dir() / group / f"{name}.yaml" for group, name in choices if group in groups]
+    missing = [file for file in files if not file.is_file()]
     assert not missing, missing
 
 
 def test_defaults_of_the_first_page_are_the_configs() -> None:
     """Cells such as `8`, or `3e-4, 2e-6 with policy=hf`."""
-    rows = re.findall(r"(?m)^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|$", (DOCS / "index.md").read_text())
+    text = (DOCS / "index.md").read_text()
+    rows = re.findall(r"(?m)^\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|$", text)
     assert len(rows) > 7
     for key, cell in rows:
         for part in cell.split(", "):
@@ -122,15 +136,19 @@ def test_defaults_of_the_first_page_are_the_configs() -> None:
             assert found == (meant[said] if said in meant else type(found)(said)), f"{key}: {part}"
 
 
+def literals(path: Path) -> Iterator[str]:
+    """The strings of a Python file, with … for each value that is put into them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            constants = [part.value for part in node.values if isinstance(part, ast.Constant)]
+            yield "…".join(value for value in constants if isinstance(value, str))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield re.sub(r"%[sdr.0-9f]+", "…", node.value)
+
+
 def test_messages_in_troubleshooting_are_the_codes() -> None:
-    literals = []
-    for path in [*(ROOT / "asym_lightning").rglob("*.py"), ROOT / "scripts" / "install.py"]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                literals.append("…".join(p.value for p in node.values if isinstance(p, ast.Constant) and isinstance(p.value, str)))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                literals.append(re.sub(r"%[sdr.0-9f]+", "…", node.value))
-    source = "\n".join(literals)
+    files = [*(ROOT / "asym_lightning").rglob("*.py"), *(ROOT / "scripts").glob("install*.py")]
+    source = "\n".join(literal for file in files for literal in literals(file))
     page = (DOCS / "troubleshooting.md").read_text()
     quoted = re.findall(r"(?m)^### `([^`]+)`$|^`(engine and trainer[^`]+)`$", page)
     assert len(quoted) > 15

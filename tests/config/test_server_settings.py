@@ -1,9 +1,9 @@
-"""Which servers a run may have, known before one is started."""
+"""Settings of servers, checked before a server is started."""
 
 import pytest
 from hydra import compose, initialize_config_dir
 
-from asym_lightning.config.preflight import check_servers
+from asym_lightning.config.trainer_checks import check_servers
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.runtime import config_dir
 from asym_lightning.types import ConfigError
@@ -14,17 +14,29 @@ from asym_lightning.types import ConfigError
     [
         (["rollout.servers.count=3", "trainer.devices=2"], "count: 3 servers for 2 ranks"),
         (["rollout.servers.count=0"], "count=0: must be a whole number >= 1"),
-        (["rollout.servers.urls=[http://127.0.0.1:1]", "trainer.devices=2"], "urls: 1 servers for 2 ranks"),
-        (["rollout.servers.urls=[http://127.0.0.1:1]", "rollout.servers.count=1"], "give one of the two"),
-        (["rollout.servers.urls=[127.0.0.1:8000]"], "127.0.0.1:8000 is no address of a server"),
+        (
+            ["rollout.servers.urls=[http://127.0.0.1:1]", "trainer.devices=2"],
+            "urls: 1 servers for 2 ranks",
+        ),
+        (
+            ["rollout.servers.urls=[http://127.0.0.1:1]", "rollout.servers.count=1"],
+            "give one of the two",
+        ),
+        (["rollout.servers.urls=[127.0.0.1:8000]"], "127.0.0.1:8000 is not a server's address"),
         (["rollout.servers.urls=http://127.0.0.1:8000"], "must be a list"),
         (["rollout.servers.urls=[http://a:1,http://a:1]"], "named twice"),
-        (["rollout.servers.urls=[http://node2:8000]", "rollout.servers.api_key_env=NO_SUCH"], "variable NO_SUCH"),
+        (
+            ["rollout.servers.urls=[http://node2:8000]", "rollout.servers.api_key_env=NO_SUCH"],
+            "variable NO_SUCH",
+        ),
         (["trainer.num_nodes=2"], "rollout.servers.folder is not given"),
         (["rollout.servers.retries=-1"], "retries=-1"),
         (["rollout.servers.transfer=rdma"], "must be one of folder, nccl, ipc"),
-        (["rollout.servers.transfer=nccl"], "from GPU to GPU, and there is none here; take folder"),
-        (["rollout.servers.transfer=ipc", "rollout.servers.urls=[http://127.0.0.1:1]"], "take nccl with urls"),
+        (["rollout.servers.transfer=nccl"], "this machine has no GPU; take folder"),
+        (
+            ["rollout.servers.transfer=ipc", "rollout.servers.urls=[http://127.0.0.1:1]"],
+            "take nccl with urls",
+        ),
         (["rollout.servers.request_timeout_s=0"], "request_timeout_s=0"),
         (["rollout.engine=transformers"], "take rollout=servers"),
         (["rollout.placement=somewhere"], "must be one of colocated, servers"),

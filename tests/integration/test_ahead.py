@@ -1,4 +1,4 @@
-"""Rollouts that are made while earlier iterations learn."""
+"""Rollouts that are sampled while earlier iterations learn."""
 
 import math
 import time
@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.learner.optimizer import OptimizerSettings
-from asym_lightning.learner.policy import EngineMismatchError, PolicyModule
-from asym_lightning.rollout.ahead import Ahead
+from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling, sampling_seed
+from asym_lightning.rollout.prefetch import Prefetcher
 from asym_lightning.rollout.transformers import TransformersEngine
-from asym_lightning.types import Completion
+from asym_lightning.types import Completion, EngineMismatchError
 from callbacks.vllm_rollout import VLLMRollout
 from tests.support.coin import Parity
 from tests.support.parts import algorithm
@@ -31,7 +31,7 @@ SAMPLING = Sampling(4, 6, 1.0, (257,))
 
 
 class Remembering(TransformersEngine):
-    """Keeps what was published, and loads it when it is told to."""
+    """Keeps the published weights, and loads them when it is told to."""
 
     idle_publish = False
 
@@ -46,20 +46,20 @@ class Remembering(TransformersEngine):
         self.sync(self.published[version], version)
 
     def close(self) -> None:
-        """Stays usable: what it sampled is sampled again."""
+        """Stay open, so that the test can sample again."""
 
     @torch.inference_mode()
     def prompt_logprobs(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        found = []
+        prompt_logps = []
         for prompt in prompts:
             ids = torch.tensor([list(prompt)])
             logp = self.model(ids).logits[0, :-1].log_softmax(-1)
-            found.append(logp.gather(1, ids[0, 1:, None])[:, 0].tolist())
-        return found
+            prompt_logps.append(logp.gather(1, ids[0, 1:, None])[:, 0].tolist())
+        return prompt_logps
 
 
 class FirstOnly(Remembering):
-    """Goes on with the first weights, and says that it took the others."""
+    """Keeps the first weights, and says that it took the new ones."""
 
     def load(self, version: int) -> None:
         super().load(0)
@@ -67,7 +67,7 @@ class FirstOnly(Remembering):
 
 
 class OldVersion(Remembering):
-    """Says itself that it has other weights."""
+    """Loads the new weights, and says that it has the first ones."""
 
     def load(self, version: int) -> None:
         super().load(version)
@@ -75,7 +75,7 @@ class OldVersion(Remembering):
 
 
 class AtOnce(Remembering):
-    """Takes weights while they are published, and minds being asked for anything meanwhile."""
+    """Loads weights while they are published, and fails if it samples at that time."""
 
     idle_publish = True
     busy = 0
@@ -102,7 +102,7 @@ class Broken(Remembering):
 
 
 class Slow(Remembering):
-    """Samples the first iteration; later ones take until it is closed."""
+    """Samples the first iteration at once; later ones take until the engine is closed."""
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -124,24 +124,33 @@ class Failing(Callback):
 
 
 class Kept(Callback):
-    """The rollouts of every iteration."""
+    """Keeps the rollouts and the metrics of every iteration."""
 
     def __init__(self) -> None:
         self.completions: list[list[Completion]] = []
         self.metrics: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
         self.completions.append([c for group in rollout.groups for c in group.completions])
         self.metrics.append(pl_module.meter.compute(lambda x, _: x, pl_module.device))
 
 
-def trained(folder: Path, engine: TransformersEngine, staleness: int, iterations: int = 4, *more: Callback) -> Kept:
+def trained(
+    folder: Path,
+    engine: TransformersEngine,
+    staleness: int,
+    *more: Callback,
+    iterations: int = 4,
+) -> Kept:
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-    optimizer = OptimizerSettings(3e-3, (0.9, 0.95), 0.0, 0, 1.0)
-    policy = PolicyModule(model, algorithm(), optimizer, 1.0, math.inf)
-    data = RolloutDataModule(Parity(), byte_tokenizer(), PROMPTS, PROMPTS, 512, SEED)
-    rollout, kept = VLLMRollout(lambda _: engine, SAMPLING, Parity, SEED, staleness=staleness), Kept()
+    optimizer = OptimizerSettings(3e-3, (0.9, 0.95), 0.0, warmup_steps=0, max_grad_norm=1.0)
+    policy = PolicyModule(
+        model, algorithm(), optimizer, temperature=1.0, logprob_gap_limit=math.inf
+    )
+    rollout = VLLMRollout(lambda _: engine, SAMPLING, Parity, seed=SEED, staleness=staleness)
+    kept = Kept()
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=iterations,
@@ -152,8 +161,19 @@ def trained(folder: Path, engine: TransformersEngine, staleness: int, iterations
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(policy, data)
+    trainer.fit(policy, data_module())
     return kept
+
+
+def data_module() -> RolloutDataModule:
+    return RolloutDataModule(
+        Parity(),
+        byte_tokenizer(),
+        PROMPTS,
+        prompts_per_mini_batch=PROMPTS,
+        tokens_per_micro_batch=512,
+        seed=SEED,
+    )
 
 
 @pytest.fixture
@@ -163,12 +183,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_work_is_given_as_many_iterations_ahead_as_the_learner_may_be_behind() -> None:
-    ahead = Ahead[int](2)
-    assert [list(ahead.due(i, last=5)) for i in range(6)] == [[0, 1, 2], [3], [4], [5], [], []]
-    resumed = Ahead[int](2)
+    first = Prefetcher[int](2)
+    assert [list(first.due(i, last=5)) for i in range(6)] == [[0, 1, 2], [3], [4], [5], [], []]
+    resumed = Prefetcher[int](2)
     assert [list(resumed.due(i, last=9)) for i in (7, 8, 9)] == [[7, 8, 9], [], []]
-    for one in (ahead, resumed):
-        one.close()
+    first.close()
+    resumed.close()
 
 
 def test_an_iteration_learns_from_the_rollouts_of_the_weights_before(folder: Path) -> None:
@@ -178,17 +198,19 @@ def test_an_iteration_learns_from_the_rollouts_of_the_weights_before(folder: Pat
     assert [row["rollout/staleness"] for row in kept.metrics] == [0, 1, 1, 1]
     assert all(row["engine/probe_gap_max"] < 1e-4 for row in kept.metrics)
     assert kept.metrics[3]["engine/logprob_gap_max"] > 1e-3, "the weights moved in between"
-    data = RolloutDataModule(Parity(), byte_tokenizer(), PROMPTS, PROMPTS, 512, SEED)
+    data = data_module()
     for iteration, version in enumerate((0, 0, 1, 2)):
         engine.sync(engine.published[version], version)
         numbered = data.prompts(iteration, 0, 1)
         seeds = [sampling_seed(SEED, "train", number) for number, _ in numbered]
         again = engine.generate([prompt.token_ids for _, prompt in numbered], SAMPLING, seeds)
-        assert [s.token_ids for row in again for s in row] == [c.token_ids for c in kept.completions[iteration]]
+        token_ids = [sample.token_ids for row in again for sample in row]
+        assert token_ids == [c.token_ids for c in kept.completions[iteration]]
 
 
 def test_an_engine_that_takes_weights_at_once_samples_the_same(folder: Path) -> None:
-    later, at_once = (trained(folder, engine(folder / "model"), staleness=1) for engine in (Remembering, AtOnce))
+    later = trained(folder, Remembering(folder / "model"), staleness=1)
+    at_once = trained(folder, AtOnce(folder / "model"), staleness=1)
     assert at_once.completions == later.completions
     assert at_once.metrics[2]["time/wait"] > at_once.metrics[2]["time/sync"]
 
@@ -218,5 +240,6 @@ def test_what_goes_wrong_in_the_background_ends_the_run(
 def test_a_run_that_fails_does_not_go_on_making_rollouts(folder: Path) -> None:
     engine = Slow(folder / "model")
     with pytest.raises(MemoryError):
-        trained(folder, engine, 3, 9, Failing())
-    assert engine.closed.is_set() and engine.asked == 2, "iteration 1 was being made, 2 and 3 were not begun"
+        trained(folder, engine, 3, Failing(), iterations=9)
+        assert engine.closed.is_set()
+        assert engine.asked == 2, "iteration 1 was sampling, 2 and 3 had not begun"

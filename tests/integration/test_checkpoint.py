@@ -1,4 +1,4 @@
-"""What a run leaves to go on from."""
+"""The checkpoints that a run leaves to resume from."""
 
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,16 @@ class Counting(LightningModule):
 
 
 class Script(Callback):
-    """Interrupts in an epoch, gives each epoch a score, and looks for the last checkpoint when training ends."""
+    """Interrupts in an epoch, scores each epoch, and looks for the last checkpoint at the end."""
 
     def __init__(self, place: Path, interrupt: int | None, scores: dict[int, float]):
         self.place, self.interrupt, self.scores, self.seen = place, interrupt, scores, False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch == self.interrupt:
-            next(c for c in trainer.callbacks if isinstance(c, GracefulStop)).interrupted = True  # type: ignore[attr-defined]
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            stop = next(c for c in callbacks if isinstance(c, GracefulStop))
+            stop.interrupted = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.callback_metrics.pop("score", None)
@@ -50,12 +52,30 @@ class Script(Callback):
 
 
 def fit(
-    place: Path, epochs: int, interrupt: int | None = None, scores: dict[int, float] | None = None, resume: Path | None = None
+    place: Path,
+    epochs: int,
+    interrupt: int | None = None,
+    scores: dict[int, float] | None = None,
+    resume: Path | None = None,
 ) -> Script:
     quiet()
     script = Script(place, interrupt, scores or {})
-    keep = RunCheckpoint(place, "{epoch}", save_top_k=-1, save_last=True, every_n_epochs=3, save_on_train_epoch_end=True)
-    best = RunCheckpoint(place, "best", monitor="score", mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+    keep = RunCheckpoint(
+        place,
+        "{epoch}",
+        save_top_k=-1,
+        save_last=True,
+        every_n_epochs=3,
+        save_on_train_epoch_end=True,
+    )
+    best = RunCheckpoint(
+        place,
+        "best",
+        monitor="score",
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     Trainer(
         max_epochs=epochs,
         callbacks=[script, GracefulStop(), keep, *([best] if scores else [])],
@@ -83,15 +103,19 @@ def test_the_last_checkpoint_is_of_the_last_iteration_and_there_before_training_
 ) -> None:
     script = fit(tmp_path, epochs, interrupt)
     assert steps(tmp_path, "last") == last and script.seen
-    assert {path.stem for path in tmp_path.iterdir()} == {"last", *(f"epoch={i}" for i in range(2, last, 3))}
+    every_third = [f"epoch={i}" for i in range(2, last, 3)]
+    assert {path.stem for path in tmp_path.iterdir()} == {"last", *every_third}
 
 
-def test_a_resumed_run_keeps_the_best_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_keeps_the_best_of_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     fit(first, 2, scores={0: 0.9, 1: 0.6})
     assert steps(first, "best") == 1
     fit(second, 4, scores={2: 0.3, 3: 0.2}, resume=first / "last.ckpt")
-    assert f"the best score so far, 0.9, is in {first / 'best.ckpt'}; better ones will be in {second}" in capsys.readouterr().out
+    best = f"the best score so far, 0.9, is in {first / 'best.ckpt'}"
+    assert f"{best}; better ones will be in {second}" in capsys.readouterr().out
     assert not (second / "best.ckpt").exists()
     fit(tmp_path / "third", 6, scores={4: 0.5, 5: 0.95}, resume=second / "last.ckpt")
     assert steps(tmp_path / "third", "best") == 6 and steps(first, "best") == 1

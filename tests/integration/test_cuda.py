@@ -1,4 +1,4 @@
-"""The learner's kernels on a GPU against float64; skipped where there is none."""
+"""The learner's kernels on a GPU against float64; skipped without a GPU."""
 
 import pytest
 import torch
@@ -9,7 +9,8 @@ from asym_lightning.learner.logprob import token_logprobs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-SEGMENTS = [  # a prompt that three completions share, and a sequence of its own
+# A prompt that three completions share, and a separate sequence.
+SEGMENTS = [
     Segment(0, 37),
     Segment(37, 60, 0, 37),
     Segment(97, 1, 0, 37),
@@ -20,10 +21,11 @@ TOKENS = 303
 
 
 def allowed(window: int | None) -> Tensor:
-    """[query, key]: who sees whom."""
+    """[query, key]: whether a query sees a key."""
     sees = torch.zeros(TOKENS, TOKENS, dtype=torch.bool)
     for s in SEGMENTS:
-        keys = [*range(s.prefix_start, s.prefix_start + s.prefix), *range(s.start, s.start + s.length)]
+        keys = [*range(s.prefix_start, s.prefix_start + s.prefix)]
+        keys += range(s.start, s.start + s.length)
         for i in range(s.length):
             seen = keys[: s.prefix + i + 1]
             sees[s.start + i, seen[-window:] if window else seen] = True
@@ -31,17 +33,22 @@ def allowed(window: int | None) -> Tensor:
 
 
 def error(found: Tensor, expected: Tensor) -> float:
-    """Relative, in the 2-norm; NaN where one is."""
+    """The relative error in the 2-norm; NaN if either tensor has a NaN."""
     return float((found.detach().double().cpu() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("window", [None, 16])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("heads", [(8, 2, 64), (4, 4, 128)])
-def test_packed_attention(heads: tuple[int, int, int], dtype: torch.dtype, window: int | None) -> None:
+def test_packed_attention(
+    heads: tuple[int, int, int], dtype: torch.dtype, window: int | None
+) -> None:
     queries, shared, width = heads
     generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(1, n, TOKENS, width, generator=generator).to(dtype) for n in (queries, shared, shared)]
+    tensors = [
+        torch.randn(1, n, TOKENS, width, generator=generator).to(dtype)
+        for n in (queries, shared, shared)
+    ]
     slope = torch.randn(1, TOKENS, queries, width, generator=generator)
     exact = [t.double().requires_grad_() for t in tensors]
     q, k, v = exact[0], *(t.repeat_interleave(queries // shared, 1) for t in exact[1:])
@@ -51,13 +58,15 @@ def test_packed_attention(heads: tuple[int, int, int], dtype: torch.dtype, windo
     given = [t.cuda().requires_grad_() for t in tensors]
     assert (flash_kernel(given[0][0].transpose(0, 1)) is not None) == (dtype == torch.bfloat16)
     layout = Layout(SEGMENTS, "cuda")
-    found, _ = packed_attention(torch.nn.Identity(), *given, None, width**-0.5, sliding_window=window, layout=layout)
+    found, _ = packed_attention(
+        torch.nn.Identity(), *given, None, width**-0.5, sliding_window=window, layout=layout
+    )
     found.backward(slope.cuda().to(dtype))
     limit = 1e-2 if dtype == torch.bfloat16 else 1e-5
     assert error(found, expected.detach()) < limit
-    for one, other in zip(given, exact, strict=True):
-        assert one.grad is not None and other.grad is not None
-        assert error(one.grad, other.grad) < limit
+    for single, double in zip(given, exact, strict=True):
+        assert single.grad is not None and double.grad is not None
+        assert error(single.grad, double.grad) < limit
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -75,15 +84,15 @@ def test_log_prob_and_entropy(dtype: torch.dtype, chunk: int) -> None:
     given = hidden.cuda().requires_grad_(), weight.cuda().requires_grad_()
     found = token_logprobs(*given, targets.cuda(), None, 0.7, True, chunk)[:2]
     torch.autograd.backward(found, tuple(slopes.cuda()))
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == torch.float32 and error(one, other.detach()) < 1e-5
-    for one, other in zip(given, exact, strict=True):
-        assert one.grad is not None and other.grad is not None
-        assert error(one.grad, other.grad) < (1e-2 if dtype == torch.bfloat16 else 1e-5)
+    for single, double in zip(found, expected, strict=True):
+        assert single.dtype == torch.float32 and error(single, double.detach()) < 1e-5
+    for single, double in zip(given, exact, strict=True):
+        assert single.grad is not None and double.grad is not None
+        assert error(single.grad, double.grad) < (1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
 def test_autocast_reaches_packed_attention() -> None:
-    """As in a layer that norms its queries and keys: they come in fp32, values in bf16."""
+    """Queries and keys come in fp32 and values in bf16, as in a layer that norms the first two."""
     generator = torch.Generator().manual_seed(2)
     q, k, v = (torch.randn(1, 4, TOKENS, 64, generator=generator).cuda() for _ in range(3))
     layout = Layout(SEGMENTS, "cuda")

@@ -1,4 +1,4 @@
-"""What the doctor tries: a jail, an engine, weights that are stale."""
+"""The doctor's trials: a jail, an engine, stale weights."""
 
 import sys
 from pathlib import Path
@@ -17,12 +17,14 @@ from tests.support.doctor import problem
 from tests.support.parts import algorithm
 
 
-def test_a_jail_that_does_not_judge_or_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_jail_that_does_not_judge_or_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     starved = MathVerifier(timeout_s=1.0, workers=1, memory_gb=0.01)
-    problem(running.check_jail(starved), f"{running.BOMB} is unparseable", "math-verify 0.9")
+    problem(running.check_jail(starved), f"{running.ENDLESS} is unparseable", "math-verify 0.9")
     dying = tmp_path / "worker.py"
     dying.write_text("raise SystemExit(3)")
-    monkeypatch.setattr("asym_lightning.verify.pool._SCRIPT", dying)
+    monkeypatch.setattr("asym_lightning.verify.supervised._SCRIPT", dying)
     problem(running.check_jail(MathVerifier(workers=1)), "does not start: status 3", "math-verify")
 
 
@@ -49,17 +51,25 @@ class Stale(TransformersEngine):
 @pytest.mark.parametrize(("kind", "ok"), [(TransformersEngine, True), (Stale, False)])
 def test_stale_weights_are_found(kind: type[TransformersEngine], ok: bool, folder: Path) -> None:
     method: Algorithm = algorithm()
-    policy = PolicyModule(build_model(EmbeddedSettings(), byte_tokenizer()), method, OptimizerSettings(1e-3), 1.0, 1.0)
-    found = running.check_sync(running.sync_gaps(policy, kind(str(folder), "float32", 64)), running.GAP_LIMIT["cpu"])
+    policy = PolicyModule(
+        build_model(EmbeddedSettings(), byte_tokenizer()), method, OptimizerSettings(1e-3), 1.0, 1.0
+    )
+    found = running.check_sync(
+        running.sync_gaps(policy, kind(str(folder), "float32", 64)), running.GAP_LIMIT["cpu"]
+    )
     assert found.ok is ok, found
     if not ok:
         problem(found, "limit 0.0001", "the engine's weights are not the policy's")
 
 
 def test_an_engine_that_crashes_or_hangs_takes_nobody_with_it() -> None:
-    (crashed,) = running.check_engine([sys.executable, "-c", "raise ImportError('libcuda.so.1: no such file')"])
+    (crashed,) = running.check_engine(
+        [sys.executable, "-c", "raise ImportError('libcuda.so.1: no such file')"]
+    )
     problem(crashed, "status 1): ImportError: libcuda.so.1", "rollout=transformers")
     (killed,) = running.check_engine([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
     problem(killed, "status -9", "killed, most likely for memory")
-    (hanging,) = running.check_engine([sys.executable, "-c", "import time; time.sleep(100)"], seconds=0.5)
+    (hanging,) = running.check_engine(
+        [sys.executable, "-c", "import time; time.sleep(100)"], seconds=0.5
+    )
     problem(hanging, "no answer within 0.5 s", "another process")

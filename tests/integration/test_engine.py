@@ -1,4 +1,4 @@
-"""The real vLLM beside transformers: same weights, same log-probs; weights that change are really in the engine."""
+"""The real vLLM beside transformers: same weights, same log-probs; new weights reach the engine."""
 
 import shutil
 import weakref
@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from transformers import (
-    GenerationConfig,
-)
+from transformers import GenerationConfig
 
 from asym_lightning.config.engines import build_engine
 from asym_lightning.learner.embedded import byte_tokenizer
@@ -38,7 +36,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def pair(request: pytest.FixtureRequest, folders: Path) -> Iterator[tuple[PolicyModule, VLLMEngine, Path]]:
+def pair(
+    request: pytest.FixtureRequest, folders: Path
+) -> Iterator[tuple[PolicyModule, VLLMEngine, Path]]:
     """A policy of each family, and a vLLM engine built from its exported folder."""
     folder = folders / request.param
     engine = VLLMEngine(str(folder), "float32", 64, 256)
@@ -46,7 +46,9 @@ def pair(request: pytest.FixtureRequest, folders: Path) -> Iterator[tuple[Policy
     engine.close()
 
 
-def test_changed_weights_reach_the_engine_and_stale_ones_show(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+def test_changed_weights_reach_the_engine_and_stale_ones_show(
+    pair: tuple[PolicyModule, VLLMEngine, Path],
+) -> None:
     policy, engine, _ = pair
     engine.sync(policy.weights(), 0)
     assert gap(policy, engine) < 1e-4
@@ -56,8 +58,10 @@ def test_changed_weights_reach_the_engine_and_stale_ones_show(pair: tuple[Policy
     assert gap(policy, engine) < 1e-4
 
 
-def test_what_a_loader_of_vllm_copies_can_be_done_again(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
-    """For models as they are on a GPU, where nothing packs their weights."""
+def test_what_a_loader_of_vllm_copies_can_be_done_again(
+    pair: tuple[PolicyModule, VLLMEngine, Path],
+) -> None:
+    """Test models as on a GPU, where nothing packs their weights."""
     policy, engine, _ = pair
     config = copy(engine.llm.llm_engine.vllm_config)
     config.compilation_config = copy(config.compilation_config)
@@ -66,7 +70,8 @@ def test_what_a_loader_of_vllm_copies_can_be_done_again(pair: tuple[PolicyModule
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.utils import initialize_model
 
-        config.compilation_config.static_forward_context = {}  # of layers by name, each once
+        # vLLM registers each layer here by name, and refuses a name that is taken.
+        config.compilation_config.static_forward_context = {}
         with set_current_vllm_config(config):
             return initialize_model(vllm_config=config)
 
@@ -77,35 +82,44 @@ def test_what_a_loader_of_vllm_copies_can_be_done_again(pair: tuple[PolicyModule
     shake(policy)
     with torch.no_grad():
         for parameter in copied.parameters():
-            parameter.fill_(torch.nan)  # as after a sleep: anything may be in there
+            parameter.fill_(torch.nan)  # after a sleep the memory may hold anything
     copies.apply(policy.weights())
     loaded.load_weights(policy.weights())
     for (name, got), want in zip(copied.named_parameters(), loaded.parameters(), strict=True):
         assert torch.equal(got, want), name
 
 
-def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+def test_samples_repeat_under_their_seed_and_the_portable_engine_agrees(
+    pair: tuple[PolicyModule, VLLMEngine, Path],
+) -> None:
     policy, engine, folder = pair
     engine.sync(policy.weights(), 0)
     first, again = (engine.generate(PROMPTS, SAMPLING, SEEDS) for _ in range(2))
     assert first == again
     other = engine.generate(PROMPTS, SAMPLING, [seed + 1000 for seed in SEEDS])
     assert first != other
-    assert [[len(s.token_ids) <= 12 for s in samples] for samples in first] == [[True] * 4] * 3
+    assert [len(samples) for samples in first] == [4] * 3
+    assert all(len(s.token_ids) <= 12 for samples in first for s in samples)
     for samples in first:
         assert all((s.token_ids[-1] == 257) != s.truncated for s in samples)
     portable = TransformersEngine(str(folder), "float32", 32)
     portable.sync(policy.weights(), 0)
     assert gap(policy, portable) < 1e-4
-    assert portable.generate(PROMPTS, SAMPLING, SEEDS) == portable.generate(PROMPTS, SAMPLING, SEEDS)
+    first, again = (portable.generate(PROMPTS, SAMPLING, SEEDS) for _ in range(2))
+    assert first == again
 
 
 @pytest.mark.parametrize("pair", ["qwen3-tied"], indirect=True)  # no matter of the family
-def test_generation_settings_of_a_model_change_nothing(pair: tuple[PolicyModule, VLLMEngine, Path], tmp_path: Path) -> None:
+def test_generation_settings_of_a_model_change_nothing(
+    pair: tuple[PolicyModule, VLLMEngine, Path], tmp_path: Path
+) -> None:
     policy, _, folder = pair
-    shutil.copytree(folder, tmp_path / "own")
-    GenerationConfig(repetition_penalty=5.0, no_repeat_ngram_size=1, eos_token_id=257).save_pretrained(tmp_path / "own")
-    plain, own = (TransformersEngine(str(place), "float32", 32) for place in (folder, tmp_path / "own"))
+    other_folder = tmp_path / "own"
+    shutil.copytree(folder, other_folder)
+    config = GenerationConfig(repetition_penalty=5.0, no_repeat_ngram_size=1, eos_token_id=257)
+    config.save_pretrained(other_folder)
+    plain = TransformersEngine(str(folder), "float32", 32)
+    own = TransformersEngine(str(other_folder), "float32", 32)
     for engine in (plain, own):
         engine.sync(policy.weights(), 0)
     assert own.generate(PROMPTS, SAMPLING, SEEDS) == plain.generate(PROMPTS, SAMPLING, SEEDS)
@@ -113,21 +127,24 @@ def test_generation_settings_of_a_model_change_nothing(pair: tuple[PolicyModule,
 
 @pytest.mark.parametrize("pair", ["qwen3-tied"], indirect=True)  # no matter of the family
 def test_only_the_stop_ids_end_a_sample(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
-    """Not the end tokens of the folder's tokenizer (256) or config (257), of which vLLM would make stop ids too."""
+    """The end tokens of the folder's tokenizer (256) and config (257) do not, as vLLM's would."""
     _, engine, folder = pair
     engine.sync(policy_of(folder).weights(), 0)
-    samples = [s for drawn in engine.generate(PROMPTS, Sampling(32, 32, 1.0, (97,)), SEEDS) for s in drawn]
+    drawn = engine.generate(PROMPTS, Sampling(32, 32, 1.0, (97,)), SEEDS)
+    samples = [sample for row in drawn for sample in row]
     inside = {token for s in samples for token in s.token_ids[:-1]}
     assert {256, 257} <= inside and 97 not in inside
     assert all(s.token_ids[-1] == 97 or (s.truncated and len(s.token_ids) == 32) for s in samples)
 
 
 @pytest.mark.parametrize("pair", ["qwen3-tied"], indirect=True)  # no matter of the family
-def test_an_engine_that_slept_samples_again_after_a_sync(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
-    """Without a GPU no memory is freed, but vLLM pauses, and goes on only when weights and cache were woken."""
+def test_an_engine_that_slept_samples_again_after_a_sync(
+    pair: tuple[PolicyModule, VLLMEngine, Path],
+) -> None:
+    """Without a GPU no memory is freed, but vLLM pauses until weights and cache are woken."""
     policy, engine, _ = pair
     assert not engine.sleep()
-    assert not engine.llm.llm_engine.is_sleeping(), "it was not asked for"
+    assert not engine.llm.llm_engine.is_sleeping(), "the engine was built without sleep"
     engine._sleeps = True
     assert engine.sleep()
     assert engine.llm.llm_engine.is_sleeping()
@@ -141,12 +158,14 @@ def test_an_engine_without_the_memory_to_wake_says_which_key_to_lower(
     pair: tuple[PolicyModule, VLLMEngine, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(tags: list[str]) -> None:
-        raise RuntimeError("CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:163")  # as seen with 0.8 on an H200
+        # The text of a run with 0.8 on an H200.
+        raise RuntimeError("CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:163")
 
     policy, engine, _ = pair
     monkeypatch.setattr(engine.llm, "wake_up", fail)
     monkeypatch.setattr(engine, "_asleep", True)
-    with pytest.raises(RuntimeError, match=r"no memory for its weights .* rollout\.gpu_memory_utilization=0\.4 is too much, lower it"):
+    too_much = r"rollout\.gpu_memory_utilization=0\.4 is too much, lower it"
+    with pytest.raises(RuntimeError, match=rf"no memory for its weights .* {too_much}"):
         engine.sync(policy.weights(), 0)
 
 
@@ -170,37 +189,41 @@ def test_a_closed_engine_gives_its_memory_back(pair: tuple[PolicyModule, VLLMEng
 
 
 @pytest.mark.parametrize("pair", ["qwen3-tied"], indirect=True)  # no matter of the family
-def test_more_prompt_tokens_than_one_forward_pass_takes(pair: tuple[PolicyModule, VLLMEngine, Path]) -> None:
+def test_more_prompt_tokens_than_one_forward_pass_takes(
+    pair: tuple[PolicyModule, VLLMEngine, Path],
+) -> None:
     policy, engine, _ = pair
     engine.sync(policy.weights(), 0)
     prompts = torch.randint(256, (300, 60), generator=torch.Generator().manual_seed(0)).tolist()
     seeds = [sampling_seed(2, "test", i) for i in range(300)]
     sampling = Sampling(n=1, max_tokens=4, temperature=1.0, stop_ids=(257,))
     together = engine.generate(prompts, sampling, seeds)
-    assert [samples[0].token_ids for samples in together[:3]] == [
-        engine.generate([prompts[i]], sampling, [seeds[i]])[0][0].token_ids for i in range(3)
-    ]
+    for i in range(3):
+        [[alone]] = engine.generate([prompts[i]], sampling, [seeds[i]])
+        assert together[i][0].token_ids == alone.token_ids
 
 
 HELD: list[VLLMEngine] = []  # an engine that ends takes the process group with it
-SHARES = (([0, 1, 2], []), ([1], [0, 2]))  # by round: which prompts the first and the second rank ask for
+# Per round: the prompts of the first and of the second rank.
+SHARES = (([0, 1, 2], []), ([1], [0, 2]))
 
 
 def on_each_rank(folder: Path) -> None:
-    """Two ranks that share one engine: a round with the weights it was built from, and one with others."""
+    """Share one engine between two ranks: one round with its first weights, one with new ones."""
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     policy = policy_of(folder)
     engine = VLLMEngine(str(folder), "float32", 64, 256, distributed=True, tensor_parallel_size=2)
-    torch.distributed.barrier()  # each rank takes the name of its own segment away
-    shared = [line for line in Path("/proc/self/maps").read_text().splitlines() if "cpushm" in line]
-    assert len(shared) >= 2 and all(line.endswith("(deleted)") for line in shared), (
-        "names of shared memory are gone, or another run meets it"
-    )
+    torch.distributed.barrier()  # each rank removes the name of its segment before
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    shared = [line for line in maps if "cpushm" in line]
+    assert len(shared) >= 2
+    assert all(line.endswith("(deleted)") for line in shared), "another run could meet the names"
     drawn = []
-    for mine in (shares[rank] for shares in SHARES):
+    for shares in SHARES:
         engine.sync(policy.weights(), 0)
-        drawn.append(engine.generate([PROMPTS[i] for i in mine], SAMPLING, [SEEDS[i] for i in mine]))
+        prompts = [PROMPTS[i] for i in shares[rank]]
+        drawn.append(engine.generate(prompts, SAMPLING, [SEEDS[i] for i in shares[rank]]))
         torch.manual_seed(1)
         shake(policy)
     assert engine.generate([], SAMPLING, []) == []
@@ -210,7 +233,7 @@ def on_each_rank(folder: Path) -> None:
 
 @pytest.fixture
 def left_in_memory() -> Iterator[None]:
-    """Segments of shared memory as a killed run of two ranks leaves them, under the names that vLLM gives them by itself."""
+    """Segments of shared memory as a killed run of two ranks leaves them, under vLLM's names."""
     segments = [Path(f"/dev/shm/-tp:0-[0-1]-cpushm_{rank}") for rank in range(2)]
     if not segments[0].parent.is_dir():
         pytest.skip("needs /dev/shm")
@@ -221,7 +244,10 @@ def left_in_memory() -> Iterator[None]:
         segment.unlink(missing_ok=True)
 
 
-SHARED = ["llama-untied", *(pytest.param(name, marks=pytest.mark.full) for name in ("qwen2-tied", "qwen3-tied"))]
+SHARED = [
+    "llama-untied",
+    *(pytest.param(name, marks=pytest.mark.full) for name in ("qwen2-tied", "qwen3-tied")),
+]
 
 
 @pytest.mark.parametrize("pair", SHARED, indirect=True)
@@ -234,12 +260,16 @@ def test_an_engine_that_two_ranks_share_samples_what_a_whole_one_does(
     ranks = [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(2)]
     for number, shares in enumerate(SHARES):
         engine.sync(policy.weights(), 0)
-        whole = engine.generate(PROMPTS, SAMPLING, SEEDS)
-        asked = [i for mine in shares for i in mine]
-        drawn = dict(zip(asked, [samples for rank in ranks for samples in rank[number]], strict=True))
+        unshared = engine.generate(PROMPTS, SAMPLING, SEEDS)
+        asked = [i for share in shares for i in share]
+        answers = [samples for rank in ranks for samples in rank[number]]
+        drawn = dict(zip(asked, answers, strict=True))
         assert gap_of(policy, [drawn[i] for i in range(3)]) < 1e-4
-        for want, got in zip([s for samples in whole for s in samples], [s for i in range(3) for s in drawn[i]], strict=True):
-            assert got.token_ids == want.token_ids and got.logprobs == pytest.approx(want.logprobs, abs=1e-4)
+        expected = [sample for samples in unshared for sample in samples]
+        actual = [sample for i in range(3) for sample in drawn[i]]
+        for want, got in zip(expected, actual, strict=True):
+            assert got.token_ids == want.token_ids
+            assert got.logprobs == pytest.approx(want.logprobs, abs=1e-4)
         torch.manual_seed(1)
         shake(policy)
 
@@ -256,10 +286,19 @@ def test_where_vllm_is_not_installed_one_line_says_what_is_used(
     assert len(said) == 1 and "vllm is not installed" in said[0] and "transformers" in said[0]
 
 
-@pytest.mark.parametrize(("name", "gpu", "eager"), [("evaluate", False, True), ("evaluate", True, False), ("train", True, True)])
-def test_vllm_compiles_where_it_pays(name: str, gpu: bool, eager: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "gpu", "eager"),
+    [("evaluate", False, True), ("evaluate", True, False), ("train", True, True)],
+)
+def test_vllm_compiles_where_it_pays(
+    name: str, gpu: bool, eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr("asym_lightning.rollout.vllm.VLLMEngine", lambda *_, **options: asked.update(options))
+
+    def engine(*_: Any, **options: Any) -> None:
+        asked.update(options)
+
+    monkeypatch.setattr("asym_lightning.rollout.vllm.VLLMEngine", engine)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         build_engine("vllm", "policy", compose(name), 64, distributed=False, dtype="float32")

@@ -15,93 +15,131 @@ from tests.support.evaluations import completions, refused, score
 from tests.support.runs import run
 
 
-def test_numbers_are_those_of_the_completions(benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_those_of_the_completions(
+    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     got = score(monkeypatch, benchmark_folder, tmp_path, "samples={parity:4,amc23:2}")
     table = completions(tmp_path).groupby("problem")
-    right = pd.read_parquet(tmp_path / "parity.parquet").groupby("problem").reward.sum()
+    correct = pd.read_parquet(tmp_path / "parity.parquet").groupby("problem").reward.sum()
     metrics = got["parity"]["metrics"]
-    assert got["parity"]["problems"] == 16 and got["amc23"]["problems"] == 6 and got["amc23"]["samples"] == 2
-    assert metrics["avg@4"]["mean"] == pytest.approx(right.mean() / 4) and 0 < right.mean() < 4
-    assert metrics["pass@2"]["mean"] == pytest.approx(sum(pass_at_k(4, int(c), 2) for c in right) / 16)
+    assert got["parity"]["problems"] == 16
+    assert got["amc23"]["problems"] == 6
+    assert got["amc23"]["samples"] == 2
+    assert metrics["avg@4"]["mean"] == pytest.approx(correct.mean() / 4) and 0 < correct.mean() < 4
+    pass_at_2 = [pass_at_k(4, int(c), 2) for c in correct]
+    assert metrics["pass@2"]["mean"] == pytest.approx(sum(pass_at_2) / 16)
     assert metrics["avg@4"]["low"] < metrics["avg@4"]["mean"] < metrics["avg@4"]["high"]
     assert metrics["verify/correct"]["mean"] + metrics["verify/wrong"]["mean"] == pytest.approx(1)
-    assert got["amc23"]["metrics"]["length/mean"]["mean"] == pytest.approx(table.tokens.mean().filter(like="amc").mean())
+    length = table.tokens.mean().filter(like="amc").mean()
+    assert got["amc23"]["metrics"]["length/mean"]["mean"] == pytest.approx(length)
     before = (tmp_path / "parity.parquet").stat().st_mtime_ns
     assert score(monkeypatch, benchmark_folder, tmp_path, "samples={parity:4,amc23:2}") == got
-    assert (tmp_path / "parity.parquet").stat().st_mtime_ns == before, "what is finished is not done again"
+    after = (tmp_path / "parity.parquet").stat().st_mtime_ns
+    assert after == before, "a finished benchmark is not scored again"
 
 
 def test_answers_that_could_not_be_verified_are_shown(
-    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "my_failing_scorer.py").write_text("def fail(completion, answer):\n    raise ValueError('out of order')\n")
+    (tmp_path / "my_failing_scorer.py").write_text(
+        "def fail(completion, answer):\n    raise ValueError('out of order')\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    scorer = ("verify@benchmarks.amc23.verify=function", "benchmarks.amc23.verify.target=my_failing_scorer:fail")
-    scorer += ("benchmarks.amc23.verify.needs_jail=false", "samples=1", "temperature=1")
+    scorer = (
+        "verify@benchmarks.amc23.verify=function",
+        "benchmarks.amc23.verify.target=my_failing_scorer:fail",
+        "benchmarks.amc23.verify.needs_jail=false",
+        "samples=1",
+        "temperature=1",
+    )
     got = score(monkeypatch, benchmark_folder, tmp_path / "run", *scorer)
     share = got["amc23"]["metrics"]["verify/error"]["mean"]
-    line = f"amc23: {round(share * 6)} of 6 answers could not be verified, e.g.: ValueError: out of order"
-    assert share > 0 and line in capsys.readouterr().out
+    line = f"amc23: {round(share * 6)} of 6 answers could not be verified"
+    said = capsys.readouterr().out
+    assert share > 0 and f"{line}, e.g.: ValueError: out of order" in said
 
 
 def test_a_scorer_that_needs_a_jail_is_refused_where_there_is_none(
-    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("reasoning_gym", reason="needs the package reasoning-gym")
     monkeypatch.setattr(jail, "obstacle", lambda: "it needs Linux, and this is Plan 9")
-    line = refused(
-        capsys,
-        monkeypatch,
-        benchmark_folder,
-        tmp_path / "run",
-        "+task@benchmarks.sums=reasoning_gym",
-        "benchmarks.sums.datasets={chain_sum: 1}",
+    sums = ("+task@benchmarks.sums=reasoning_gym", "benchmarks.sums.datasets={chain_sum: 1}")
+    line = refused(capsys, monkeypatch, benchmark_folder, tmp_path / "run", *sums)
+    assert line.endswith(
+        "runs only inside the kernel's jail, which cannot be set up here: it needs Linux, "
+        "and this is Plan 9"
     )
-    assert line.endswith("runs only inside a jail that the kernel keeps, which cannot be set up here: it needs Linux, and this is Plan 9")
+    policy = f"policy.path={benchmark_folder / 'policy'}"
+    task = ("task=reasoning_gym", "task.datasets={chain_sum: 1}")
     with pytest.raises(SystemExit) as stopped:
-        run(monkeypatch, tmp_path, f"policy.path={benchmark_folder / 'policy'}", "task=reasoning_gym", "task.datasets={chain_sum: 1}")
-    assert stopped.value.code == 2 and "only inside a jail" in capsys.readouterr().err and not (tmp_path / "run").exists()
+        run(monkeypatch, tmp_path, policy, *task)
+    assert stopped.value.code == 2
+    assert "only inside the kernel's jail" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_folder_of_any_family_is_scored(family: str, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_any_family_is_scored(
+    family: str, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     FAMILIES[family]().save_pretrained(tmp_path / "policy")
     byte_tokenizer().save_pretrained(tmp_path / "policy")
-    got = score(monkeypatch, benchmark_folder, tmp_path / "run", f"policy.path={tmp_path / 'policy'}", "samples=2")
+    policy = f"policy.path={tmp_path / 'policy'}"
+    got = score(monkeypatch, benchmark_folder, tmp_path / "run", policy, "samples=2")
     assert got["parity"]["problems"] == 16 and got["parity"]["metrics"]["length/mean"]["mean"] > 0
 
 
 def test_other_settings_in_the_same_folder_are_refused(
-    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one = ("samples=1", "temperature=0")
-    got = score(monkeypatch, benchmark_folder, tmp_path, *one)
+    greedily = ("samples=1", "temperature=0")
+    got = score(monkeypatch, benchmark_folder, tmp_path, *greedily)
     assert got["parity"]["metrics"]["avg@1"]["mean"] == got["parity"]["metrics"]["pass@1"]["mean"]
     greedy = pd.read_parquet(tmp_path / "parity.parquet").completion
-    score(monkeypatch, benchmark_folder, tmp_path / "again", *one, "seed=5")
-    assert greedy.equals(pd.read_parquet(tmp_path / "again" / "parity.parquet").completion), "greedy answers need no seed"
+    score(monkeypatch, benchmark_folder, tmp_path / "again", *greedily, "seed=5")
+    again = pd.read_parquet(tmp_path / "again" / "parity.parquet").completion
+    assert greedy.equals(again), "greedy answers need no seed"
     capsys.readouterr()
-    assert "with temperature=0, now it is 0.5; name a new folder" in refused(
-        capsys, monkeypatch, benchmark_folder, tmp_path, "samples=1", "temperature=0.5"
-    )
+
+    def refusal(*overrides: str) -> str:
+        return refused(capsys, monkeypatch, benchmark_folder, tmp_path, *overrides)
+
+    line = refusal("samples=1", "temperature=0.5")
+    assert "with temperature=0, now it is 0.5; name a new folder" in line
     rows = benchmark_folder / "other.jsonl"
     rows.write_text((benchmark_folder / "amc.jsonl").read_text().replace("1+1?", "2+1?"))
-    line = refused(capsys, monkeypatch, benchmark_folder, tmp_path, *one, f"benchmarks.amc23.path={rows}")
-    assert "problems of amc23=" in line
-    line = refused(
-        capsys, monkeypatch, benchmark_folder, tmp_path, *one, "benchmarks.amc23.verify.timeout_s=77", "benchmarks.amc23.verify.workers=1"
-    )
+    assert "problems of amc23=" in refusal(*greedily, f"benchmarks.amc23.path={rows}")
+    verify = "benchmarks.amc23.verify"
+    line = refusal(*greedily, f"{verify}.timeout_s=77", f"{verify}.workers=1")
     assert "verifier of amc23=" in line and "'timeout_s': 77" in line and "workers" not in line
 
 
 def test_a_run_is_validated_on_benchmarks_and_its_best_checkpoint_scored(
-    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "benchmarks").mkdir()
-    (tmp_path / "benchmarks" / "parity.yaml").write_text("parity:\n  _target_: tests.support.coin.Graded\n")
+    parity = "parity:\n  _target_: tests.support.coin.Graded\n"
+    (tmp_path / "benchmarks" / "parity.yaml").write_text(parity)
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "coin.yaml").write_text("_target_: tests.support.coin.Parity\n")
-    best = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,monitor:eval/parity/avg@2,mode:max,every_n_epochs:2,filename:best,"
+    best = (
+        "_target_:lightning.pytorch.callbacks.ModelCheckpoint,monitor:eval/parity/avg@2,mode:max,"
+        f"every_n_epochs:2,filename:best,dirpath:{tmp_path / 'run' / 'checkpoints'},"
+        "save_on_train_epoch_end:true"
+    )
     folder = run(
         monkeypatch,
         tmp_path,
@@ -114,7 +152,7 @@ def test_a_run_is_validated_on_benchmarks_and_its_best_checkpoint_scored(
         "callbacks.evaluation.samples={heldout:3,parity:2}",
         "callbacks.evaluation.greedy=true",
         "callbacks.evaluation.problems=12",
-        "+callbacks.best=" + best + "dirpath:" + str(tmp_path / "run" / "checkpoints") + ",save_on_train_epoch_end:true}",
+        f"+callbacks.best={{{best}}}",
     )
     table = pd.read_csv(folder / "metrics.csv").set_index("step")
     validated = table["eval/parity/avg@2"].dropna()
@@ -122,11 +160,16 @@ def test_a_run_is_validated_on_benchmarks_and_its_best_checkpoint_scored(
     evaluation = json.loads((folder / "summary.json").read_text())["evaluation"]
     assert evaluation["before"] == {} and evaluation["after"]["eval/parity/avg@2"] == validated[4]
     assert "held-out avg@3" in capsys.readouterr().out, "the closing table has what there is"
-    right = table["eval/parity/greedy"].dropna() * 12
-    assert len(right) == 2 and (right - right.round()).abs().max() < 1e-9, "a share of the problems, whatever wrong answers get"
+    correct = table["eval/parity/greedy"].dropna() * 12
+    assert len(correct) == 2
+    unrounded = (correct - correct.round()).abs().max()
+    assert unrounded < 1e-9, "a share of the problems, though wrong answers have a reward"
     state = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     best_step = validated.loc[[2, 4]].idxmax()
     assert state["epoch"] + 1 == best_step
-    got = score(monkeypatch, benchmark_folder, tmp_path / "scored", f"policy.path={folder / 'checkpoints' / 'best.ckpt'}")
-    assert got["parity"]["problems"] == 16 and (tmp_path / "scored" / "policy" / "config.json").is_file()
-    assert json.loads((tmp_path / "scored" / "results.json").read_text())["policy"].endswith("best.ckpt")
+    checkpoint = f"policy.path={folder / 'checkpoints' / 'best.ckpt'}"
+    got = score(monkeypatch, benchmark_folder, tmp_path / "scored", checkpoint)
+    assert got["parity"]["problems"] == 16
+    assert (tmp_path / "scored" / "policy" / "config.json").is_file()
+    saved = json.loads((tmp_path / "scored" / "results.json").read_text())
+    assert saved["policy"].endswith("best.ckpt")

@@ -1,4 +1,4 @@
-"""Examples of the documentation are complete and run."""
+"""The documentation's examples: they are complete and run."""
 
 import json
 import sys
@@ -12,8 +12,10 @@ from tests.support.runs import random_policy, run
 
 
 @pytest.fixture
-def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files of a page, after its tests and its other Python code have run there."""
+def example(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with the files of a page; the page's tests and other Python code have run there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     known = set(sys.modules)
@@ -21,7 +23,8 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         if title:
             (tmp_path / title).parent.mkdir(exist_ok=True)
             (tmp_path / title).write_text(text)
-            monkeypatch.delitem(sys.modules, Path(title).stem, raising=False)  # another test may have a module of that name
+            # Another test may have a module of that name.
+            monkeypatch.delitem(sys.modules, Path(title).stem, raising=False)
         elif language == "python":
             exec(compile(text, request.param, "exec"), {})
     for path in tmp_path.glob("test_*.py"):
@@ -38,14 +41,20 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("example", EXAMPLES, indirect=True)
-def test_examples_are_complete_and_run(example: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [words for words in commands(request.node.callspec.params["example"]) if words[:2] == ["python", "train.py"]]
+def test_examples_are_complete_and_run(
+    example: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = request.node.callspec.params["example"]
+    lines = [words for words in commands(page) if words[:2] == ["python", "train.py"]]
     assert lines
     for i, words in enumerate(lines):
-        given = [word.replace("FOLDER", str(example)) for word in words[2:] if word not in ("--config-dir", "FOLDER")]
+        overrides = [word for word in words[2:] if word not in ("--config-dir", "FOLDER")]
+        given = [word.replace("FOLDER", str(example)) for word in overrides]
         if f"policy.path={example}" in given:
             continue  # the line that shows the key alone
-        policy = [] if "policy=hf" in given else [f"policy.path={random_policy(example / 'policy')}"]
+        policy = []
+        if "policy=hf" not in given:
+            policy.append(f"policy.path={random_policy(example / 'policy')}")
         folder = example / f"run-{i}"
         run(monkeypatch, example, *policy, "trainer.max_epochs=1", *given, into=folder)
         assert json.loads((folder / "summary.json").read_text())["status"] == "done"

@@ -1,4 +1,4 @@
-"""Rollouts that nothing is learned from: of no advantage, or cut off and left out."""
+"""Idle rollouts: without an advantage, or truncated and masked."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +8,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.algorithms import (
-    EntropyBonus,
-    GroupStandardized,
-    PPOClip,
-    RolloutRules,
-)
+from asym_lightning.algorithms import EntropyBonus, GroupStandardized, PPOClip, RolloutRules
 from asym_lightning.algorithms.batchwise import FADE
 from asym_lightning.algorithms.corrections import Truncate
 from asym_lightning.algorithms.losses import LossInputs
@@ -50,33 +45,49 @@ class Scored(Callback):
 
 
 class ZeroBonus(EntropyBonus):
-    """Adds nothing, which nobody can know."""
+    """Adds zero; the learner does not know that, and scores every token."""
 
 
 def groups_without_signal(kept: int) -> list[RolloutGroup]:
-    """Eight groups; all but ``kept`` of them have rewards of one kind."""
+    """Eight groups; all but ``kept`` of them have equal rewards."""
     groups = random_groups(8, 4, VOCABULARY)
-    right, wrong = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.WRONG)
-    return [replace(g, verdicts=[right, wrong] * 2 if i < kept else [(right, wrong)[i % 2]] * 4) for i, g in enumerate(groups)]
+    verdicts = correct, wrong = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.WRONG)
+    mixed = [replace(group, verdicts=[correct, wrong] * 2) for group in groups]
+    equal = [replace(group, verdicts=[verdicts[i % 2]] * 4) for i, group in enumerate(groups)]
+    return mixed[:kept] + equal[kept:]
 
 
 @pytest.mark.parametrize(
-    ("kept", "devices"), [pytest.param(5, 1, marks=pytest.mark.gradients), (5, 2), (1, 2), pytest.param(0, 1, marks=pytest.mark.gradients)]
+    ("kept", "devices"),
+    [
+        pytest.param(5, 1, marks=pytest.mark.gradients),
+        (5, 2),
+        (1, 2),
+        pytest.param(0, 1, marks=pytest.mark.gradients),
+    ],
 )
-def test_rollouts_of_no_advantage_take_no_backward_pass_and_change_nothing(kept: int, devices: int, tmp_path: Path) -> None:
-    parts: dict[str, Any] = {"groups": groups_without_signal(kept), "budget": 60, "advantage": GroupStandardized()}
+def test_rollouts_of_no_advantage_take_no_backward_pass_and_change_nothing(
+    kept: int, devices: int, tmp_path: Path
+) -> None:
+    parts: dict[str, Any] = {
+        "groups": groups_without_signal(kept),
+        "budget": 60,
+        "advantage": GroupStandardized(),
+    }
     full, watched, dropped = Scored(True), Scored(True), Scored(False)
     want = gradients(tmp_path / "full", callbacks=[full], modulation=[ZeroBonus(0.0)], **parts)
-    got = [gradients(tmp_path / str(watch.reads_every_token), callbacks=[watch], devices=devices, **parts) for watch in (watched, dropped)]
-    if kept:
-        for one in got:
-            assert_same(one, want)
-    else:
-        assert all(not grad.any() for one in [*got, want] for step in one for grad in step.values())
+    for watch in (watched, dropped):
+        folder = tmp_path / str(watch.reads_every_token)
+        got = gradients(folder, callbacks=[watch], devices=devices, **parts)
+        if kept:
+            assert_same(got, want)
+        else:
+            assert not any(grad.any() for step in [*got, *want] for grad in step.values())
     if devices == 1:  # a spawned process counts for itself
         assert full.without == dropped.without == 0
         assert watched.with_gradient == dropped.with_gradient < full.with_gradient
-        assert 0 < watched.without <= (full.with_gradient - watched.with_gradient) / 2, "a part stands for all"
+        left_out = full.with_gradient - watched.with_gradient
+        assert 0 < watched.without <= left_out / 2, "some rollouts stand for all others"
 
 
 class Logged(Callback):
@@ -90,31 +101,54 @@ class Logged(Callback):
 
 
 @pytest.mark.gradients
-def test_shares_of_tokens_are_those_of_all_rollouts_where_only_some_are_scored(tmp_path: Path) -> None:
+def test_shares_of_tokens_are_those_of_all_rollouts_where_only_some_are_scored(
+    tmp_path: Path,
+) -> None:
     def same_length(group: RolloutGroup) -> RolloutGroup:
-        return replace(group, completions=[replace(c, token_ids=(c.token_ids * 8)[:8], logprobs=[-3.7] * 8) for c in group.completions])
+        completions = [
+            replace(c, token_ids=(c.token_ids * 8)[:8], logprobs=[-3.7] * 8)
+            for c in group.completions
+        ]
+        return replace(group, completions=completions)
 
     groups = [same_length(group) for group in groups_without_signal(2)]
-    parts: dict[str, Any] = {"groups": [*groups[:1], *groups[2:5], *groups[1:2], *groups[5:]], "advantage": GroupStandardized()}
-    parts |= {"loss": PPOClip(1e-3, 1e-3), "correction": Truncate(1.0)}
+    parts: dict[str, Any] = {
+        "mini_batches": 2,
+        "groups": [*groups[:1], *groups[2:5], *groups[1:2], *groups[5:]],
+        "advantage": GroupStandardized(),
+        "loss": PPOClip(1e-3, 1e-3),
+        "correction": Truncate(1.0),
+    }
     every, some = Logged(), Logged()
-    gradients(tmp_path / "every", 60, 1, 2, callbacks=[every], modulation=[ZeroBonus(0.0)], **parts)
-    gradients(tmp_path / "some", 60, 1, 2, callbacks=[some], **parts)
+    bonus = [ZeroBonus(0.0)]
+    gradients(tmp_path / "every", 60, callbacks=[every], modulation=bonus, **parts)
+    gradients(tmp_path / "some", 60, callbacks=[some], **parts)
     clipped = {name: value for name, value in every.metrics.items() if name.startswith("clip/")}
-    assert max(clipped.values()) > 0 and {name: some.metrics[name] for name in clipped} == pytest.approx(clipped)
-    assert some.metrics["correction/truncated"] == pytest.approx(every.metrics["correction/truncated"], abs=0.15)
+    assert max(clipped.values()) > 0
+    assert {name: some.metrics[name] for name in clipped} == pytest.approx(clipped)
+    truncated = every.metrics["correction/truncated"]
+    assert some.metrics["correction/truncated"] == pytest.approx(truncated, abs=0.15)
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.gradients), 2])
-@pytest.mark.parametrize("modulation", [[], [EntropyBonus(0.1)], [TopEntropy(0.3)]], ids=["none", "bonus", "planned"])
-def test_a_mini_batch_of_which_all_is_cut_off_changes_nothing(devices: int, modulation: list[Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "modulation", [[], [EntropyBonus(0.1)], [TopEntropy(0.3)]], ids=["none", "bonus", "planned"]
+)
+def test_a_mini_batch_of_which_all_is_cut_off_changes_nothing(
+    devices: int, modulation: list[Any], tmp_path: Path
+) -> None:
     groups = random_groups(8, 4, VOCABULARY)
     for group in groups[:4]:  # the first of two mini-batches
         group.completions[:] = [replace(c, truncated=True) for c in group.completions]
-    parts: dict[str, Any] = {"rules": RolloutRules(mask_truncated=True), "modulation": modulation, "advantage": FADE()}
-    watching = [EntropyDynamics(), EntropyLedger(every=1)]
-    got = gradients(tmp_path / "run", 60, devices, 2, groups=groups, callbacks=watching, **parts)
-    assert not any(grad.any() for grad in got[0].values()) and any(grad.any() for grad in got[1].values())
+    parts: dict[str, Any] = {
+        "rules": RolloutRules(mask_truncated=True),
+        "modulation": modulation,
+        "advantage": FADE(),
+    }
+    parts |= {"callbacks": [EntropyDynamics(), EntropyLedger(every=1)]}
+    got = gradients(tmp_path / "run", 60, devices, mini_batches=2, groups=groups, **parts)
+    assert not any(grad.any() for grad in got[0].values())
+    assert any(grad.any() for grad in got[1].values())
 
 
 LOSSES = [PPOClip(), Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO()]
@@ -124,13 +158,20 @@ LOSSES = [PPOClip(), Reinforce(), Ratio(), CISPO(0.8, 1.2), SAPO(), GSPO()]
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_no_loss_has_a_gradient_where_the_advantage_is_zero(loss: Any) -> None:
     logp = torch.linspace(-3, 0, 7, requires_grad=True)
-    out = loss(LossInputs(logp, logp.detach() + torch.linspace(-1, 1, 7), torch.zeros(7), torch.tensor([0, 0, 0, 1, 1, 1, 1])))
+    old_logp = logp.detach() + torch.linspace(-1, 1, 7)
+    rows = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    out = loss(LossInputs(logp, old_logp, torch.zeros(7), rows))
     assert not torch.autograd.grad(out.per_token.sum(), logp)[0].any()
 
 
-@pytest.mark.parametrize("modulation", [ClipCov(0.3, 0.0, 1e3), TopEntropy(0.3), EntropyAdvantage()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "modulation",
+    [ClipCov(0.3, 0.0, 1e3), TopEntropy(0.3), EntropyAdvantage()],
+    ids=lambda m: type(m).__name__,
+)
 def test_what_calls_itself_idle_leaves_a_zero_advantage_zero(modulation: Any) -> None:
-    seen = tokens(logp=-torch.rand(9), entropy=torch.rand(9), advantages=torch.tensor([0.0, 0, 0, 1, -1, 0, 0, 2, 0]))
+    advantages = torch.tensor([0.0, 0, 0, 1, -1, 0, 0, 2, 0])
+    seen = tokens(logp=-torch.rand(9), entropy=torch.rand(9), advantages=advantages)
     if modulation.needs_batch:
         seen.plan = modulation.prepare(seen, torch.Generator().manual_seed(0))
     assert modulation.idle_at_zero and modulation.loss_term(seen) is None

@@ -1,4 +1,4 @@
-"""The jail and the pool: nothing gets out, nothing is lost."""
+"""The jail and the pool of workers: nothing gets out, nothing is lost."""
 
 import json
 import os
@@ -18,7 +18,9 @@ from asym_lightning.verify.reasoning_gym import ReasoningGymVerifier, find_answe
 from tests.support import ROOT
 from tests.support.hostile import family, hostile, strangers
 
-needs_kernel = pytest.mark.skipif(bool(jail.obstacle()), reason=f"no jail by the kernel: {jail.obstacle()}")
+needs_kernel = pytest.mark.skipif(
+    bool(jail.obstacle()), reason=f"no jail by the kernel: {jail.obstacle()}"
+)
 ATTEMPTS = """
 import ctypes, os, pathlib, signal, socket, subprocess, sys, threading
 from asym_lightning.verify import jail
@@ -30,17 +32,34 @@ libc = ctypes.CDLL(None, use_errno=True)
 assert jail.close(4 << 30) == ""
 sys.stdout = open(1, "w", closefd=False)
 calls = {
-    "write": lambda: open(target, "w"), "append": lambda: open(kept, "a"), "create": lambda: os.open(target, os.O_CREAT),
-    "tmpfile": lambda: os.open("/tmp", os.O_TMPFILE | os.O_RDWR), "mkdir": lambda: os.mkdir(target), "unlink": lambda: os.unlink(kept),
-    "rename": lambda: os.rename(kept, target), "symlink": lambda: os.symlink("/", target), "link": lambda: os.link(kept, target),
-    "mkfifo": lambda: os.mkfifo(target), "chmod": lambda: os.chmod(kept, 0), "truncate": lambda: os.truncate(kept, 0),
-    "utime": lambda: os.utime(kept), "memfd": lambda: os.memfd_create("x"), "chroot": lambda: os.chroot("/"),
-    "fork": os.fork, "vfork and exec": lambda: subprocess.run(["true"]), "exec": lambda: os.execv("/bin/true", ["true"]),
-    "posix_spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}), "kill": lambda: os.kill(parent, 0), "killpg": lambda: os.killpg(0, 0),
-    "socket": socket.socket, "unix socket": lambda: socket.socket(socket.AF_UNIX), "pair": socket.socketpair,
-    "secrets": lambda: open(f"/proc/{parent}/environ", "rb").read(), "home": lambda: open("/etc/passwd").read(),
+    "write": lambda: open(target, "w"),
+    "append": lambda: open(kept, "a"),
+    "create": lambda: os.open(target, os.O_CREAT),
+    "tmpfile": lambda: os.open("/tmp", os.O_TMPFILE | os.O_RDWR),
+    "mkdir": lambda: os.mkdir(target),
+    "unlink": lambda: os.unlink(kept),
+    "rename": lambda: os.rename(kept, target),
+    "symlink": lambda: os.symlink("/", target),
+    "link": lambda: os.link(kept, target),
+    "mkfifo": lambda: os.mkfifo(target),
+    "chmod": lambda: os.chmod(kept, 0),
+    "truncate": lambda: os.truncate(kept, 0),
+    "utime": lambda: os.utime(kept),
+    "memfd": lambda: os.memfd_create("x"),
+    "chroot": lambda: os.chroot("/"),
+    "fork": os.fork,
+    "vfork and exec": lambda: subprocess.run(["true"]),
+    "exec": lambda: os.execv("/bin/true", ["true"]),
+    "posix_spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+    "kill": lambda: os.kill(parent, 0),
+    "killpg": lambda: os.killpg(0, 0),
+    "socket": socket.socket,
+    "unix socket": lambda: socket.socket(socket.AF_UNIX),
+    "pair": socket.socketpair,
+    "secrets": lambda: open(f"/proc/{parent}/environ", "rb").read(),
+    "home": lambda: open("/etc/passwd").read(),
     "from a thread": lambda: in_thread(lambda: open(target, "w")),
-}
+    }
 def in_thread(attempt):
     failed = []
     def run():
@@ -61,13 +80,15 @@ for name, call in calls.items():
     out.append(name)
 numbers = {
     "x86_64": dict(
-        open=2, creat=85, socket=41, fork=57, vfork=58, execve=59, execveat=322, ptrace=101, bpf=321, io_uring=425, bind=49, connect=42,
-        clone3=435, openat2=437, memfd=319, userfaultfd=323, kexec=246, mount=165, unshare=272, keyctl=250, vm_write=311, pidfd_open=434,
-        shmget=29, mknod=133, x32_fork=0x40000000 + 57,
-    ),
-    "aarch64": dict(
-        socket=198, execve=221, execveat=281, ptrace=117, bpf=280, io_uring=425, bind=200, connect=203, clone3=435, openat2=437, memfd=279,
-        mount=40, unshare=97, keyctl=219, vm_write=271, pidfd_open=434, shmget=194, mknod=33,
+        open=2, creat=85, socket=41, fork=57, vfork=58, execve=59, execveat=322, ptrace=101,
+        bpf=321, io_uring=425, bind=49, connect=42, clone3=435, openat2=437, memfd=319,
+        userfaultfd=323, kexec=246, mount=165, unshare=272, keyctl=250, vm_write=311,
+        pidfd_open=434, shmget=29, mknod=133, x32_fork=0x40000000 + 57,
+        ),
+        "aarch64": dict(
+        socket=198, execve=221, execveat=281, ptrace=117, bpf=280, io_uring=425, bind=200,
+        connect=203, clone3=435, openat2=437, memfd=279, mount=40, unshare=97, keyctl=219,
+        vm_write=271, pidfd_open=434, shmget=194, mknod=33,
     ),
 }
 path = ctypes.create_string_buffer(target.encode())
@@ -99,7 +120,13 @@ def near(completion, answer):
 def test_a_jailed_process_can_do_nothing_but_compute(tmp_path: Path) -> None:
     target = tmp_path / "made"
     environment = {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", ATTEMPTS, str(target)], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", ATTEMPTS, str(target)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
     assert done.stdout == "escaped: []\n", done.stderr
     assert os.listdir(tmp_path) == ["made.kept"] and (tmp_path / "made.kept").read_text() == "x"
 
@@ -108,7 +135,10 @@ PROBED = """
 import os, sys
 from asym_lightning.verify import jail
 written = set()
-sys.addaudithook(lambda event, args: written.add(os.path.dirname(args[0])) if event == "open" and args[2] & os.O_ACCMODE else None)
+def audit(event, args):
+    if event == "open" and args[2] & os.O_ACCMODE:
+        written.add(os.path.dirname(args[0]))
+sys.addaudithook(audit)
 jail._filter_calls = lambda libc: None  # a kernel that says yes and does nothing
 jail._confine_reading = lambda libc, folders: False
 print(jail.close(4 << 30), written - {os.environ["TMPDIR"], os.path.dirname(os.environ["TMPDIR"])})
@@ -116,11 +146,17 @@ print(jail.close(4 << 30), written - {os.environ["TMPDIR"], os.path.dirname(os.e
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the trial forks")
-def test_what_is_not_jailed_is_noticed_without_a_file_that_others_could_foresee(tmp_path: Path) -> None:
+def test_what_is_not_jailed_is_noticed_without_a_file_that_others_could_foresee(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "tmp").mkdir()
     environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
-    done = subprocess.run([sys.executable, "-c", PROBED], capture_output=True, text=True, timeout=60, env=environment)
-    assert done.stdout == "the kernel lets through: a file, a process, a socket set()\n", done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", PROBED], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.stdout == "the kernel lets through: a file, a process, a socket set()\n", (
+        done.stdout + done.stderr
+    )
     assert not os.listdir(tmp_path / "tmp")
 
 
@@ -131,10 +167,13 @@ def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path
     assert len(set(completions)) > 450
     for extract in ("boxed", "lenient"):
         verifier = MathVerifier(timeout_s=1.0, extract=extract)
-        mixed = [text for bad in (completions if extract == "boxed" else completions[:210]) for text in (bad, "so \\boxed{7}")]
+        bad = completions if extract == "boxed" else completions[:210]
+        mixed = [text for attack in bad for text in (attack, "so \\boxed{7}")]
         verdicts = verifier.score(mixed, ["1", "14/2"] * (len(mixed) // 2), [False] * len(mixed))
-        assert len(verdicts) == len(mixed) and all(verdict.kind is Kind.CORRECT for verdict in verdicts[1::2])
-        assert all(verdict.detail for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.TIMEOUT, Kind.UNPARSEABLE))
+        assert len(verdicts) == len(mixed)
+        assert all(verdict.kind is Kind.CORRECT for verdict in verdicts[1::2])
+        unscored = (Kind.ERROR, Kind.TIMEOUT, Kind.UNPARSEABLE)
+        assert all(verdict.detail for verdict in verdicts if verdict.kind in unscored)
         assert not strangers(known)
         verifier.close()
     assert not os.listdir(tmp_path)
@@ -160,7 +199,8 @@ def test_workers_killed_at_random_lose_nothing() -> None:
     done.set()
     killer.join()
     verifier.close()
-    assert killed and [verdict.reward for verdict in verdicts] == [float(i % 3 > 0) for i in range(300)]
+    assert killed
+    assert [verdict.reward for verdict in verdicts] == [float(i % 3 > 0) for i in range(300)]
 
 
 @pytest.fixture
@@ -173,26 +213,33 @@ def scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @needs_kernel
 def test_a_users_function_runs_in_the_jail(scorer: str, tmp_path: Path) -> None:
     verifier = FunctionVerifier(scorer, timeout_s=1.0, workers=2, threshold=0.9, max_chars=200)
-    made = f"eval __import__('os').system('touch {tmp_path / 'made'}') == 0"
+    system = f"eval __import__('os').system('touch {tmp_path / 'made'}') == 0"
     opened = f"eval open({str(tmp_path / 'made')!r}, 'w')"
-    texts = ["3", "2.5", "raise", "die", "loop", "eat", "nan", made, opened, "3", "x" * 201, "3"]
+    texts = ["3", "2.5", "raise", "die", "loop", "eat", "nan", system, opened, "3", "x" * 201, "3"]
     verdicts = verifier.score(texts, ["3"] * len(texts), [False] * 11 + [True])
     verifier.close()
     assert [str(verdict.kind) for verdict in verdicts] == [
-        *("correct", "wrong", "error", "error", "timeout", "error", "error", "wrong", "error", "correct", "unparseable", "truncated")
+        *("correct", "wrong", "error", "error", "timeout", "error"),
+        *("error", "wrong", "error", "correct", "unparseable", "truncated"),
     ]
-    assert [verdict.reward for verdict in verdicts[:2]] == [1.0, 0.5] and verdicts[1].answer == "2.5"
-    assert "a bug" in verdicts[2].detail and "died 2 times" in verdicts[3].detail and "MemoryError" in verdicts[5].detail
+    assert [verdict.reward for verdict in verdicts[:2]] == [1.0, 0.5]
+    assert verdicts[1].answer == "2.5"
+    assert "a bug" in verdicts[2].detail
+    assert "died 2 times" in verdicts[3].detail
+    assert "MemoryError" in verdicts[5].detail
     assert not (tmp_path / "made").exists()
 
 
 def test_settings_of_functions_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for target, named in (("json.loads", "module:function"), ("no_such_module_here:f", "no such module")):
+    for target, named in (
+        ("json.loads", "module:function"),
+        ("no_such_module_here:f", "no such module"),
+    ):
         with pytest.raises(ConfigError, match=named):
             FunctionVerifier(target)
     monkeypatch.setattr(jail, "obstacle", lambda: "it needs Linux, and this is Plan 9")
     for make in (lambda: FunctionVerifier("json:loads"), ReasoningGymVerifier):
-        with pytest.raises(ConfigError, match=r"only inside a jail that the kernel keeps.*Plan 9"):
+        with pytest.raises(ConfigError, match=r"only inside the kernel's jail.*Plan 9"):
             make()
     FunctionVerifier("json:loads", needs_jail=False)
 
@@ -205,16 +252,22 @@ def test_reasoning_gym_scores_in_the_jail(tmp_path: Path) -> None:
     for name in ("countdown", "simple_equations", "simple_integration", "n_queens", "arc_agi"):
         entry = gym.create_dataset(name, size=1, seed=1)[0]
         reference = json.dumps({"dataset": name, "entry": entry}, default=str)
-        for text in (f"so <answer>{entry['answer']}</answer>", f"__import__('os').system('touch {tmp_path / 'made'}')"):
+        for text in (
+            f"so <answer>{entry['answer']}</answer>",
+            f"__import__('os').system('touch {tmp_path / 'made'}')",
+        ):
             completions.append(text)
             answers.append(reference)
     verdicts = verifier.score(completions, answers, [False] * len(completions))
     verifier.close()
     assert all(verdict.kind is Kind.CORRECT and verdict.reward == 1 for verdict in verdicts[::2])
-    assert not any(verdict.kind is Kind.CORRECT for verdict in verdicts[1::2]) and not os.listdir(tmp_path)
+    assert not any(verdict.kind is Kind.CORRECT for verdict in verdicts[1::2])
+    assert not os.listdir(tmp_path)
 
 
 def test_where_reasoning_gym_finds_the_answer() -> None:
     assert find_answer("<answer> 1 </answer> no: <answer>2</answer>") == "2"
-    assert find_answer("so \\boxed{3}") == "3" and find_answer(" 4\n") == "4" and find_answer(" ") is None
+    assert find_answer("so \\boxed{3}") == "3"
+    assert find_answer(" 4\n") == "4"
+    assert find_answer(" ") is None
     assert find_answer("<answer>5") == "<answer>5"

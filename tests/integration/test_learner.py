@@ -1,4 +1,4 @@
-"""Compiled layers, and what a run computes for nothing."""
+"""Compiled layers, and the tokens that a run wastes."""
 
 from pathlib import Path
 
@@ -26,7 +26,9 @@ def test_compiled_layers_score_the_same() -> None:
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_the_default_run_wastes_less_than_3_percent_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_run_wastes_less_than_3_percent_of_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = random_policy(tmp_path / "policy")
     rows = metrics(run(monkeypatch, tmp_path, f"policy.path={policy}", "trainer.max_epochs=2"))
     assert 0 <= rows["throughput/wasted_share"].max() < 0.03

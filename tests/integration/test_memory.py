@@ -1,4 +1,4 @@
-"""Freed memory is used again."""
+"""Reuse of freed memory."""
 
 import platform
 import subprocess
@@ -26,6 +26,8 @@ print(given_back, made())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_pages_of_freed_tensors_are_not_made_anew() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=100
+    )
     given_back, kept = map(int, done.stdout.split())
     assert kept < given_back / 10

@@ -1,4 +1,7 @@
-"""Commands that are forked from a preloaded process behave as a shell's: arguments, environment, folder, status, signals."""
+"""Commands forked from a preloaded process behave as a shell's.
+
+They have the same arguments, environment, working folder, exit status and signals.
+"""
 
 import atexit
 import os
@@ -16,7 +19,8 @@ from tests.support import ROOT, preloaded
 SCRIPT = """
 import atexit, os, sys
 atexit.register(lambda: print("at exit"))
-print(sys.argv, os.environ.get("GIVEN"), os.environ.get("HOME"), os.getcwd(), sys.path[0], __name__, "torch" in sys.modules)
+variables = os.environ.get("GIVEN"), os.environ.get("HOME")
+print(sys.argv, *variables, os.getcwd(), sys.path[0], __name__, "torch" in sys.modules)
 os.system("echo from a child")
 print("to stderr", file=sys.stderr)
 sys.exit(int(sys.argv[1]))
@@ -27,7 +31,9 @@ def test_a_command_sees_what_a_shell_gives_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     for status in (0, 2):
-        process = preloaded.command([str(script), str(status)], environment={"GIVEN": "yes"}, cwd=tmp_path)
+        process = preloaded.command(
+            [str(script), str(status)], environment={"GIVEN": "yes"}, cwd=tmp_path
+        )
         assert process.wait(100) == process.returncode == status
         assert process.output.splitlines() == [
             f"{[str(script), str(status)]} yes None {tmp_path} {tmp_path} __main__ True",
@@ -68,9 +74,19 @@ def test_what_does_not_end_is_killed() -> None:
 
 
 def test_deepspeed_is_imported_without_a_word() -> None:
-    """In an interpreter of its own, since the preloaded process has imported it before."""
+    """Use a new interpreter: the preloaded process has imported DeepSpeed before."""
     pytest.importorskip("deepspeed", reason="needs the package deepspeed")
-    code = "from asym_lightning.learner.zero import DeepSpeed; DeepSpeed(3); import deepspeed; print('done')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=100)
+    code = (
+        "from asym_lightning.learner.zero import DeepSpeed; DeepSpeed(3); "
+        "import deepspeed; print('done')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert done.returncode == 0 and done.stdout == "done\n", done.stdout + done.stderr
     assert not re.search("deprecated|WARNING|UserWarning|nitializing", done.stderr), done.stderr

@@ -61,11 +61,14 @@ def kinds(verdicts):
 )
 def test_countdown_kinds(completion, kind, answer):
     (verdict,) = CountdownVerifier().score([completion], ["7715>7"], [False])
-    assert (verdict.kind, verdict.answer, verdict.reward) == (kind, answer, float(kind == "correct"))
+    assert (verdict.kind, verdict.answer) == (kind, answer)
+    assert verdict.reward == float(kind == "correct")
 
 
 def test_countdown_uses_each_digit_only_as_often_as_given():
-    assert kinds(CountdownVerifier().score(["7+7=14", "7+7=14"], ["7715>14", "7125>14"], [False, False])) == ["correct", "wrong"]
+    answers = ["7715>14", "7125>14"]
+    verdicts = CountdownVerifier().score(["7+7=14", "7+7=14"], answers, [False, False])
+    assert kinds(verdicts) == ["correct", "wrong"]
 
 
 def test_countdown_truncated_and_bad_calls():
@@ -114,16 +117,19 @@ def test_math_kinds_in_order(verifier):
         ("\\boxed{" + "{" * 10_000 + "1" + "}" * 10_000 + "}", "1", "unparseable"),
         ("\\boxed{" * 10_000, "1", "unparseable"),
     ]
-    verdicts = verifier.score([case[0] for case in cases], [case[1] for case in cases], [False] * len(cases))
-    assert kinds(verdicts) == [case[2] for case in cases]
-    assert [verdict.reward for verdict in verdicts] == [float(case[2] == "correct") for case in cases]
+    completions, answers, expected = map(list, zip(*cases, strict=True))
+    verdicts = verifier.score(completions, answers, [False] * len(cases))
+    assert kinds(verdicts) == expected
+    rewards = [float(kind == "correct") for kind in expected]
+    assert [verdict.reward for verdict in verdicts] == rewards
     assert all(verdict.detail for verdict in verdicts if verdict.kind is Kind.UNPARSEABLE)
     assert verifier.score(["\\boxed{1}"], ["1"], [True])[0].kind is Kind.TRUNCATED
     assert verifier.score([], [], []) == []
 
 
 def test_equal_wrong_numbers_have_equal_answers(verifier):
-    verdicts = verifier.score(["\\boxed{\\frac{1}{2}}", "\\boxed{0.5}", "\\boxed{\\frac{2}{4}}"], ["3"] * 3, [False] * 3)
+    halves = ["\\boxed{\\frac{1}{2}}", "\\boxed{0.5}", "\\boxed{\\frac{2}{4}}"]
+    verdicts = verifier.score(halves, ["3"] * 3, [False] * 3)
     assert kinds(verdicts) == ["wrong"] * 3 and len({verdict.answer for verdict in verdicts}) == 1
 
 
@@ -131,7 +137,8 @@ def test_a_hanging_answer_costs_only_itself(verifier):
     completions = ["\\boxed{4}", BOMB, "\\boxed{4}", BOMB, *["\\boxed{4}", "\\boxed{5}"] * 10]
     verifier.score(completions[:1], ["2+2"], [False])
     verdicts = verifier.score(completions, ["2+2"] * len(completions), [False] * len(completions))
-    assert kinds(verdicts) == ["correct", "timeout", "correct", "timeout", *["correct", "wrong"] * 10]
+    bombs, others = ["correct", "timeout"] * 2, ["correct", "wrong"] * 10
+    assert kinds(verdicts) == bombs + others
     assert "2 s" in verdicts[1].detail
 
 
@@ -148,9 +155,11 @@ def test_answers_cannot_run_code_or_exhaust_the_machine(verifier, tmp_path):
         "\\boxed{" + "9" * 900 + "!}",
         "\\boxed{\x00\ud800}",
     ]
-    verdicts = verifier.score([*hostile, "\\boxed{7}"], ["7"] * (len(hostile) + 1), [False] * (len(hostile) + 1))
+    completions = [*hostile, "\\boxed{7}"]
+    verdicts = verifier.score(completions, ["7"] * len(completions), [False] * len(completions))
     assert not target.exists()
-    assert verdicts[-1].kind is Kind.CORRECT and not any(verdict.reward for verdict in verdicts[:-1] if verdict.answer != "7")
+    assert verdicts[-1].kind is Kind.CORRECT
+    assert not any(verdict.reward for verdict in verdicts[:-1] if verdict.answer != "7")
     assert all(verdict.detail for verdict in verdicts if verdict.kind in (Kind.ERROR, Kind.TIMEOUT))
 
 
@@ -166,7 +175,8 @@ def test_worker_environment_holds_no_secret(verifier, monkeypatch):
 
 def test_a_signal_to_all_processes_of_a_job_leaves_the_workers_at_work(verifier):
     """Slurm sends SIGTERM to all of them; the trainer then finishes its iteration."""
-    for _ in range(100):  # a worker starts with the first answer that it is given; one may have taken all
+    for _ in range(100):
+        # A worker starts with the first answer that it is given; one may have taken all.
         verifier.score(["\\boxed{1}"] * 8, ["1"] * 8, [False] * 8)
         if all(worker.process is not None for worker in verifier.pool.workers):
             break
@@ -211,30 +221,58 @@ def test_reference_solutions_of_math500_verify(verifier, shared_data):
 
     rows = pyarrow.parquet.read_table(shared_data / "math500.parquet").to_pylist()[::10]
     assert len(rows) == 50
-    verdicts = verifier.score([row["solution"] for row in rows], [row["answer"] for row in rows], [False] * 50)
+    solutions = [row["solution"] for row in rows]
+    answers = [row["answer"] for row in rows]
+    verdicts = verifier.score(solutions, answers, [False] * 50)
     assert kinds(verdicts) == ["correct"] * 50
-    shifted = verifier.score([row["solution"] for row in rows], [f"{row['answer']} + 1" for row in rows[1:]] + ["-12345"], [False] * 50)
+    other_answers = [f"{answer} + 1" for answer in answers[1:]] + ["-12345"]
+    shifted = verifier.score(solutions, other_answers, [False] * 50)
     assert sum(verdict.reward for verdict in shifted) < 5
 
 
 def test_score_math_needs_no_guard_in_a_script(tmp_path):
     script = tmp_path / "score.py"
     script.write_text(
-        "print('started')\nfrom asym_lightning.verify import score_math\nprint(score_math(['\\\\boxed{1}', '\\\\boxed{3}'], ['1', '2']))\n"
+        "print('started')\n"
+        "from asym_lightning.verify import score_math\n"
+        "print(score_math(['\\\\boxed{1}', '\\\\boxed{3}'], ['1', '2']))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, env=environment
+    )
     assert done.stdout == "started\n[1.0, 0.0]\n", done.stderr
 
 
-def test_a_run_whose_answers_cannot_be_verified_stops_with_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_broken_scorer.py").write_text("def fail(completion, answer):\n    raise ValueError('out of order')\n")
+def test_a_run_whose_answers_cannot_be_verified_stops_with_an_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_broken_scorer.py").write_text(
+        "def fail(completion, answer):\n    raise ValueError('out of order')\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps({"problem": f"{i}+1?", "answer": str(i + 1)}) + "\n" for i in range(9)))
-    task = ("task=math", f"task.path={tmp_path / 'sums.jsonl'}", "verify@task.verify=function", "rollout.max_tokens=64")
-    scorer = ("task.verify.target=my_broken_scorer:fail", "task.verify.needs_jail=false", "algo=reinforce")
-    allowed = r"more than callbacks\.rollout\.max_verify_errors=0\.05 allows: ValueError: out of order; reference '\d', completion ends"
-    with pytest.raises(VerificationError, match=rf"\d+ of 32 answers could not be verified, {allowed}"):
-        run(monkeypatch, tmp_path, f"policy.path={random_policy(tmp_path / 'policy')}", *task, *scorer, "trainer.max_epochs=3")
+    sums = [{"problem": f"{i}+1?", "answer": str(i + 1)} for i in range(9)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
+    task = (
+        "task=math",
+        f"task.path={tmp_path / 'sums.jsonl'}",
+        "verify@task.verify=function",
+        "rollout.max_tokens=64",
+    )
+    scorer = (
+        "task.verify.target=my_broken_scorer:fail",
+        "task.verify.needs_jail=false",
+        "algo=reinforce",
+    )
+    policy = f"policy.path={random_policy(tmp_path / 'policy')}"
+    message = (
+        r"\d+ of 32 answers could not be verified, "
+        r"more than callbacks\.rollout\.max_verify_errors=0\.05 allows: "
+        r"ValueError: out of order; reference '\d', completion ends"
+    )
+    with pytest.raises(VerificationError, match=message):
+        run(monkeypatch, tmp_path, policy, *task, *scorer, "trainer.max_epochs=3")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["status"] == "failed" and summary["iterations"] == 0 and "out of order" in summary["error"]
+    assert summary["status"] == "failed"
+    assert summary["iterations"] == 0
+    assert "out of order" in summary["error"]

@@ -1,4 +1,4 @@
-"""A rank that fails, dies or stands still ends the run, and the run says which one it was and where."""
+"""A rank that fails, dies or stands still: it ends the run, which names the rank and the place."""
 
 import os
 import re
@@ -23,12 +23,28 @@ from tests.support.watched import FAR_S, LIMIT_S, outcome
 SAYS = {
     "fail": r"error: rank {} failed \(phase learn, iteration 1\): ValueError: boom; ",
     "die": r"error: rank {} has died \(phase learn, iteration 1\); ",
-    "stall": rf"error: rank {{}} stands still \(phase learn, iteration 1, at support/watched\.py:\d+ in stall\): "
+    "stall": r"error: rank {} stands still "
+    r"\(phase learn, iteration 1, at support/watched\.py:\d+ in stall\): "
     rf"no rank has made progress for {LIMIT_S:g} s \(callbacks\.watchdog\.limit_s\); ",
     "freeze": r"error: rank {} stands still \(phase learn, iteration 1[^)]*\): .*; ",
 }
-LEAVES = {"fail": "ValueError: boom", "die": "", "stall": "in stall\n    time.sleep(0.1)", "freeze": ""}
+LEAVES = {
+    "fail": "ValueError: boom",
+    "die": "",
+    "stall": "in stall\n    time.sleep(0.1)",
+    "freeze": "",
+}
 STATUS = {"fail": 1, "die": -signal.SIGKILL, "stall": 1, "freeze": -signal.SIGKILL}
+# Combinations of trouble, rank and strategy that only the full suite tests.
+REST = [
+    ("fail", 0, "ddp"),
+    ("fail", 1, "fsdp2"),
+    ("die", 1, "ddp"),
+    ("die", 1, "fsdp2"),
+    ("stall", 1, "deepspeed"),
+    ("stall", 0, "ddp"),
+    ("stall", 1, "fsdp2"),
+]
 
 
 @pytest.mark.parametrize(
@@ -39,20 +55,19 @@ STATUS = {"fail": 1, "die": -signal.SIGKILL, "stall": 1, "freeze": -signal.SIGKI
         ("die", 1, "deepspeed"),
         ("stall", 1, "ddp"),
         ("freeze", 1, "ddp"),
-        *(
-            pytest.param(*combination, marks=pytest.mark.full)
-            for combination in (
-                *(("fail", 0, "ddp"), ("fail", 1, "fsdp2"), ("die", 1, "ddp"), ("die", 1, "fsdp2")),
-                *(("stall", 1, "deepspeed"), ("stall", 0, "ddp"), ("stall", 1, "fsdp2")),
-            )
-        ),
+        *(pytest.param(*combination, marks=pytest.mark.full) for combination in REST),
     ],
 )
-def test_one_rank_in_trouble_ends_the_run_and_is_named(trouble: str, rank: int, strategy: str, tmp_path: Path) -> None:
+def test_one_rank_in_trouble_ends_the_run_and_is_named(
+    trouble: str, rank: int, strategy: str, tmp_path: Path
+) -> None:
     ended = outcome(tmp_path, f"{trouble}-{rank}", strategy)
-    waits = rf"rank {1 - rank} (waited|was) in learn, iteration 1(, at \S+ in \w+( \(\S+ in \w+\))?)?\n"
-    said = re.search(SAYS[trouble].format(rank) + waits, ended[1 if (trouble, rank) == ("die", 0) else 0][1])
-    assert said and ended[1 - rank][0] == 1, ended
+    place = r"(, at \S+ in \w+( \(\S+ in \w+\))?)?"
+    waits = rf"rank {1 - rank} (waited|was) in learn, iteration 1{place}\n"
+    reporter = 1 if (trouble, rank) == ("die", 0) else 0
+    said = re.search(SAYS[trouble].format(rank) + waits, ended[reporter][1])
+    assert said, ended
+    assert ended[1 - rank][0] == 1, ended
     assert f"error: {(tmp_path / 'note').read_text()}\n" == said[0]
     assert ended[rank][0] == STATUS[trouble] and LEAVES[trouble] in ended[rank][1]
 
@@ -60,26 +75,28 @@ def test_one_rank_in_trouble_ends_the_run_and_is_named(trouble: str, rank: int, 
 def test_a_single_process_that_stands_still_ends_and_shows_where(tmp_path: Path) -> None:
     [(status, output)] = outcome(tmp_path, "stall-0", world=1)
     assert status == 1 and LEAVES["stall"] in output
-    assert re.search(
-        r"error: rank 0 stands still \(phase learn, iteration 1, at support/watched\.py:\d+ in stall\): no progress for ", output
-    )
+    place = r"phase learn, iteration 1, at support/watched\.py:\d+ in stall"
+    assert re.search(rf"error: rank 0 stands still \({place}\): no progress for ", output)
     assert (tmp_path / "note").read_text().startswith("rank 0 stands still")
 
 
 def test_an_interrupt_of_one_rank_ends_the_others(tmp_path: Path) -> None:
     ended = outcome(tmp_path, "interrupt-1")
-    assert [status for status, _ in ended] == [130, 1]  # Lightning's own, which the command line turns into 130
+    # Rank 1 has Lightning's status, 1, which the command line turns into 130.
+    assert [status for status, _ in ended] == [130, 1]
     assert "error: rank 1 was interrupted (phase learn, iteration 1); rank 0 " in ended[0][1]
 
 
-def test_a_rank_may_be_slow_at_the_start_while_it_makes_progress_and_at_the_end(tmp_path: Path) -> None:
+def test_a_rank_may_be_slow_at_the_start_while_it_makes_progress_and_at_the_end(
+    tmp_path: Path,
+) -> None:
     ended = outcome(tmp_path, "slow")
     assert [status for status, _ in ended] == [0, 0] and not (tmp_path / "note").exists(), ended
 
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """A folder with a callback that lets the second rank of a run die in the second iteration, or wait there for ever."""
+    """A folder with callbacks that kill or stop the second rank in the second iteration."""
     (tmp_path / "callbacks").mkdir()
     (tmp_path / "trouble.py").write_text(
         textwrap.dedent("""
@@ -105,10 +122,17 @@ def mine(tmp_path: Path) -> Path:
 
 
 def train(mine: Path, callbacks: str) -> preloaded.Process:
-    """`train.py` on two processes; what they say is in ``mine/output``."""
-    given = (f"callbacks={callbacks}", f"policy.path={mine / 'policy'}", "trainer.devices=2", "trainer.max_epochs=3")
-    arguments = ("--config-dir", str(mine), *SMALL, "callbacks.evaluation.problems=0", *given, f"hydra.run.dir={mine / 'run'}")
-    return preloaded.command(["train.py", *arguments], output=mine / "output")
+    """Start `train.py` on two processes; their output is in ``mine / "output"``."""
+    overrides = (
+        "callbacks.evaluation.problems=0",
+        f"callbacks={callbacks}",
+        f"policy.path={mine / 'policy'}",
+        "trainer.devices=2",
+        "trainer.max_epochs=3",
+        f"hydra.run.dir={mine / 'run'}",
+    )
+    line = ["train.py", "--config-dir", str(mine), *SMALL, *overrides]
+    return preloaded.command(line, output=mine / "output")
 
 
 def test_a_rank_that_is_killed_ends_the_command(mine: Path) -> None:
@@ -118,7 +142,8 @@ def test_a_rank_that_is_killed_ends_the_command(mine: Path) -> None:
     told = "rank 1 has died (phase learn, iteration 1; killed by SIGKILL); rank 0 "
     summary = read_summary(mine / "run")
     assert summary is not None and summary["error"].startswith(told), said
-    assert (summary["status"], summary["iterations"]) == ("failed", 1) and said.endswith(f"error: {summary['error']}\n")
+    assert (summary["status"], summary["iterations"]) == ("failed", 1)
+    assert said.endswith(f"error: {summary['error']}\n")
 
 
 def test_no_rank_outlives_a_command_that_is_killed(mine: Path) -> None:
@@ -131,12 +156,22 @@ def test_no_rank_outlives_a_command_that_is_killed(mine: Path) -> None:
 
 
 def test_no_verifying_process_outlives_a_rank_that_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text("def scorer():\n    def score(text, reference):\n        while True: pass\n    return score\n")
-    program = "from asym_lightning.verify.pool import WorkerPool; WorkerPool('endless:scorer', {}, 1000.0, 1, 4.0).score([('', '')])"
+    (tmp_path / "endless.py").write_text(
+        "def scorer():\n"
+        "    def score(text, reference):\n"
+        "        while True: pass\n"
+        "    return score\n"
+    )
+    program = (
+        "from asym_lightning.verify.pool import WorkerPool; "
+        "WorkerPool('endless:scorer', {}, 1000.0, 1, 4.0).score([('', '')])"
+    )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     running = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
     until, workers = time.monotonic() + FAR_S, []
-    while not any(worker.cpu_times().user > 0.2 for worker in workers) and running.poll() is None and time.monotonic() < until:
+    while running.poll() is None and time.monotonic() < until:
+        if any(worker.cpu_times().user > 0.2 for worker in workers):
+            break
         workers = psutil.Process(running.pid).children()
         time.sleep(0.05)
     assert workers, "the worker has to be at work"
@@ -147,7 +182,9 @@ def test_no_verifying_process_outlives_a_rank_that_is_killed(tmp_path: Path) -> 
 
 def start_others(folder: Path) -> None:
     sys.argv = [str(folder / "rank.py")]
-    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    trainer = Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False
+    )
     watch_start(trainer, lambda text: (folder / "note").write_text(text) and None)
     trainer.strategy.launcher.launch(time.sleep, 1000)  # type: ignore[union-attr]
 
@@ -161,8 +198,18 @@ def test_a_rank_that_is_lost_before_it_finds_the_others_is_told(tmp_path: Path) 
 
 
 def test_a_process_given_a_parent_that_is_gone_ends() -> None:
-    script = "from asym_lightning.runtime.watch.parent import die_with_launcher; die_with_launcher(); print('lives')"
+    script = (
+        "from asym_lightning.runtime.watch.parent import die_with_launcher; "
+        "die_with_launcher(); print('lives')"
+    )
     command = [sys.executable, "-c", script]
     for parent, says in ((os.getpid(), "lives\n"), (psutil.Process().ppid(), "")):
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {VARIABLE: str(parent)}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {VARIABLE: str(parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.stdout == says

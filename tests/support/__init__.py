@@ -1,4 +1,4 @@
-"""What several tests share. Holds no tests."""
+"""Helpers that several test files share; no tests."""
 
 from pathlib import Path
 

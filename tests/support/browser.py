@@ -23,12 +23,16 @@ FLAGS = [
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    """A selenium driver of Chromium with a fresh profile and no cache; skips where there is no browser."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    """A selenium driver of Chromium with a fresh profile and no cache; skips without a browser."""
+    programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    program = next(filter(None, programs), None)
     driver = shutil.which("chromedriver")
     if not program or not driver:
-        pytest.skip(f"needs a browser: no {'chromedriver' if program else 'chromium'} on PATH (Debian: chromium and chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+        missing = "chromedriver" if program else "chromium"
+        packages = "Debian: chromium and chromium-driver"
+        pytest.skip(f"needs a browser: no {missing} on PATH ({packages})")
+    reason = "needs selenium: pip install selenium"
+    webdriver = pytest.importorskip("selenium.webdriver", reason=reason)
     options = webdriver.ChromeOptions()
     options.binary_location = program
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'browser'}"):

@@ -1,15 +1,16 @@
-"""A task that a policy of random weights solves half of the time, so that a short run has every kind of group."""
+"""A task that a random policy solves half of the time: a short run has groups of every kind."""
 
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from asym_lightning.types import Kind, Problem, Verdict
 
 
 class Parity:
-    """Right is a completion whose bytes sum to an even number, cut off or not."""
+    """A completion is correct if its bytes sum to an even number, truncated or not."""
 
     name = "parity"
     notes: Sequence[str] = ()
@@ -21,32 +22,45 @@ class Parity:
     def verifier(self) -> "Parity":
         return self
 
-    def encode(self, problem: Problem, tokenizer: object) -> list[int]:
-        return list(tokenizer.encode(problem.text, add_special_tokens=False))  # type: ignore[attr-defined]
+    def encode(self, problem: Problem, tokenizer: Any) -> list[int]:
+        return list(tokenizer.encode(problem.text, add_special_tokens=False))
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        right = [sum(text.encode()) % 2 == 0 for text in completions]
-        return [Verdict(float(r), Kind.CORRECT if r else Kind.WRONG, text) for r, text in zip(right, completions, strict=True)]
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
+        correct = [sum(text.encode()) % 2 == 0 for text in completions]
+        return [
+            Verdict(float(is_even), Kind.CORRECT if is_even else Kind.WRONG, text)
+            for is_even, text in zip(correct, completions, strict=True)
+        ]
 
     def close(self) -> None:
         pass
 
 
 class Graded(Parity):
-    """A wrong completion gets something, too."""
+    """The same task with a reward of 0.1 for a wrong completion."""
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
-        return [replace(verdict, reward=max(verdict.reward, 0.1)) for verdict in super().score(completions, answers, truncated)]
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
+        verdicts = super().score(completions, answers, truncated)
+        return [replace(verdict, reward=max(verdict.reward, 0.1)) for verdict in verdicts]
 
 
 class Interrupting(Parity):
-    """Interrupts its process, as Ctrl-C does, while it scores for the time that the environment variable INTERRUPT_AT says."""
+    """The same task; call number INTERRUPT_AT of ``score`` interrupts the process as Ctrl-C does.
+
+    INTERRUPT_AT is an environment variable.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.times = 0
 
-    def score(self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]) -> list[Verdict]:
+    def score(
+        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    ) -> list[Verdict]:
         self.times += 1
         if os.environ.get("INTERRUPT_AT") == str(self.times):
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,6 +1,7 @@
-"""A data module over ten problems, and what it observes."""
+"""A data module over ten problems, and rollout groups for it to observe."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.tasks.order import Difficulty
@@ -20,18 +21,29 @@ class Ten:
 
 
 def data(difficulty: Difficulty | None = None, size: int = 4) -> RolloutDataModule:
-    return RolloutDataModule(Ten(), None, size, size, 10, 3, difficulty=difficulty)  # type: ignore[arg-type]
+    tokenizer: Any = None
+    return RolloutDataModule(
+        Ten(),
+        tokenizer,
+        size,
+        prompts_per_mini_batch=size,
+        tokens_per_micro_batch=10,
+        seed=3,
+        difficulty=difficulty,
+    )
 
 
 def served(module: RolloutDataModule, iteration: int, rank: int = 0, world: int = 1) -> list[int]:
     return [int(prompt.problem.id) for _, prompt in module.prompts(iteration, rank, world)]
 
 
-def group(problem: int | str, right: int, size: int = 4) -> RolloutGroup:
-    verdicts = [Verdict(1.0, Kind.CORRECT)] * right + [Verdict(0.0, Kind.WRONG)] * (size - right)
-    return RolloutGroup(Prompt(Problem(str(problem), "", ""), (1,)), [Completion([1], [0.0], "", False)] * size, verdicts)
+def group(problem: int | str, correct: int, size: int = 4) -> RolloutGroup:
+    correct_verdict, wrong = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.WRONG)
+    verdicts = [correct_verdict] * correct + [wrong] * (size - correct)
+    prompt = Prompt(Problem(str(problem), "", ""), (1,))
+    return RolloutGroup(prompt, [Completion([1], [0.0], "", False)] * size, verdicts)
 
 
-def observe(module: RolloutDataModule, right: Mapping[int, int]) -> None:
-    """Give the problems a group each with so many of four rollouts right."""
-    module.observe([group(problem, count) for problem, count in right.items()])
+def observe(module: RolloutDataModule, correct: Mapping[int, int]) -> None:
+    """Let the data module observe a group of four per problem, with this many correct rollouts."""
+    module.observe([group(problem, count) for problem, count in correct.items()])

@@ -1,4 +1,4 @@
-"""Evaluations within the test's own process."""
+"""Evaluations within the test's process, and their command lines."""
 
 import json
 import sys
@@ -10,7 +10,13 @@ import pytest
 
 from asym_lightning.commands.cli import entry
 
-BOTH = ("benchmarks=[parity,amc23]", "samples=4", "temperature=0.7", "rollout.max_tokens=12", "problems_per_part=2")
+BOTH = (
+    "benchmarks=[parity,amc23]",
+    "samples=4",
+    "temperature=0.7",
+    "rollout.max_tokens=12",
+    "problems_per_part=2",
+)
 
 
 def arguments(benchmark_folder: Path, into: Path, *overrides: str) -> list[str]:
@@ -19,13 +25,18 @@ def arguments(benchmark_folder: Path, into: Path, *overrides: str) -> list[str]:
         f"benchmarks.amc23.path={benchmark_folder / 'amc.jsonl'}",
         f"hydra.run.dir={into}",
     )
-    return ["evaluate.py", "--config-dir", str(benchmark_folder / "conf"), *given, *BOTH, *overrides]
+    configs = ("--config-dir", str(benchmark_folder / "conf"))
+    return ["evaluate.py", *configs, *given, *BOTH, *overrides]
 
 
-def score(monkeypatch: pytest.MonkeyPatch, benchmark_folder: Path, into: Path, *overrides: str) -> dict[str, Any]:
-    """An evaluation within the test's own process with the portable engine; its results."""
-    monkeypatch.setattr(sys, "argv", arguments(benchmark_folder, into, "rollout.engine=transformers", *overrides))
-    entry("evaluate", "asym_lightning.commands.evaluate.run:evaluate", "asym_lightning.commands.evaluate.run:check_all")
+def score(
+    monkeypatch: pytest.MonkeyPatch, benchmark_folder: Path, into: Path, *overrides: str
+) -> dict[str, Any]:
+    """Evaluate within the test's process with the portable engine, and return the results."""
+    line = arguments(benchmark_folder, into, "rollout.engine=transformers", *overrides)
+    monkeypatch.setattr(sys, "argv", line)
+    module = "asym_lightning.commands.evaluate.run"
+    entry("evaluate", f"{module}:evaluate", f"{module}:check_all")
     return results(into)
 
 
@@ -34,12 +45,18 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def completions(folder: Path) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(folder / f"{name}.parquet") for name in ("parity", "amc23")], ignore_index=True)
+    tables = [pd.read_parquet(folder / f"{name}.parquet") for name in ("parity", "amc23")]
+    return pd.concat(tables, ignore_index=True)
 
 
 def refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, benchmark_folder: Path, into: Path, *overrides: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    benchmark_folder: Path,
+    into: Path,
+    *overrides: str,
 ) -> str:
+    """The line with which an evaluation is refused."""
     with pytest.raises(SystemExit) as stopped:
         score(monkeypatch, benchmark_folder, into, *overrides)
     lines = capsys.readouterr().err.strip().splitlines()

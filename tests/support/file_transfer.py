@@ -1,15 +1,25 @@
-"""A transfer of weights that works on a CPU, where NCCL and CUDA IPC do not: buckets go through files, all else is the run's and vLLM's."""
+"""A transfer of weights through files, for CPUs, where neither NCCL nor CUDA IPC works.
+
+Only the buckets take another way; all other steps are those of a run and of vLLM.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
 
 from asym_lightning.rollout.server_client import Client
-from asym_lightning.rollout.weight_push import Bucket, described
+from asym_lightning.rollout.weight_push import Bucket, bucket_info
 
 ENTRY_POINTS = "[vllm.general_plugins]\nfile_transfer = tests.support.file_transfer:register\n"
 
@@ -28,7 +38,7 @@ class Update(WeightTransferUpdateInfo):
 
 
 class FileEngine(WeightTransferEngine[Init, Update]):
-    """In the server, loads as vLLM's own do."""
+    """The server's side: loads weights as vLLM's own engines do."""
 
     init_info_cls = Init
     update_info_cls = Update
@@ -48,21 +58,24 @@ class FileEngine(WeightTransferEngine[Init, Update]):
 
     def receive_weights(self, update_info: Update) -> None:
         weights = load_file(update_info.path)
-        for name, dtype, shape in zip(update_info.names, update_info.dtype_names, update_info.shapes, strict=True):
-            assert self.greeting and (str(weights[name].dtype), list(weights[name].shape)) == (f"torch.{dtype}", shape)
-        self.model.load_weights((name, weights[name]) for name in update_info.names)
+        assert self.greeting
+        names, dtypes, shapes = update_info.names, update_info.dtype_names, update_info.shapes
+        for name, dtype, shape in zip(names, dtypes, shapes, strict=True):
+            assert str(weights[name].dtype) == f"torch.{dtype}"
+            assert list(weights[name].shape) == shape
+        self.model.load_weights((name, weights[name]) for name in names)
 
     def shutdown(self) -> None:
         pass
 
 
 def register() -> None:
-    """As a plugin of vLLM's: in this server ``nccl`` is the transfer by files."""
+    """Make ``nccl`` the transfer by files in this server; vLLM calls this as its plugin."""
     WeightTransferEngineFactory._registry["nccl"] = lambda: FileEngine
 
 
 def install(folder: Path) -> None:
-    """Make a folder for PYTHONPATH by which vLLM finds ``register``."""
+    """Write the metadata of a package: with ``folder`` on PYTHONPATH vLLM finds ``register``."""
     place = folder / "file_transfer-0.dist-info"
     place.mkdir()
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: file-transfer\nVersion: 0\n")
@@ -70,7 +83,7 @@ def install(folder: Path) -> None:
 
 
 class Files:
-    """In the trainer, counts what it sent."""
+    """The trainer's side: counts the buckets that it sends."""
 
     def __init__(self, folder: Path):
         self.folder, self.opened, self.sent = folder, 0, 0
@@ -83,7 +96,8 @@ class Files:
         self.sent += 1
         path = self.folder / f"{self.sent}.safetensors"
         save_file(dict(bucket), path)
-        await client.post("/update_weights", {"update_info": described(bucket) | {"path": str(path)}})
+        update = bucket_info(bucket) | {"path": str(path)}
+        await client.post("/update_weights", {"update_info": update})
 
     def close(self) -> None:
         pass

@@ -1,5 +1,8 @@
-"""Several runs in one start, with one engine and data that are prepared once: all ranks walk through the same list. `train.py -m` makes
-an engine, and with several devices processes, for each run, so that one may fail; where none does, this spares the time."""
+"""Several runs in one start, with one engine and data that are prepared once.
+
+`train.py -m` makes an engine for each run, and processes if there are several devices, so that one
+run may fail alone. These runs do not fail, so all ranks walk through the same list and save time.
+"""
 
 from functools import cache
 from typing import Any
@@ -16,10 +19,10 @@ from asym_lightning.runtime import config_dir
 
 @cache
 def engine(kind: str, path: str, max_model_len: int, distributed: bool, config: str) -> Any:
-    """An engine that is kept."""
-    made: Any = build_engine(kind, path, CONFIGS[config], max_model_len, distributed)
-    made.close = lambda: None
-    return made
+    """An engine that stays open for later runs; ``config`` is a key of CONFIGS."""
+    kept_engine: Any = build_engine(kind, path, CONFIGS[config], max_model_len, distributed)
+    kept_engine.close = lambda: None
+    return kept_engine
 
 
 CONFIGS: dict[str, DictConfig] = {}
@@ -35,8 +38,9 @@ PREPARED: dict[str, Any] = {}
 
 
 def prepared(config: DictConfig, tokenizer: Any, context: int) -> Any:
-    """Data that are kept: runs read them."""
-    settings = f"{config.task} {config.data} {config.benchmarks} {config.rollout.max_tokens} {config.policy.path} {config.seed} {context}"
+    """The data of a run, prepared once for the same settings; runs only read them."""
+    parts = (config.task, config.data, config.benchmarks, config.rollout.max_tokens)
+    settings = str((*parts, config.policy.path, config.seed, context))
     if settings not in PREPARED:
         PREPARED[settings] = prepare_data(config, tokenizer, context)
     return PREPARED[settings]
@@ -50,7 +54,7 @@ def main(config: DictConfig) -> None:
 
 
 def no_trial(self: Sweeper, batch: Any) -> None:
-    """Hydra composes every run once more before the first, to see whether it can; this list is known to be right."""
+    """Skip Hydra's trial, which composes every run once before the first; these runs do compose."""
 
 
 if __name__ == "__main__":

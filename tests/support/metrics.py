@@ -1,4 +1,4 @@
-"""Verdicts, groups made of them, and what a meter says."""
+"""Verdicts, groups of rollouts, and the values of a meter."""
 
 import random
 
@@ -9,8 +9,12 @@ from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup
 
 
 def group(*verdicts: Verdict) -> RolloutGroup:
+    """A group of one rollout per verdict; rollout i has i + 1 tokens."""
     prompt = Prompt(Problem("p", "text", "answer"), (1, 2))
-    completions = [Completion([1] * (i + 1), [0.0] * (i + 1), "", verdict.kind is Kind.TRUNCATED) for i, verdict in enumerate(verdicts)]
+    completions = []
+    for length, verdict in enumerate(verdicts, 1):
+        truncated = verdict.kind is Kind.TRUNCATED
+        completions.append(Completion([1] * length, [0.0] * length, "", truncated))
     return RolloutGroup(prompt, completions, list(verdicts))
 
 
@@ -23,13 +27,24 @@ def compute(meter: Meter) -> dict[str, float]:
 
 def many_groups(count: int, samples: int) -> list[RolloutGroup]:
     """Groups of every kind, answers in several classes, completions of different lengths."""
-    draw, made = random.Random(0), []
+    draw, groups = random.Random(0), []
+    classes = {Kind.CORRECT: "rs", Kind.WRONG: "xyz"}
+    incorrect = [kind for kind in Kind if kind is not Kind.CORRECT]
     for i in range(count):
-        right, kinds = draw.random(), [kind for kind in Kind if kind is not Kind.CORRECT]
-        chosen = [Kind.CORRECT if draw.random() < right else draw.choice(kinds) for _ in range(samples)]
-        answers = {Kind.CORRECT: "rs", Kind.WRONG: "xyz"}
-        verdicts = [Verdict(float(k is Kind.CORRECT), k, draw.choice(answers[k]) if k in answers else None) for k in chosen]
-        lengths = [draw.randint(1, 9) for _ in chosen]
-        completions = [Completion([1] * n, [0.0] * n, "", k is Kind.TRUNCATED) for n, k in zip(lengths, chosen, strict=True)]
-        made.append(RolloutGroup(Prompt(Problem(str(i), "", ""), (1,)), completions, verdicts))
-    return made
+        accuracy = draw.random()
+        kinds = [
+            Kind.CORRECT if draw.random() < accuracy else draw.choice(incorrect)
+            for _ in range(samples)
+        ]
+        verdicts = []
+        for kind in kinds:
+            answer = draw.choice(classes[kind]) if kind in classes else None
+            verdicts.append(Verdict(float(kind is Kind.CORRECT), kind, answer))
+        completions = []
+        for kind in kinds:
+            length = draw.randint(1, 9)
+            truncated = kind is Kind.TRUNCATED
+            completions.append(Completion([1] * length, [0.0] * length, "", truncated))
+        prompt = Prompt(Problem(str(i), "", ""), (1,))
+        groups.append(RolloutGroup(prompt, completions, verdicts))
+    return groups

@@ -37,6 +37,7 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def build(name: str) -> Any:
+    """A random model of a family, with seed 0."""
     config, model, extra = MODELS[name]
     torch.manual_seed(0)
     return model(config(**COMMON, **extra))

@@ -1,4 +1,4 @@
-"""What stands in the documentation: pages, code blocks, command lines."""
+"""The documentation's pages, code blocks and command lines."""
 
 import re
 import shlex
@@ -16,11 +16,19 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The command lines of a page, split into words without comments and variables; a backslash at the end of a line goes on in the
-    next."""
-    lines = [line for language, _, text in blocks(page) if language == "bash" for line in text.replace("\\\n", " ").splitlines()]
-    split = [shlex.split(line, comments=True) for line in lines]
-    return [words[next(i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :] for words in split if words]
+    """The command lines of a page, split into words, without comments and variables.
+
+    A backslash at the end of a line joins it with the next.
+    """
+    scripts = [text for language, _, text in blocks(page) if language == "bash"]
+    lines = [line for text in scripts for line in text.replace("\\\n", " ").splitlines()]
+    found = []
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words:
+            start = next(i for i, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
+            found.append(words[start:])
+    return found
 
 
 EXAMPLES = ["extend/method.md", "extend/task.md", "extend/verifier.md", "extend/model.md"]

@@ -1,8 +1,9 @@
-"""Commands of this project, each in a process that is forked from one which has torch, Lightning and vLLM imported.
+"""Commands in processes that are forked from one with torch, Lightning and vLLM imported.
 
-A fresh interpreter needs 6 to 10 s for these imports; a forked one starts at once. What the command sees is otherwise what a shell
-gives it: its arguments, environment, working folder, import path, and signals; its output and errors go to one file. Variables that are
-read while torch, transformers or vLLM are imported come too late, and all commands of a test process have one seed of string hashes.
+A fresh interpreter needs 6 to 10 s for these imports; a forked one starts at once. A command sees
+all else as from a shell: arguments, environment, working folder, import path, signals. Its output
+and errors go to one file. Two differences remain: variables that torch, transformers or vLLM read
+at import come too late, and all commands of a test process have the same seed of string hashes.
 """
 
 import atexit
@@ -31,7 +32,10 @@ STARTED: list["Process"] = []
 
 
 def context() -> Any:
-    """The multiprocessing context whose processes are forked from the preloaded one, which starts with the first of them."""
+    """The multiprocessing context that forks processes from the preloaded one.
+
+    The first process of it starts the preloaded one.
+    """
     chosen = multiprocessing.get_context("forkserver")
     chosen.set_forkserver_preload(["tests.support.imported"])
     with chdir(ROOT), patch.dict(os.environ, ENVIRONMENT, clear=True):
@@ -63,8 +67,9 @@ class Process:
         output.touch()
         self._output = output
         STARTED.append(self)
-        given = dict(os.environ if environment is None else environment)
-        self._process = context().Process(target=_begin, args=(output, given, cwd, work, arguments))
+        variables = dict(os.environ if environment is None else environment)
+        begin_arguments = (output, variables, cwd, work, arguments)
+        self._process = context().Process(target=_begin, args=begin_arguments)
         self._process.start()
 
     @property
@@ -77,17 +82,17 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What the process, and those that it started, have written so far."""
+        """The output so far of the process and of its children."""
         return self._output.read_text(errors="replace")
 
     def poll(self) -> int | None:
         return self._process.exitcode
 
     def wait(self, timeout: float) -> int:
-        """The exit status.
+        """Wait for the end of the process, and return its exit status.
 
         Raises:
-            TimeoutExpired: the process did not end within so many seconds, and was killed.
+            TimeoutExpired: the process did not end within ``timeout`` seconds, and was killed.
         """
         self._process.join(timeout)
         if self._process.exitcode is None:
@@ -97,7 +102,7 @@ class Process:
         return self._process.exitcode
 
     def wait_for(self, seen: Callable[[], bool], timeout: float) -> bool:
-        """Wait until ``seen``, for as long as the process lives; whether it was seen."""
+        """Wait until ``seen()`` is true, the process ends or time is over; return ``seen()``."""
         until = time.monotonic() + timeout
         while not seen() and self.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
@@ -117,10 +122,11 @@ class Process:
 
 
 def finished(running: Sequence[Process], timeout: float, statuses: Sequence[int]) -> list[str]:
-    """Wait for processes that run beside each other; their outputs.
+    """Wait for processes that run side by side, and return their outputs.
 
     Raises:
-        AssertionError: one ended with another status or not in time; all are ended, and the message has the end of every output.
+        AssertionError: a process ended with another status, or not in time. All are killed
+            then, and the message has the end of every output.
     """
     until = time.monotonic() + timeout
     while any(process.poll() is None for process in running) and time.monotonic() < until:
@@ -130,12 +136,14 @@ def finished(running: Sequence[Process], timeout: float, statuses: Sequence[int]
     if ended != list(statuses):
         for process in running:
             process.kill()
-    assert ended == list(statuses), "\n".join(f"--- {status}\n{output[-5000:]}" for status, output in zip(ended, outputs, strict=True))
+    pairs = zip(ended, outputs, strict=True)
+    ends = [f"--- {status}\n{output[-5000:]}" for status, output in pairs]
+    assert ended == list(statuses), "\n".join(ends)
     return outputs
 
 
 def kill_left() -> None:
-    """End what a test has started and left."""
+    """Kill the processes that a test has left running."""
     while STARTED:
         STARTED.pop().kill()
 
@@ -145,16 +153,23 @@ def command(arguments: Sequence[str], **options: Any) -> Process:
     return Process(_run, list(arguments), **options)
 
 
-def _begin(output: Path, environment: dict[str, str], cwd: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _begin(
+    output: Path,
+    environment: dict[str, str],
+    cwd: Path,
+    work: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
     os.close(file)
     for stream_object in (sys.stdout, sys.stderr):
         stream_object.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    die_with_parent()  # with the preloaded process, which ends when the tests do
+    die_with_parent()  # the preloaded process, which ends when the tests do
     np.random.seed()  # a fork has its parent's state
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # even where the tests run in the background and ignore it
+    # Tests that run in the background ignore SIGINT; the command does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -165,8 +180,9 @@ def _begin(output: Path, environment: dict[str, str], cwd: Path, work: Callable[
 
 
 def _run(arguments: list[str]) -> None:
-    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [*given, *(path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix)))]
+    python_path = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    installed = [path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix))]
+    sys.path[:] = [*python_path, *installed]
     if arguments[0] == "-m":
         sys.path.insert(0, os.getcwd())
         sys.argv = arguments[1:]

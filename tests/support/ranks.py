@@ -24,12 +24,23 @@ def free_port() -> int:
 
 def rank_environment(rank: int, world: int, port: int) -> dict[str, str]:
     """The variables that torchrun sets for a rank of one node."""
-    given = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
-    return {key: str(value) for key, value in given.items()} | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
 
 
 def on_two_ranks(work: Callable[[Path], None], folder: Path, timeout: float = 280.0) -> None:
-    """Call ``work(folder)``, of a module, in two new processes that find each other; an error in either fails the test."""
+    """Call ``work(folder)``, a function of a module, in two new processes that find each other.
+
+    An error in either fails the test.
+    """
     port = free_port()
     ranks = [preloaded.Process(_rank, rank, port, work, folder) for rank in range(2)]
     preloaded.finished(ranks, timeout, [0, 0])
@@ -44,33 +55,40 @@ def _join(rank: int, port: int) -> None:
 def _rank(rank: int, port: int, work: Callable[[Path], None], folder: Path) -> None:
     _join(rank, port)
     work(folder)
-    torch.distributed.barrier()  # left alone, gloo's threads now and then abort the exit of a process
+    # Without this, gloo's threads now and then abort the exit of a process.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 class Pair:
-    """Two ranks that start once and do one piece of work after the other; a failure ends them."""
+    """Two ranks that start once and do several pieces of work in turn; a failure ends them."""
 
     def __init__(self) -> None:
         context = preloaded.context()
         self._inboxes: list[Any] = [context.Queue() for _ in range(2)]
         self._outbox: Any = context.Queue()
         port = free_port()
-        given = [(rank, port, inbox, self._outbox) for rank, inbox in enumerate(self._inboxes)]
-        self._processes: list[Any] = [context.Process(target=_serve, args=one, daemon=True) for one in given]
+        self._processes: list[Any] = []
+        for rank, inbox in enumerate(self._inboxes):
+            arguments = (rank, port, inbox, self._outbox)
+            self._processes.append(context.Process(target=_serve, args=arguments, daemon=True))
         for process in self._processes:
             process.start()
 
-    def __call__(self, work: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
-        """What ``work(*given, **named)``, of a module, returns on each rank."""
+    def __call__(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> list[Any]:
+        """Return the results of ``work(*arguments, **named)`` on each rank.
+
+        ``work`` is a function of a module.
+        """
         for inbox in self._inboxes:
-            inbox.put(pickle.dumps((work, given, named)))
+            inbox.put(pickle.dumps((work, arguments, named)))
         results: dict[int, Any] = {}
         while len(results) < 2:
             try:
                 rank, error, result = pickle.loads(self._outbox.get(timeout=200))
             except queue.Empty:
-                rank, error, result = -1, f"no answer; exit statuses {[process.exitcode for process in self._processes]}", None
+                statuses = [process.exitcode for process in self._processes]
+                rank, error, result = -1, f"no answer; exit statuses {statuses}", None
             if error:
                 pair.cache_clear()
                 for process in self._processes:
@@ -81,13 +99,16 @@ class Pair:
 
 
 def within_pair() -> bool:
-    """Whether this process is one of the two ranks; vLLM makes a process group in others, too."""
+    """Whether this process is one of the two ranks.
+
+    Other processes may have a process group too: vLLM makes one.
+    """
     return os.environ.get("TORCHELASTIC_RUN_ID") == "test"
 
 
-def as_rank(work: Callable[..., Any], *given: Any) -> Any:
-    """``work(rank, world, *given)`` of the rank that calls it."""
-    return work(torch.distributed.get_rank(), torch.distributed.get_world_size(), *given)
+def as_rank(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Return ``work(rank, world, *arguments)`` for the rank of this process."""
+    return work(torch.distributed.get_rank(), torch.distributed.get_world_size(), *arguments)
 
 
 @cache
@@ -100,8 +121,8 @@ def _serve(rank: int, port: int, inbox: Any, outbox: Any) -> None:
     _join(rank, port)
     torch.distributed.init_process_group("gloo")
     while True:
-        work, given, named = pickle.loads(inbox.get())
+        work, arguments, named = pickle.loads(inbox.get())
         try:
-            outbox.put(pickle.dumps((rank, "", work(*given, **named))))
+            outbox.put(pickle.dumps((rank, "", work(*arguments, **named))))
         except Exception:
             outbox.put(pickle.dumps((rank, traceback.format_exc(), None)))

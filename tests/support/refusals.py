@@ -22,8 +22,16 @@ def never(config: object) -> None:
     raise AssertionError("the run must not start")
 
 
-def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *overrides: str) -> str:
-    """The one line that a command line is refused with."""
+def refusal(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *overrides: str,
+) -> str:
+    """The line with which a command line is refused.
+
+    The exit status must be 2, and nothing may be written: no file and no output.
+    """
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -41,12 +49,16 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return lines[0]
 
 
-FEW = ["task.train_size=64", "task.heldout_size=8"]  # of the default task, which draws them
+# The default task draws its problems, which takes time.
+FEW = ["task.train_size=64", "task.heldout_size=8"]
 
 
 def refusal_of_parts(*overrides: str) -> str:
-    """What the configuration of one run is refused with by the part that checks it, without the command around it: Hydra's own
-    errors are read as the command reads them, values are set in a configuration that was composed once for these choices."""
+    """The message with which the checks refuse the configuration of one run, without a command.
+
+    Hydra's errors are worded as the command words them. Values are set in a configuration that was
+    composed once for these choices.
+    """
     folders = [config_dir()]
     try:
         check_choices(list(overrides), folders)
@@ -60,7 +72,8 @@ def refusal_of_parts(*overrides: str) -> str:
 
 def _config(overrides: Sequence[str]) -> DictConfig:
     own_task = any(override.startswith("task=") for override in overrides)
-    choices = tuple(override for override in overrides if _is_choice(override)) + (() if own_task else tuple(FEW))
+    chosen = [override for override in overrides if _is_choice(override)]
+    choices = tuple(chosen if own_task else chosen + FEW)
     values = [override for override in overrides if not _is_choice(override)]
     config = _composed(choices).copy()
     if any(value[0] in "+~" or not _has(config, value.partition("=")[0]) for value in values):
@@ -76,12 +89,16 @@ def _is_choice(override: str) -> bool:
 
 
 def _has(config: DictConfig, key: str) -> bool:
+    path, _, name = key.rpartition(".")
     try:
-        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+        parent = OmegaConf.select(config, path) if path else config
     except OmegaConfBaseException:
         return False
-    node = parent._get_node(key.rpartition(".")[2], validate_access=False) if isinstance(parent, DictConfig) else None
-    return node is not None and not isinstance(node, DictConfig)  # a value in the place of a tree is Hydra's to judge
+    if not isinstance(parent, DictConfig):
+        return False
+    node = parent._get_node(name, validate_access=False)
+    # A value in the place of a tree is left to Hydra.
+    return node is not None and not isinstance(node, DictConfig)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Reports of made-up runs."""
+"""Reports of synthetic runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,26 @@ def report(folder: Path, fill: Callable[[Path], object]) -> Path:
 
 
 def five_seeds(logs: Path) -> None:
-    """Two methods at two learning rates, a method with a name that no one should have, a broken run, an unequal key."""
+    """Write runs of two methods at two learning rates with five seeds, and two odd runs.
+
+    The odd runs are a method with a malicious name and a value of another key, and a broken run.
+    """
     for seed in range(1, 6):
         for rate in (1e-4, 1e-3):
-            given = {"policy.optimizer.learning_rate": rate}
-            low, high = 0.5 + 200 * rate + 0.01 * seed, 0.5 + 200 * rate + 0.012 * (6 - seed)
-            write_run(logs / f"grpo-{rate}-{seed}", "grpo", seed, reward=low, entropy=0.3 - 50 * rate, overrides=given)
-            write_run(logs / f"asymgrpo-{rate}-{seed}", "asymgrpo", seed, reward=high, entropy=0.35 - 50 * rate, overrides=given)
+            entropy = {"grpo": 0.3 - 50 * rate, "asymgrpo": 0.35 - 50 * rate}
+            reward = {
+                "grpo": 0.5 + 200 * rate + 0.01 * seed,
+                "asymgrpo": 0.5 + 200 * rate + 0.012 * (6 - seed),
+            }
+            for method in ("grpo", "asymgrpo"):
+                write_run(
+                    logs / f"{method}-{rate}-{seed}",
+                    method,
+                    seed,
+                    reward=reward[method],
+                    entropy=entropy[method],
+                    overrides={"policy.optimizer.learning_rate": rate},
+                )
     write_run(logs / "evil", EVIL, 1, overrides={"task.heldout_size": EVIL})
-    (write_run(logs / "<b>broken", "grpo", 9) / "metrics.csv").write_text("")
+    broken = write_run(logs / "<b>broken", "grpo", 9)
+    (broken / "metrics.csv").write_text("")

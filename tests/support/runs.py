@@ -1,4 +1,4 @@
-"""Short runs within the test's own process."""
+"""Short runs within the test's process."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,12 @@ import torch
 from asym_lightning.commands.cli import entry
 from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
 
-SMALL = ("rollout=transformers", "rollout.prompts_per_iteration=8", "rollout.group_size=4", "callbacks.evaluation.problems=4")
+SMALL = (
+    "rollout=transformers",
+    "rollout.prompts_per_iteration=8",
+    "rollout.group_size=4",
+    "callbacks.evaluation.problems=4",
+)
 
 
 def random_policy(folder: Path) -> Path:
@@ -23,16 +28,26 @@ def random_policy(folder: Path) -> Path:
 
 
 def few_problems(overrides: Sequence[str]) -> list[str]:
-    """An override for the default task, which draws and tokenizes 16,384 problems at each start unless told otherwise."""
+    """An override that makes the default task small, or none if ``overrides`` choose the task.
+
+    The default task would draw and tokenize 16,384 problems at each start.
+    """
     others = ("task=", "task.", "task@", "experiment=")
-    return [] if any(override.startswith(others) for override in overrides) else ["task.train_size=256"]
+    if any(override.startswith(others) for override in overrides):
+        return []
+    return ["task.train_size=256"]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, into: Path | None = None) -> Path:
-    """A run with the portable engine and ``folder`` as config folder; its run directory, ``folder/run`` unless given."""
+def run(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, into: Path | None = None
+) -> Path:
+    """Train with the portable engine and ``folder`` as config folder, and return the run folder.
+
+    Args:
+        into: the run folder; ``folder / "run"`` by default.
+    """
     target = into or folder / "run"
-    monkeypatch.setattr(
-        sys, "argv", ["train.py", "--config-dir", str(folder), *SMALL, *few_problems(overrides), *overrides, f"hydra.run.dir={target}"]
-    )
+    start = ["train.py", "--config-dir", str(folder), *SMALL, *few_problems(overrides)]
+    monkeypatch.setattr(sys, "argv", [*start, *overrides, f"hydra.run.dir={target}"])
     entry("train", "asym_lightning.commands.train:train")
     return target

@@ -1,4 +1,4 @@
-"""A rollout callback that forgets to hand the engine the new weights."""
+"""A rollout callback that does not hand the new weights to the engine."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ from callbacks.vllm_rollout import VLLMRollout
 
 
 class StaleRollout(VLLMRollout):
-    """Syncs before the first rollouts and never again; the engine believes that it was."""
+    """Syncs before the first rollouts and never again, but tells the engine the new version."""
 
     def sync(self, policy: PolicyModule, version: int) -> None:
-        engine: Any = self.engine
+        assert self.collector is not None
+        engine: Any = self.collector.engine
         if not self.groups:
             super().sync(policy, version)
         engine.version = version

@@ -1,4 +1,4 @@
-"""Made-up rows of the study's table."""
+"""Synthetic rows of the study's table."""
 
 import itertools
 
@@ -17,14 +17,21 @@ def rows_of(*parts: Part) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = []
     for part in parts:
-        params = part.params
-        for values in itertools.product(*params.values()):
-            given = dict(zip(params, values, strict=True))
-            row: dict[str, object] = dict.fromkeys(SETTINGS)
-            row |= {"learning_rate": 3e-4, "part": part.name, "method": given["algo"], "seed": int(given["seed"])}
-            length = int(given.get("trainer.max_epochs", 100))
-            row |= {SHORT[key]: float(v) for key, v in given.items() if key in SHORT and v not in ("True", "zero")}
-            row |= {name: rng.uniform(0.4, 0.6) for name in MEASURES} | {"iterations": length, "tokens": 1600 * length}
-            row |= {"seconds": 40.0, "revision": "0123456789ab"}
-            rows.append(row)
+        for values in itertools.product(*part.params.values()):
+            overrides = dict(zip(part.params, values, strict=True))
+            rows.append(row_of(part.name, overrides, rng))
     return tidy(pd.DataFrame(rows))
+
+
+def row_of(part: str, overrides: dict[str, str], rng: np.random.Generator) -> dict[str, object]:
+    length = int(overrides.get("trainer.max_epochs", 100))
+    row: dict[str, object] = dict.fromkeys(SETTINGS)
+    row |= {"learning_rate": 3e-4, "part": part}
+    row |= {"method": overrides["algo"], "seed": int(overrides["seed"])}
+    for key, value in overrides.items():
+        if key in SHORT and value not in ("True", "zero"):
+            row[SHORT[key]] = float(value)
+    row |= {name: rng.uniform(0.4, 0.6) for name in MEASURES}
+    row |= {"iterations": length, "tokens": 1600 * length}
+    row |= {"seconds": 40.0, "revision": "0123456789ab"}
+    return row

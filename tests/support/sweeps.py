@@ -1,4 +1,4 @@
-"""Tiny runs of sweeps, and what they leave."""
+"""Settings of tiny runs in sweeps, and the files and metrics that they leave."""
 
 import csv
 import hashlib
@@ -8,8 +8,9 @@ TINY = ("rollout=transformers", "trainer.max_epochs=2", "callbacks.ledger=null")
 
 
 def state(folder: Path) -> dict[str, str]:
-    """The content of every file below ``folder``."""
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+    """A hash of every file below ``folder``."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A small training run on real processes under the watchdog, one rank of which gets into trouble."""
+"""A small training run on real processes under the watchdog, with trouble on one rank."""
 
 import os
 import re
@@ -27,32 +27,43 @@ from tests.support.ranks import free_port, rank_environment
 
 LIMIT_S = 1.5
 FAR_S = 100.0  # until a test gives up
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 class Given(Callback):
-    """Hands ready-made groups to the data module, each rank its share."""
+    """Hands ready-made groups to the data module, each rank its own."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.datamodule.put(random_groups(4, 4, 40)[trainer.global_rank :: trainer.world_size])  # type: ignore[attr-defined]
+        groups = random_groups(4, 4, 40)[trainer.global_rank :: trainer.world_size]
+        trainer.datamodule.load_rollouts(groups)  # type: ignore[attr-defined]
 
 
 class Trouble(Callback):
-    """In the second iteration, as learning begins, one rank does ``what``."""
+    """Makes one rank call ``what`` in the second iteration, as learning begins."""
 
     def __init__(self, rank: int, what: Callable[[], None]) -> None:
         self.rank, self.what = rank, what
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.current_epoch == 1 and trainer.global_rank == self.rank:
-            time.sleep(0.6)  # until all ranks have told where they are
+            time.sleep(0.6)  # until all ranks have said where they are
             self.what()
 
 
 class Slow(Callback):
-    """The second rank is slow in ways in which it may be: at the start, with signs of progress, and at the end."""
+    """Makes the second rank slow where it may be: at the start, with progress, and at the end."""
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         until = time.monotonic() + 2 * LIMIT_S
         while trainer.global_rank == 1 and time.monotonic() < until:
             time.sleep(0.1)
@@ -77,7 +88,7 @@ def stall() -> None:
 
 
 def freeze() -> None:
-    """Python's lock is held: no thread of this process comes on."""
+    """Hold Python's lock, so that no other thread of this process runs."""
     re.match("(a+)+$", "a" * 60 + "b")
 
 
@@ -85,16 +96,26 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-MADE: dict[str, Callable[[], Strategy]] = {"fsdp2": FSDP2, "deepspeed": lambda: DeepSpeed(3)}
-TROUBLES: dict[str, Callback] = {
-    f"{what.__name__}-{rank}": Trouble(rank, what) for what in (fail, die, stall, freeze, interrupt) for rank in (0, 1)
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "fsdp2": FSDP2,
+    "deepspeed": lambda: DeepSpeed(3),
 }
+TROUBLES: dict[str, Callback] = {"slow": Slow()}
+for _what in (fail, die, stall, freeze, interrupt):
+    TROUBLES |= {f"{_what.__name__}-{rank}": Trouble(rank, _what) for rank in (0, 1)}
 
 
-def outcome(folder: Path, trouble: str, strategy: str = "ddp", world: int = 2) -> list[tuple[int, str]]:
-    """Exit status and output of every rank of a run with this trouble (``slow``: none). What the watchdog notes is in ``folder/note``."""
-    given = (world, free_port(), folder, trouble, strategy)
-    ranks = [Process(_rank, rank, *given, output=folder / f"{rank}.txt") for rank in range(world)]
+def outcome(
+    folder: Path, trouble: str, strategy: str = "ddp", world: int = 2
+) -> list[tuple[int, str]]:
+    """The exit status and output of every rank of a run with this trouble.
+
+    The watchdog's note is in ``folder / "note"``.
+    """
+    arguments = (world, free_port(), folder, trouble, strategy)
+    ranks = []
+    for rank in range(world):
+        ranks.append(Process(_rank, rank, *arguments, output=folder / f"{rank}.txt"))
     until = time.monotonic() + FAR_S
     return [(rank.wait(max(0.0, until - time.monotonic())), rank.output) for rank in ranks]
 
@@ -104,19 +125,36 @@ def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy
     torch.set_num_threads(1)
     torch.manual_seed(0)
     method = algorithm()
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=40, head_dim=8, tie_word_embeddings=True, **SHAPE))  # type: ignore[arg-type]
-    policy = PolicyModule(model, method, OptimizerSettings(1e-3), 1.0, float("inf"))
-    data = RolloutDataModule(NoTask(), None, 4, 4, 10_000, 0, method.rules, 8, policy.packed)  # type: ignore[arg-type]
+    config: Any = Qwen3Config(vocab_size=40, head_dim=8, tie_word_embeddings=True, **SHAPE)
+    policy = PolicyModule(
+        Qwen3ForCausalLM(config),
+        method,
+        OptimizerSettings(1e-3),
+        temperature=1.0,
+        logprob_gap_limit=float("inf"),
+    )
+    data = RolloutDataModule(
+        NoTask(),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        4,
+        prompts_per_mini_batch=4,
+        tokens_per_micro_batch=10_000,
+        seed=0,
+        rules=method.rules,
+        max_tokens=8,
+        share_prompts=policy.packed,
+    )
 
     def note(text: str) -> None:
         (folder / "note").write_text(text)
 
+    chosen: Any = STRATEGIES[strategy]() if strategy in STRATEGIES else strategy
     trainer = Trainer(
         accelerator="cpu",
         devices=world,
-        strategy=MADE[strategy]() if strategy in MADE else strategy if world > 1 else "auto",
+        strategy=chosen if world > 1 else "auto",
         max_epochs=2,
-        callbacks=[Watchdog(LIMIT_S, note), Given(), Slow() if trouble == "slow" else TROUBLES[trouble]],
+        callbacks=[Watchdog(LIMIT_S, note), Given(), TROUBLES[trouble]],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -124,5 +162,6 @@ def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy
     )
     trainer.fit(policy, data)
     if world > 1:
-        torch.distributed.barrier()  # left alone, gloo's threads now and then abort the exit of a process
+        # Without this, gloo's threads now and then abort the exit of a process.
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()

@@ -1,5 +1,6 @@
-"""Fixtures of whole commands and pages."""
+"""Fixtures of whole commands, servers and pages."""
 
 from tests.support.browser import browser
+from tests.support.servers import given_server, outside, own_server
 
-__all__ = ["browser"]
+__all__ = ["browser", "given_server", "outside", "own_server"]

@@ -1,7 +1,6 @@
-"""TensorBoard in a real browser, on runs that are laid out as train.py lays them."""
+"""TensorBoard in a real browser, on run folders as train.py writes them."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,13 +14,23 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.board import Board
 from callbacks.record import Recorder
+from tests.support.ranks import free_port
 
-NAMES = ("reward/mean", "entropy/policy", "entropy/positive", "entropy/negative", "solved/none", "ledger/total_measured_positive")
+NAMES = (
+    "reward/mean",
+    "entropy/policy",
+    "entropy/positive",
+    "entropy/negative",
+    "solved/none",
+    "ledger/total_measured_positive",
+)
 SCRIPT = """
 const texts = []
 const walk = node => {
-  if (node.nodeType === Node.TEXT_NODE && node.textContent.trim()) texts.push(node.textContent.trim())
-  for (const child of [...(node.shadowRoot ? [node.shadowRoot] : []), ...node.childNodes]) walk(child)
+  const text = node.nodeType === Node.TEXT_NODE ? node.textContent.trim() : ""
+  if (text) texts.push(text)
+  const roots = node.shadowRoot ? [node.shadowRoot] : []
+  for (const child of [...roots, ...node.childNodes]) walk(child)
 }
 walk(document.body)
 return texts.join("\\n")
@@ -34,7 +43,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     logs = tmp_path_factory.mktemp("logs")
     for method in ("asymgrpo", "grpo"):
         folder = logs / f"{method}-seed1"
-        logger = TensorBoardLogger(str(folder), name="tensorboard", version="", default_hp_metric=False)
+        logger = TensorBoardLogger(
+            str(folder), name="tensorboard", version="", default_hp_metric=False
+        )
         record = Recorder(str(folder))
         trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True, callbacks=[record])
         board = Board({"algo.name": method, "seed": 1})
@@ -44,14 +55,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             logger.log_metrics(record.history[-1], step=step)
         board.on_train_end(trainer, None)  # type: ignore[arg-type]
         logger.finalize("success")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", str(port), "--host", "127.0.0.1"]
+    port = free_port()
+    place = ["--logdir", str(logs), "--port", str(port), "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "tensorboard.main", *place]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
     try:
-        _wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs", timeout=5).read() != b"[]", 60)
-        yield f"http://127.0.0.1:{port}"
+        _wait(lambda: urllib.request.urlopen(f"{url}/data/runs", timeout=5).read() != b"[]", 60)
+        yield url
     finally:
         server.kill()
         server.wait()
@@ -70,21 +81,31 @@ def _wait(done: Any, seconds: float) -> None:
         time.sleep(0.2)
 
 
+CATEGORIES = [
+    "exploration",
+    "entropy (nats per token)",
+    "entropy ledger (nats per token since the start)",
+    "health",
+]
+
+
 @pytest.mark.parametrize(
     ("tab", "expected"),
     [
-        ("custom_scalars", ["exploration", "entropy (nats per token)", "entropy ledger (nats per token since the start)", "health"]),
+        ("custom_scalars", CATEGORIES),
         ("scalars", ["asymgrpo-seed1/tensorboard", "grpo-seed1/tensorboard", "reward/mean"]),
         ("hparams", ["algo.name", "grpo", "last_10/reward/mean"]),
     ],
 )
-def test_tensorboard_shows_the_charts(address: str, browser: Any, tab: str, expected: list[str]) -> None:
+def test_tensorboard_shows_the_charts(
+    address: str, browser: Any, tab: str, expected: list[str]
+) -> None:
     browser.get(f"{address}/#{tab}")
 
     def shown() -> list[str]:
         frames = browser.find_elements("css selector", "iframe")
         text = browser.execute_script(SCRIPT)
-        for frame in frames:  # some tabs are frames of their own
+        for frame in frames:  # some tabs are in a frame
             browser.switch_to.frame(frame)
             text += "\n" + browser.execute_script(SCRIPT)
             browser.switch_to.default_content()

@@ -12,9 +12,16 @@ def test_the_command_itself(tmp_path: Path) -> None:
 
     status, shown = run("--help")
     assert status == 0 and "name: asymgrpo" in shown and "group_size: 8" in shown
-    lines = ("sweep: entropy_coefficients, exponents", "logger: csv, default, mlflow, wandb", "hydra/launcher=")
+    lines = (
+        "sweep: entropy_coefficients, exponents",
+        "logger: csv, default, mlflow, wandb",
+        "hydra/launcher=",
+    )
     assert all(line in shown for line in lines)
-    assert run("algo.advantage.beta_neg=-0.4") == (2, "error: algo.advantage.beta_neg=-0.4: must be a finite number >= 0\n")
+    assert run("algo.advantage.beta_neg=-0.4") == (
+        2,
+        "error: algo.advantage.beta_neg=-0.4: must be a finite number >= 0\n",
+    )
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "metrics.csv").write_text("step\n")
     status, said = run("hydra.run.dir=old")

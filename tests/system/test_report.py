@@ -17,8 +17,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_in_a_real_browser(page: Path, browser: Any) -> None:
     browser.get((page / "report.html").as_uri())
     assert browser.title.startswith("Comparison of grpo, ")
-    assert browser.execute_script("return Array.from(document.images).every(image => image.complete && image.naturalWidth > 400)")
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    complete = "image => image.complete && image.naturalWidth > 400"
+    assert browser.execute_script(f"return Array.from(document.images).every({complete})")
+    resources = "performance.getEntriesByType('resource').map(entry => entry.name)"
+    loaded = browser.execute_script(f"return {resources}")
     assert [name for name in loaded if not name.startswith("data:")] == []
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
@@ -32,8 +34,10 @@ def test_the_report_in_a_real_browser(page: Path, browser: Any) -> None:
     values = [float(cell.get_attribute("data-value")) for cell in rewards]
     assert values == sorted(values) and sorted(before) == sorted(column()) and before != column()
 
-    for width, height in ((390, 800), (1280, 1600)):  # a phone and a desk: tables scroll by themselves, the page does not
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        )
-        assert browser.execute_script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    # A phone and a desk: tables scroll by themselves, the page does not.
+    for width, height in ((390, 800), (1280, 1600)):
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        page_width = "document.documentElement.scrollWidth"
+        view_width = "document.documentElement.clientWidth"
+        assert browser.execute_script(f"return {page_width} <= {view_width}")

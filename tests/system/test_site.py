@@ -11,13 +11,18 @@ from tests.support.pages import PAGES
 
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    built = {str(path.relative_to(tmp_path).with_suffix(".md")) for path in tmp_path.rglob("*.html")}
+    built = {
+        str(path.relative_to(tmp_path).with_suffix(".md")) for path in tmp_path.rglob("*.html")
+    }
     assert set(PAGES) <= built
+    sources = r"<(?:script|img|iframe|source)\b[^>]*?src=\"?([^\s\">]+)"
+    links = r"<link\b[^>]*?href=\"?([^\s\">]+)"
     for page in tmp_path.rglob("*.html"):
-        html = page.read_text()
-        loaded = re.findall(r"<(?:script|img|iframe|source)\b[^>]*?src=\"?([^\s\">]+)|<link\b[^>]*?href=\"?([^\s\">]+)", html)
+        loaded = re.findall(f"{sources}|{links}", page.read_text())
         assert not [url for pair in loaded for url in pair if url.startswith(("http", "//"))], page
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text()), style

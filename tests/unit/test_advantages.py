@@ -1,6 +1,8 @@
 """Advantages against a table of numbers, numbers worked by hand, and properties."""
 
 import math
+import random
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from asym_lightning.algorithms import BetaFamily, GroupStandardized, MeanCentered
 from asym_lightning.types import ConfigError
 
-# ((1-p)/p)^beta_pos and -(p/(1-p))^beta_neg to four places (G = 8): rows p = 1/8 .. 7/8, per pair of exponents (A_pos, A_neg).
+# (A_pos, A_neg) = ((1-p)/p)^beta_pos, -(p/(1-p))^beta_neg to four places; p = 1/8 .. 7/8 (G = 8).
+# Key: (beta_pos, beta_neg).
 TABLE: dict[tuple[float, float], list[tuple[float, float]]] = {
     (0, 0): [(1, -1)] * 7,
     (0.5, 0.5): [
@@ -31,8 +34,24 @@ TABLE: dict[tuple[float, float], list[tuple[float, float]]] = {
         (0.3720, -1.5518),
         (0.1735, -2.1779),
     ],
-    (0.5, 0): [(2.6458, -1), (1.7321, -1), (1.2910, -1), (1, -1), (0.7746, -1), (0.5774, -1), (0.3780, -1)],
-    (0, 0.5): [(1, -0.3780), (1, -0.5774), (1, -0.7746), (1, -1), (1, -1.2910), (1, -1.7321), (1, -2.6458)],
+    (0.5, 0): [
+        (2.6458, -1),
+        (1.7321, -1),
+        (1.2910, -1),
+        (1, -1),
+        (0.7746, -1),
+        (0.5774, -1),
+        (0.3780, -1),
+    ],
+    (0, 0.5): [
+        (1, -0.3780),
+        (1, -0.5774),
+        (1, -0.7746),
+        (1, -1),
+        (1, -1.2910),
+        (1, -1.7321),
+        (1, -2.6458),
+    ],
     (1, 0): [(7, -1), (3, -1), (1.6667, -1), (1, -1), (0.6, -1), (0.3333, -1), (0.1429, -1)],
 }
 BETAS = st.floats(0, 2, allow_nan=False)
@@ -53,9 +72,9 @@ def as_rewards(group: list[int]) -> torch.Tensor:
 def test_the_two_powers_of_the_odds(betas: tuple[float, float]) -> None:
     rewards = torch.cat([binary(count) for count in range(1, 8)])
     advantages = BetaFamily(*betas)(rewards)
-    for row, (count, (positive, negative)) in enumerate(zip(range(1, 8), TABLE[betas], strict=True)):
+    for count, (positive, negative) in zip(range(1, 8), TABLE[betas], strict=True):
         expected = torch.tensor([positive] * count + [negative] * (8 - count), dtype=torch.float64)
-        torch.testing.assert_close(advantages[row], expected, rtol=0, atol=5.1e-5)
+        torch.testing.assert_close(advantages[count - 1], expected, rtol=0, atol=5.1e-5)
 
 
 def test_values_land_on_the_right_rollouts() -> None:
@@ -75,7 +94,9 @@ def test_values_land_on_the_right_rollouts() -> None:
         ((0.5, 0), "zero", 0, 0),
     ],
 )
-def test_degenerate_groups(betas: tuple[float, float], degenerate: str, all_wrong: float, all_right: float) -> None:
+def test_degenerate_groups(
+    betas: tuple[float, float], degenerate: str, all_wrong: float, all_right: float
+) -> None:
     estimator = BetaFamily(*betas, degenerate_groups=degenerate)  # type: ignore[arg-type]
     advantages = estimator(torch.cat([binary(0), binary(8), binary(4)]))
     assert advantages[0].tolist() == [all_wrong] * 8
@@ -84,19 +105,20 @@ def test_degenerate_groups(betas: tuple[float, float], degenerate: str, all_wron
 
 
 @pytest.mark.parametrize(("boundary", "at_one"), [("clamp", math.sqrt(7)), ("zero", 0.0)])
-def test_flip_positive_mirrors_the_curve(boundary: str, at_one: float) -> None:
-    estimator = BetaFamily(0.5, 0, flip="positive", flip_boundary=boundary)  # type: ignore[arg-type]
+def test_flip_positive_mirrors_the_curve(boundary: Any, at_one: float) -> None:
+    estimator = BetaFamily(0.5, 0, flip="positive", flip_boundary=boundary)
     for count in range(1, 8):
         advantages = estimator(binary(count))[0]
-        assert advantages[0].item() == pytest.approx(math.sqrt(count / (8 - count)))  # Pos-Only's value at 1 - p
+        # The value of Pos-Only at 1 - p.
+        assert advantages[0].item() == pytest.approx(math.sqrt(count / (8 - count)))
         assert advantages[-1].item() == -1
     assert estimator(binary(8))[0].tolist() == pytest.approx([at_one] * 8)
     assert estimator(binary(0))[0].tolist() == [-1] * 8
 
 
 @pytest.mark.parametrize(("boundary", "at_zero"), [("clamp", -math.sqrt(7)), ("zero", 0.0)])
-def test_flip_negative_mirrors_the_curve(boundary: str, at_zero: float) -> None:
-    estimator = BetaFamily(0, 0.5, flip="negative", flip_boundary=boundary)  # type: ignore[arg-type]
+def test_flip_negative_mirrors_the_curve(boundary: Any, at_zero: float) -> None:
+    estimator = BetaFamily(0, 0.5, flip="negative", flip_boundary=boundary)
     for count in range(1, 8):
         advantages = estimator(binary(count))[0]
         assert advantages[0].item() == 1
@@ -107,11 +129,14 @@ def test_flip_negative_mirrors_the_curve(boundary: str, at_zero: float) -> None:
 
 def test_flip_of_a_constant_curve_is_that_curve_and_zero_wins_over_clamp() -> None:
     assert BetaFamily(0, 0, flip="positive", flip_boundary="zero")(binary(8))[0].tolist() == [1] * 8
-    assert BetaFamily(0.5, 0, flip="positive", degenerate_groups="zero")(binary(8))[0].tolist() == [0] * 8
+    zeroed = BetaFamily(0.5, 0, flip="positive", degenerate_groups="zero")
+    assert zeroed(binary(8))[0].tolist() == [0] * 8
 
 
 @given(MIXED, BETAS, BETAS, st.randoms())
-def test_permuting_a_group_permutes_its_advantages(group: list[int], b_pos: float, b_neg: float, random) -> None:  # type: ignore[no-untyped-def]
+def test_permuting_a_group_permutes_its_advantages(
+    group: list[int], b_pos: float, b_neg: float, random: random.Random
+) -> None:
     order = list(range(len(group)))
     random.shuffle(order)
     for estimator in (BetaFamily(b_pos, b_neg), GroupStandardized(), MeanCentered()):
@@ -144,21 +169,31 @@ def test_half_half_is_grpo_and_the_sample_std_rescales_it(group: list[int]) -> N
     rewards, size = as_rewards(group), len(group)
     family = BetaFamily(0.5, 0.5)(rewards)
     torch.testing.assert_close(GroupStandardized(ddof=0, eps=0)(rewards), family)
-    torch.testing.assert_close(GroupStandardized(ddof=1, eps=0)(rewards), family * math.sqrt((size - 1) / size))
+    torch.testing.assert_close(
+        GroupStandardized(ddof=1, eps=0)(rewards), family * math.sqrt((size - 1) / size)
+    )
+
+
+FLIPS = st.sampled_from(["none", "positive", "negative"])
+BOUNDARIES = st.sampled_from(["clamp", "zero"])
 
 
 @settings(max_examples=50)
-@given(GROUPS, BETAS, BETAS, st.sampled_from(["none", "positive", "negative"]), st.sampled_from(["clamp", "zero"]))
-def test_finite_and_float32_is_the_rounded_float64(group: list[int], b_pos: float, b_neg: float, flip: str, boundary: str) -> None:
-    estimator = BetaFamily(b_pos, b_neg, flip=flip, flip_boundary=boundary)  # type: ignore[arg-type]
+@given(GROUPS, BETAS, BETAS, FLIPS, BOUNDARIES)
+def test_finite_and_float32_is_the_rounded_float64(
+    group: list[int], b_pos: float, b_neg: float, flip: Any, boundary: Any
+) -> None:
+    estimator = BetaFamily(b_pos, b_neg, flip=flip, flip_boundary=boundary)
     double, single = estimator(as_rewards(group)), estimator(as_rewards(group).float())
     assert double.isfinite().all() and single.dtype == torch.float32
     assert torch.equal(double.float(), single)
-    assert (single[as_rewards(group) == 1] >= 0).all() and (single[as_rewards(group) == 0] <= 0).all()
+    assert (single[as_rewards(group) == 1] >= 0).all()
+    assert (single[as_rewards(group) == 0] <= 0).all()
 
 
 def test_dtypes() -> None:
-    assert BetaFamily(0.9, 0.4)(torch.tensor([[1, 0, 0, 0]])).tolist()[0] == pytest.approx([3**0.9] + [-(3**-0.4)] * 3)
+    from_integers = BetaFamily(0.9, 0.4)(torch.tensor([[1, 0, 0, 0]]))
+    assert from_integers.tolist()[0] == pytest.approx([3**0.9] + [-(3**-0.4)] * 3)
     assert BetaFamily(0, 0)(torch.tensor([[True, False]])).tolist() == [[1, -1]]
     for estimator in (BetaFamily(0.9, 0.4), GroupStandardized(), MeanCentered()):
         assert estimator(binary(3, dtype=torch.float32)).dtype == torch.float32
@@ -168,11 +203,16 @@ def test_dtypes() -> None:
 def test_group_standardized_by_hand() -> None:
     # p = 1/4: deviations 3/4 and -1/4, squares sum to 12/16 = 3/4.
     rewards = binary(1, size=4)
-    expected_0 = [math.sqrt(3)] + [-1 / math.sqrt(3)] * 3  # std sqrt(3)/4
-    assert GroupStandardized(ddof=0, eps=0)(rewards)[0].tolist() == pytest.approx(expected_0, rel=1e-14)
-    assert GroupStandardized(ddof=1, eps=0)(rewards)[0].tolist() == pytest.approx([1.5] + [-0.5] * 3, rel=1e-14)  # std 1/2
-    assert GroupStandardized(ddof=1, eps=0.25)(rewards)[0].tolist() == pytest.approx([1.0] + [-1 / 3] * 3, rel=1e-14)
-    assert GroupStandardized()(rewards)[0, 0].item() == pytest.approx(0.75 / (0.5 + 1e-6), rel=1e-14)  # defaults: verl's
+    for ddof, eps, expected in (
+        (0, 0, [math.sqrt(3)] + [-1 / math.sqrt(3)] * 3),  # std sqrt(3)/4
+        (1, 0, [1.5] + [-0.5] * 3),  # std 1/2
+        (1, 0.25, [1.0] + [-1 / 3] * 3),
+    ):
+        advantages = GroupStandardized(ddof=ddof, eps=eps)(rewards)
+        assert advantages[0].tolist() == pytest.approx(expected, rel=1e-14)
+    # The defaults are verl's.
+    first = GroupStandardized()(rewards)[0, 0].item()
+    assert first == pytest.approx(0.75 / (0.5 + 1e-6), rel=1e-14)
     graded = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     assert GroupStandardized(ddof=1, eps=0)(graded)[0].tolist() == pytest.approx([-1, 0, 1])
 
@@ -182,10 +222,15 @@ def test_mean_centered_by_hand() -> None:
     assert MeanCentered()(torch.tensor([[0.5, 1.0, 0.0, 0.5]])).tolist() == [[0, 0.5, -0.5, 0]]
 
 
-@pytest.mark.parametrize("estimator", [GroupStandardized(), GroupStandardized(eps=0), GroupStandardized(0, 0), MeanCentered()])
+@pytest.mark.parametrize(
+    "estimator",
+    [GroupStandardized(), GroupStandardized(eps=0), GroupStandardized(0, 0), MeanCentered()],
+)
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 0.7, 1 / 3, -2.3])
 @pytest.mark.parametrize("size", [2, 3, 7, 8, 10])
-def test_constant_groups_give_exactly_zero(estimator: GroupStandardized, value: float, size: int) -> None:
+def test_constant_groups_give_exactly_zero(
+    estimator: GroupStandardized, value: float, size: int
+) -> None:
     for dtype in (torch.float32, torch.float64):
         assert estimator(torch.full((2, size), value, dtype=dtype)).tolist() == [[0.0] * size] * 2
 
@@ -204,7 +249,15 @@ def test_graded_rewards_need_a_threshold() -> None:
     assert advantages[0].tolist() == pytest.approx([-3, 1 / 3, 1 / 3, 1 / 3])
 
 
-@pytest.mark.parametrize("estimator", [BetaFamily(0, 0), BetaFamily(0, 0, success_threshold=0.5), GroupStandardized(), MeanCentered()])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        BetaFamily(0, 0),
+        BetaFamily(0, 0, success_threshold=0.5),
+        GroupStandardized(),
+        MeanCentered(),
+    ],
+)
 def test_bad_rewards(estimator: BetaFamily) -> None:
     assert estimator.needs_group
     with pytest.raises(ValueError, match=r"rollout\.group_size=1"):
@@ -216,26 +269,33 @@ def test_bad_rewards(estimator: BetaFamily) -> None:
             estimator(torch.tensor([[1.0, value]]))
 
 
+BOTH_ZERO = {"beta_pos": 0, "beta_neg": 0}
+
+
 @pytest.mark.parametrize(
-    ("key", "make"),
+    ("key", "estimator", "arguments"),
     [
-        ("algo.advantage.beta_pos=-1", lambda: BetaFamily(-1, 0)),
-        ("algo.advantage.beta_neg=-0.1", lambda: BetaFamily(0, -0.1)),
-        ("algo.advantage.beta_pos=nan", lambda: BetaFamily(math.nan, 0)),
-        ("algo.advantage.beta_neg=inf", lambda: BetaFamily(0, math.inf)),
-        ("algo.advantage.beta_pos=big", lambda: BetaFamily("big", 0)),  # type: ignore[arg-type]
-        ("algo.advantage.degenerate_groups=drop", lambda: BetaFamily(0, 0, degenerate_groups="drop")),  # type: ignore[arg-type]
-        ("algo.advantage.flip=both", lambda: BetaFamily(0, 0, flip="both")),  # type: ignore[arg-type]
-        ("algo.advantage.flip_boundary=one", lambda: BetaFamily(0, 0, flip_boundary="one")),  # type: ignore[arg-type]
-        ("algo.advantage.success_threshold=nan", lambda: BetaFamily(0, 0, success_threshold=math.nan)),
-        ("algo.advantage.ddof=2", lambda: GroupStandardized(ddof=2)),
-        ("algo.advantage.ddof=True", lambda: GroupStandardized(ddof=True)),
-        ("algo.advantage.eps=-1e-06", lambda: GroupStandardized(eps=-1e-6)),
+        ("algo.advantage.beta_pos=-1", BetaFamily, {"beta_pos": -1}),
+        ("algo.advantage.beta_neg=-0.1", BetaFamily, {"beta_neg": -0.1}),
+        ("algo.advantage.beta_pos=nan", BetaFamily, {"beta_pos": math.nan}),
+        ("algo.advantage.beta_neg=inf", BetaFamily, {"beta_neg": math.inf}),
+        ("algo.advantage.beta_pos=big", BetaFamily, {"beta_pos": "big"}),
+        ("algo.advantage.degenerate_groups=drop", BetaFamily, {"degenerate_groups": "drop"}),
+        ("algo.advantage.flip=both", BetaFamily, {"flip": "both"}),
+        ("algo.advantage.flip_boundary=one", BetaFamily, {"flip_boundary": "one"}),
+        ("algo.advantage.success_threshold=nan", BetaFamily, {"success_threshold": math.nan}),
+        ("algo.advantage.ddof=2", GroupStandardized, {"ddof": 2}),
+        ("algo.advantage.ddof=True", GroupStandardized, {"ddof": True}),
+        ("algo.advantage.eps=-1e-06", GroupStandardized, {"eps": -1e-6}),
     ],
 )
-def test_bad_parameters_name_the_key_in_one_line(key: str, make) -> None:  # type: ignore[no-untyped-def]
+def test_bad_parameters_name_the_key_in_one_line(
+    key: str, estimator: Any, arguments: dict[str, Any]
+) -> None:
+    if estimator is BetaFamily:
+        arguments = BOTH_ZERO | arguments
     with pytest.raises(ConfigError) as caught:
-        make()
+        estimator(**arguments)
     message = str(caught.value)
     assert message.startswith(f"{key}: must be ") and "\n" not in message
 

@@ -1,4 +1,7 @@
-"""The comparison with TRL: lengths of the random model, rewards, what is made of two sides' numbers. Neither side is run here."""
+"""The benchmark against TRL: lengths of the random model, rewards, the report of both sides.
+
+Neither side is run here.
+"""
 
 import json
 import subprocess
@@ -21,29 +24,32 @@ def tokenizer() -> Any:
 
 
 def test_the_stop_probability_gives_the_mean_after_the_cut() -> None:
-    assert model.stop_probability(1.75, 3) == pytest.approx(0.5)  # lengths 1, 2, 3 with 1/2, 1/4, 1/4
+    # Lengths 1, 2, 3 with probabilities 1/2, 1/4, 1/4.
+    assert model.stop_probability(1.75, 3) == pytest.approx(0.5)
     assert model.stop_probability(2, 2) == pytest.approx(0, abs=1e-6)  # never
     assert model.stop_probability(1, 9) == pytest.approx(1)
 
 
 def test_lengths_of_the_random_model_are_as_asked(tokenizer: Any) -> None:
     most, mean = 64, 20
-    made = model.random_model(SHAPE, tokenizer, model.stop_probability(mean, most))
+    policy = model.random_model(SHAPE, tokenizer, model.stop_probability(mean, most))
     end, generator = tokenizer.eos_token_id, torch.Generator().manual_seed(0)
     ids = torch.randint(2, SHAPE.vocabulary, (16, 8), generator=generator)
     stops = []
     with torch.no_grad():
         for _ in range(most):
-            probability = made(ids).logits[:, -1].softmax(-1)
+            probability = policy(ids).logits[:, -1].softmax(-1)
             stops.append(probability[:, end].clone())
-            probability[:, end] = 0  # its own samples, as long as they go on
+            # The next tokens are the model's own samples, without the end token.
+            probability[:, end] = 0
             ids = torch.cat([ids, probability.multinomial(1, generator=generator)], 1)
     stop = torch.stack(stops, 1)
     still = torch.cumprod(1 - stop, 1)
-    length = 1 + still[:, :-1].sum(1)  # the sum of the chances to reach each further token
+    # The mean length is the sum of the probabilities of reaching each further token.
+    length = 1 + still[:, :-1].sum(1)
     assert length.mean() == pytest.approx(mean, rel=0.05)
-    assert stop.max() < 1.3 * stop.min()  # whatever came before
-    assert torch.equal(made.lm_head.weight, made.model.embed_tokens.weight)
+    assert stop.max() < 1.3 * stop.min()  # for any prefix
+    assert torch.equal(policy.lm_head.weight, policy.model.embed_tokens.weight)
 
 
 def test_the_tokenizer_reads_prompts_and_whatever_is_sampled(tokenizer: Any) -> None:
@@ -73,7 +79,8 @@ def test_the_task_gives_the_prompts_and_the_rewards(tokenizer: Any, tmp_path: Pa
     size = sizes.Size(SHAPE, prompts=2, max_tokens=64, mean_tokens=20, prompt_tokens=(30, 90))
     problems = prepare.problems_for(size, prepare.procedural(200), tokenizer)
     path = tmp_path / "problems.jsonl"
-    path.write_text("".join(json.dumps({"id": p.id, "text": p.text, "answer": p.answer}) + "\n" for p in problems))
+    rows = [{"id": p.id, "text": p.text, "answer": p.answer} for p in problems]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = work.Work(str(path), "all", False)
     lengths = {len(task.encode(problem, tokenizer)) for problem in task.train}
     assert min(lengths) >= 30 and max(lengths) <= 90 and len(lengths) > 10
@@ -82,46 +89,78 @@ def test_the_task_gives_the_prompts_and_the_rewards(tokenizer: Any, tmp_path: Pa
 
 
 def test_weights_that_moved_are_counted(tokenizer: Any, tmp_path: Path) -> None:
-    made = model.random_model(SHAPE, tokenizer, 0.1)
-    made.save_pretrained(tmp_path)
-    assert weights.moved(tmp_path, made.named_parameters()) == 0
+    policy = model.random_model(SHAPE, tokenizer, 0.1)
+    policy.save_pretrained(tmp_path)
+    assert weights.moved(tmp_path, policy.named_parameters()) == 0
     with torch.no_grad():
-        made.model.norm.weight += 1e-6  # 64 weights, too little for bf16
-    count = sum(weight.numel() for weight in made.parameters())
-    assert weights.moved(tmp_path, made.named_parameters()) == pytest.approx(64 / count, rel=0.1)  # one that is below 1 may round
-    assert weights.moved(tmp_path, made.bfloat16().named_parameters()) == 0
+        # Changes 64 weights, by less than bf16 resolves.
+        policy.model.norm.weight += 1e-6
+    count = sum(weight.numel() for weight in policy.parameters())
+    # A weight below 1 may round.
+    assert weights.moved(tmp_path, policy.named_parameters()) == pytest.approx(64 / count, rel=0.1)
+    assert weights.moved(tmp_path, policy.bfloat16().named_parameters()) == 0
 
 
 def side(step: float, learn: float, peak: float) -> dict[str, Any]:
-    same = {"generate": 1.0, "tokens": 100, "longest": 50, "without_signal": 0.25, "learn_peak_mib": peak - 100}
+    same = {
+        "generate": 1.0,
+        "tokens": 100,
+        "longest": 50,
+        "without_signal": 0.25,
+        "learn_peak_mib": peak - 100,
+    }
+    steps = (99.0, step - 0.5, step, step + 2)  # the first warms up
     rows = [
         {"step": s, "learn": learn, "processor_step": 2 * s, "processor_learn": learn, **same}
-        for s in (99.0, step - 0.5, step, step + 2)  # the first warms up
+        for s in steps
     ]
-    return report.summarised({"rows": rows, "peak_mib": peak, "ready_mib": 200.0, "threads": 2, "moved": 1.0}, warmup=1)
+    return report.summarised(
+        {"rows": rows, "peak_mib": peak, "ready_mib": 200.0, "threads": 2, "moved": 1.0}, warmup=1
+    )
 
 
 def test_ratios_are_of_medians_after_the_warm_up() -> None:
     trl, ours = side(8.0, 6.0, 900), side(2.0, 0.75, 600)
-    assert ours["step"] == {"median": 2.0, "min": 1.5, "max": 4.0, "mean": 2.5} and ours["rest"]["median"] == 0.25
+    assert ours["step"] == {"median": 2.0, "min": 1.5, "max": 4.0, "mean": 2.5}
+    assert ours["rest"]["median"] == 0.25
     assert ours["tokens_per_s"] == pytest.approx(300 / 7.5)
     about = {"size": "small", "versions": {"trl": "1.16.0"}}
-    ways = {"generate": trl, "vLLM repaired": side(4.0, 3.0, 1200), "continuous batching": "AttributeError"}
-    made = json.loads(json.dumps(report.record(ways, {"realistic": ours, "all": trl}, about)))
-    assert made["ratio"] == {"step": 4.0, "learn": 8.0, "peak_memory": 1.5}
-    assert made["ratios"]["generate"]["all"]["step"] == 1 and made["ratios"]["vLLM repaired"]["realistic"]["peak_memory"] == 2
-    assert made["trl"]["continuous batching"] == "AttributeError" and len(made["trl"]["generate"]["rows"]) == 4
-    numbers, quotients = report.tables(made)
+    ways = {
+        "generate": trl,
+        "vLLM repaired": side(4.0, 3.0, 1200),
+        "continuous batching": "AttributeError",
+    }
+    record = json.loads(json.dumps(report.record(ways, {"realistic": ours, "all": trl}, about)))
+    assert record["ratio"] == {"step": 4.0, "learn": 8.0, "peak_memory": 1.5}
+    assert record["ratios"]["generate"]["all"]["step"] == 1
+    assert record["ratios"]["vLLM repaired"]["realistic"]["peak_memory"] == 2
+    assert record["trl"]["continuous batching"] == "AttributeError"
+    assert len(record["trl"]["generate"]["rows"]) == 4
+    numbers, quotients = report.tables(record)
     assert len(numbers.columns) == 1 + 2 + 2 and quotients.row_count == 2 * 2
-    _, _, *rows = report.markdown(made).splitlines()
-    assert rows[1] == "| `small` | TRL, vLLM repaired | 1.00 | 3.00 | 4.00 | 1200 | 4.00 / 0.50 | 2.00 / 0.50 |"
+    _, _, *rows = report.markdown(record).splitlines()
+    repaired = "1.00 | 3.00 | 4.00 | 1200 | 4.00 / 0.50 | 2.00 / 0.50"
+    assert rows[1] == f"| `small` | TRL, vLLM repaired | {repaired} |"
     assert rows[2] == "| `small` | ours, realistic | 1.00 | 0.75 | 2.00 | 600 |  |  |"
 
 
 def test_a_missing_trl_is_one_line(tmp_path: Path) -> None:
-    code = "import importlib.metadata as m, runpy, sys\n"
-    code += "def none(name): raise m.PackageNotFoundError(name)\n"
-    code += "m.version = none; sys.argv = ['against_trl.py', '--size', 'small', '--json', 'x.json']\n"
-    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.strip() == "error: trl is not installed: pip install -e '.[bench]' in the checkout"
+    code = "\n".join(
+        [
+            "import importlib.metadata as m, runpy, sys",
+            "def none(name): raise m.PackageNotFoundError(name)",
+            "m.version = none",
+            "sys.argv = ['against_trl.py', '--size', 'small', '--json', 'x.json']",
+            "runpy.run_path(sys.argv[0], run_name='__main__')",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT / "benchmarks",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    message = "error: trl is not installed: pip install -e '.[bench]' in the checkout"
+    assert done.stderr.strip() == message

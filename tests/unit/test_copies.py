@@ -1,4 +1,7 @@
-"""What a model's loader copies, recorded and done again: for loaders as vLLM's models have them, and for those that do more than copy."""
+"""The copies of a model's weight loader, recorded and repeated.
+
+For loaders such as those of vLLM's models, and for loaders that do more than copy.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +15,11 @@ SHAPES = {"q": (4, 6), "k": (2, 6), "embed": (5, 6), "norm": (6,), "part": (8, 2
 
 
 class Model(nn.Module):
-    """Two weights that share a parameter, one with rows that pad it, one in another precision, one of which this rank has a half."""
+    """Loads five weights in the ways of vLLM's models.
+
+    ``q`` and ``k`` share a parameter, ``embed`` gets padding rows, ``norm`` another precision, and
+    of ``part`` this rank keeps one half.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,14 +47,14 @@ class Model(nn.Module):
 
 
 class Scaled(Model):
-    """Stores another value than it is given."""
+    """Stores a value that differs from the given one."""
 
     def load(self, name: str, weight: Tensor) -> None:
         super().load(name, weight + 1 if name == "norm" else weight)
 
 
 class Multiplied(Model):
-    """Changes what it has copied."""
+    """Changes a parameter after it was copied."""
 
     def load(self, name: str, weight: Tensor) -> None:
         super().load(name, weight)
@@ -56,7 +63,7 @@ class Multiplied(Model):
 
 
 class Late(Model):
-    """Copies a weight when the next has come."""
+    """Copies a weight only when the next one arrives."""
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         before: list[tuple[str, Tensor]] = []
@@ -68,7 +75,7 @@ class Late(Model):
 
 
 class Item(Model):
-    """Sets a number that it reads from a weight, which no copy shows."""
+    """Fills a parameter with a number that it reads from a weight, without a copy."""
 
     def load(self, name: str, weight: Tensor) -> None:
         if name == "norm":
@@ -91,7 +98,7 @@ def weights(seed: int) -> dict[str, Tensor]:
 
 
 def one_at_a_time(given: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """As shards are gathered: no tensor outlives the next one."""
+    """Yield clones, as gathered shards come: no tensor outlives the next one."""
     for name, tensor in given.items():
         yield name, tensor.clone()
 
@@ -105,7 +112,8 @@ def test_copies_do_what_the_loader_does() -> None:
         assert torch.equal(found, wanted), name
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.fill_(torch.nan)  # as after a sleep: anything may be in there
+            # After a sleep of the engine its memory holds anything.
+            parameter.fill_(torch.nan)
     copies.apply(one_at_a_time(weights(1)))
     expected.load_weights(weights(1).items())
     for (name, found), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
@@ -123,21 +131,27 @@ def test_a_weight_may_lie_in_memory_otherwise_than_it_did() -> None:
     assert torch.equal(model.qk, expected.qk)
 
 
-@pytest.mark.parametrize("model", [Scaled(), Multiplied(), Late(), Item(), Deaf()], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize(
+    "model",
+    [Scaled(), Multiplied(), Late(), Item(), Deaf()],
+    ids=lambda model: type(model).__name__,
+)
 def test_a_loader_that_does_more_than_copy_is_not_copied(model: Model) -> None:
     assert record(model, one_at_a_time(weights(0))) is None
     expected = type(model)()
     expected.load_weights(weights(0).items())
     for found, wanted in zip(model.parameters(), expected.parameters(), strict=True):
-        assert torch.equal(found.nan_to_num(9), wanted.nan_to_num(9)), "it has loaded them all the same"
+        equal = torch.equal(found.nan_to_num(9), wanted.nan_to_num(9))
+        assert equal, "the weights are loaded all the same"
 
 
 def test_other_weights_than_those_recorded_are_refused() -> None:
     copies = record(Model(), weights(0).items())
     assert copies is not None
-    with pytest.raises(RuntimeError, match=r"1 weights did not come, k among them"):
+    with pytest.raises(RuntimeError, match=r"1 weights are missing, k among them"):
         copies.apply((name, tensor) for name, tensor in weights(1).items() if name != "k")
-    with pytest.raises(RuntimeError, match=r"the weight k of shape \[3, 6\] is none that the engine was given before"):
+    message = r"the weight k of shape \[3, 6\] is not among the weights that the engine loaded"
+    with pytest.raises(RuntimeError, match=message):
         copies.apply((weights(1) | {"k": torch.zeros(3, 6)}).items())
     with pytest.raises(RuntimeError, match="the weight bias of shape"):
         copies.apply((weights(1) | {"bias": torch.zeros(6)}).items())

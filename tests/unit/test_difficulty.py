@@ -1,4 +1,4 @@
-"""Which problems an iteration is given: the order without a filter, and what the accuracy of past groups leaves out."""
+"""The problems of an iteration: the order without a filter, and the filter by past accuracy."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +14,12 @@ from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import ConfigError
 from tests.support.difficulty import data, group, observe, served
 
-EDGES = Difficulty(0.1, 0.9, groups=1)  # groups of which none or all are right are out of range
+# A group without a correct rollout, or with correct ones only, is out of range.
+EDGES = Difficulty(0.1, 0.9, groups=1)
 
 
-FIRST_PASSES = [[4, 5, 0, 1], [2, 8, 3, 6], [9, 7, 1, 9], [5, 6, 4, 3], [8, 0, 2, 7], [4, 6, 9, 0]]  # as before there was a filter
+# The problems of the first iterations, as they were before there was a filter.
+FIRST_PASSES = [[4, 5, 0, 1], [2, 8, 3, 6], [9, 7, 1, 9], [5, 6, 4, 3], [8, 0, 2, 7], [4, 6, 9, 0]]
 
 
 def test_without_a_filter_the_order_is_what_it_was() -> None:
@@ -25,9 +27,11 @@ def test_without_a_filter_the_order_is_what_it_was() -> None:
     for iteration, want in enumerate(FIRST_PASSES):
         assert served(module, iteration) == want
         observe(module, dict.fromkeys(want, 4))
-    assert [number for number, _ in module.prompts(2, 1, 2)] == [9, 11] and served(module, 2, 1, 2) == [7, 9]
+    assert [number for number, _ in module.prompts(2, 1, 2)] == [9, 11]
+    assert served(module, 2, 1, world=2) == [7, 9]
     assert served(module, 0) == FIRST_PASSES[0], "any iteration may be asked for"
-    assert [int(prompt.problem.id) for _, prompt in module.spare_prompts(6, 0, 1)] == [6, 3, 5, 2, 9, 2]
+    spare = [int(prompt.problem.id) for _, prompt in module.spare_prompts(6, 0, 1)]
+    assert spare == [6, 3, 5, 2, 9, 2]
     assert module.state_dict() == {"spare": 6, "order": {}}
 
 
@@ -39,9 +43,10 @@ def test_a_filter_that_has_seen_nothing_changes_nothing_within_a_pass() -> None:
 
 def test_accuracy_by_hand() -> None:
     two = Difficulty(0.25, 0.75, groups=2)
-    by_hand = {(): 0, (0,): 0, (0, 1): -0.125, (0, 2): 0, (4, 2): 0, (4, 4): 0.25}  # right ones of each group of four
-    for right, off in by_hand.items():
-        assert two.off([(r, 4) for r in right]) == pytest.approx(off), right
+    # Correct rollouts of each group of four -> distance from the range.
+    by_hand = {(): 0, (0,): 0, (0, 1): -0.125, (0, 2): 0, (4, 2): 0, (4, 4): 0.25}
+    for correct, off in by_hand.items():
+        assert two.off([(r, 4) for r in correct]) == pytest.approx(off), correct
     assert Difficulty(max_accuracy=0.5, groups=1).off([(0, 4)]) == 0 and not Difficulty().active
 
 
@@ -51,7 +56,7 @@ def test_what_is_solved_or_never_solved_is_left_out() -> None:
     observe(module, {4: 4, 5: 0, 0: 3, 1: 1})
     assert served(module, 1) == [2, 8, 3, 6]
     observe(module, {2: 2, 8: 4, 3: 2, 6: 2})
-    # left out are 4, 5 and 8; the passes go on as 9 7 | 1 9 5 6 4 3 8 0 2 7 | 4 6 9 0
+    # 4, 5 and 8 are left out; the passes go on as 9 7 | 1 9 5 6 4 3 8 0 2 7 | 4 6 9 0.
     assert served(module, 2) == [9, 7, 1, 6]
     assert served(module, 2) == [9, 7, 1, 6], "asked again"
     assert module.order.out_of_range() == (2, 1, 10)
@@ -75,24 +80,29 @@ def test_spares_are_drawn_from_what_is_left() -> None:
     drawn = [prompt.problem.id for _, prompt in module.spare_prompts(20, 0, 1)]
     assert set(drawn) == {"3", "7"}
     observe(module, {3: 0, 7: 0})
-    assert len({prompt.problem.id for _, prompt in module.spare_prompts(40, 0, 1)}) > 5, "none is left: from all"
+    # No problem is left: all of them are drawn from.
+    assert len({prompt.problem.id for _, prompt in module.spare_prompts(40, 0, 1)}) > 5
 
 
-def test_too_few_are_filled_up_with_the_nearest_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_are_filled_up_with_the_nearest_and_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     module = data(Difficulty(0.3, 0.7, groups=1))
     observe(module, {0: 4, 1: 4, 2: 4, 3: 4, 4: 4, 5: 0, 6: 0, 7: 1, 8: 2, 9: 3})
-    # in range is 8 alone; 7 and 9 are .05 away, the others .3
+    # Only 8 is in range; 7 and 9 are .05 away, the others .3.
     for iteration in range(3):
         got = served(module, iteration)
         assert {7, 8, 9} < set(got) and len(set(got)) == 4, got
-        served(module, iteration, 1, 2)
+        served(module, iteration, 1, world=2)
     assert module.order.readmitted == 3
-    line = (
-        "data.difficulty leaves too few problems, 1 for the 4 prompts of an iteration: those nearest to the range are served all the same\n"
+    assert capsys.readouterr().out == (
+        "data.difficulty leaves too few problems, 1 for the 4 prompts of an iteration: "
+        "those nearest to the range are served all the same\n"
     )
-    assert capsys.readouterr().out == line
     observe(module, dict.fromkeys(range(5), 2))
-    assert set(served(module, 3)) <= {0, 1, 2, 3, 4, 8} and not module.order.note and module.order.readmitted == 0
+    assert set(served(module, 3)) <= {0, 1, 2, 3, 4, 8}
+    assert not module.order.note
+    assert module.order.readmitted == 0
     observe(module, dict.fromkeys(range(10), 4))
     later = Counter(problem for iteration in range(4, 44) for problem in served(module, iteration))
     assert len(later) == 10, "where all are as far away, all have their turns"
@@ -100,7 +110,8 @@ def test_too_few_are_filled_up_with_the_nearest_and_said_once(capsys: pytest.Cap
 
 def test_an_iteration_larger_than_a_pass() -> None:
     module = data(EDGES, size=24)
-    assert Counter(served(module, 0)).most_common(1)[0][1] == 3 and len(set(served(module, 0))) == 10
+    assert Counter(served(module, 0)).most_common(1)[0][1] == 3
+    assert len(set(served(module, 0))) == 10
     observe(module, dict.fromkeys(range(1, 10), 4))
     got = Counter(served(module, 1))
     assert got[0] == 3 and sum(got.values()) == 24 and max(got.values()) == 3
@@ -116,14 +127,17 @@ def test_a_share_of_the_turns_is_kept() -> None:
         again = data(Difficulty(0.1, 0.9, groups=1, retry_share=share), size=1)
         observe(again, {0: 4, 1: 0})
         assert Counter(served(again, iteration)[0] for iteration in range(2000)) == turns
-    assert shares[0.0] == 0 and shares[1.0] == pytest.approx(1, abs=0.01) and shares[0.25] == pytest.approx(0.25, abs=0.06)
+    assert shares[0.0] == 0
+    assert shares[1.0] == pytest.approx(1, abs=0.01)
+    assert shares[0.25] == pytest.approx(0.25, abs=0.06)
 
 
 def test_a_problem_that_is_listed_several_times_is_one() -> None:
     order = ProblemOrder(["a", "b", "a", "c"], 0, EDGES)
     order.observe([group("a", 4), group("c", 1)])
     assert order.out_of_range() == (1, 0, 3)
-    assert [order.ids[i] for iteration in range(4) for i in order.iteration(iteration, 2)].count("a") == 0
+    given = [order.ids[i] for iteration in range(4) for i in order.iteration(iteration, 2)]
+    assert given.count("a") == 0
 
 
 def test_metrics_by_hand() -> None:
@@ -136,25 +150,29 @@ def test_metrics_by_hand() -> None:
 
 
 def lived(module: RolloutDataModule, iterations: Sequence[int]) -> list[list[int]]:
-    """Iterations whose groups have as many right rollouts as the problem's number says, from its third group on one more."""
+    """Run iterations and return the problems of each.
+
+    A group of problem p has p - 3 correct rollouts, and one more after every four iterations.
+    """
     found = []
     for iteration in iterations:
-        found.append(served(module, iteration))
-        observe(module, {problem: min(4, max(0, problem - 3 + iteration // 4)) for problem in found[-1]})
+        problems = served(module, iteration)
+        observe(module, {p: min(4, max(0, p - 3 + iteration // 4)) for p in problems})
+        found.append(problems)
     return found
 
 
 def test_a_resumed_run_has_the_same_order(tmp_path: Path) -> None:
     settings = Difficulty(0.1, 0.9, groups=2, retry_share=0.3)
-    whole, half = data(settings), data(settings)
-    want = lived(whole, range(30))
+    uninterrupted, half = data(settings), data(settings)
+    want = lived(uninterrupted, range(30))
     assert lived(half, range(13)) == want[:13] != [served(data(), i) for i in range(13)]
     torch.save(half.state_dict(), tmp_path / "state.pt")
     resumed = data(settings)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert lived(resumed, range(13, 30)) == want[13:]
-    assert resumed.state_dict() == whole.state_dict()
-    assert resumed.spare_prompts(9, 0, 1) == whole.spare_prompts(9, 0, 1)
+    assert resumed.state_dict() == uninterrupted.state_dict()
+    assert resumed.spare_prompts(9, 0, 1) == uninterrupted.spare_prompts(9, 0, 1)
 
 
 def test_a_filter_that_is_turned_on_at_a_resume_begins_where_the_run_stood() -> None:
@@ -163,10 +181,12 @@ def test_a_filter_that_is_turned_on_at_a_resume_begins_where_the_run_stood() -> 
     module = data(EDGES)
     module.load_state_dict(begun.state_dict())
     assert served(module, 2) == [9, 7, 1, 5]
-    module.load_state_dict({"spare": 0})  # of a run before there was a filter
+    # The state of a run from before there was a filter.
+    module.load_state_dict({"spare": 0})
     assert served(module, 2) == [9, 7, 1, 5]
     other = data(EDGES)
-    other.load_state_dict({"spare": 0, "order": {"position": 8, "seen": {"gone": [[4, 4]], "7": [[4, 4]]}}})
+    order = {"position": 8, "seen": {"gone": [[4, 4]], "7": [[4, 4]]}}
+    other.load_state_dict({"spare": 0, "order": order})
     assert served(other, 2) == [9, 1, 5, 6] and other.order.out_of_range() == (1, 0, 10)
 
 

@@ -1,4 +1,4 @@
-"""Frontiers of what a method reaches at a given reward."""
+"""Frontiers: the best value that a method reaches at a given reward."""
 
 from collections.abc import Iterator
 
@@ -11,17 +11,24 @@ from asym_lightning.analysis.frontier import Gap, frontiers, gaps, reached
 from asym_lightning.analysis.statistics import verdict
 
 Y = "eval/heldout/pass@8"
-# (reward, y) of three learning rates; the last of the first method is worse in both
+# (reward, y) of three learning rates; the last of GRPO is worse in both.
 GRPO = [(0.60, 0.90), (0.70, 0.80), (0.65, 0.70)]
-LINE = [(0.44, 0.94), (0.52, 0.935), (0.585, 0.915), (0.60, 0.865), (0.54, 0.76)]  # as the study's GRPO
+# Points like those of GRPO in the study.
+LINE = [(0.44, 0.94), (0.52, 0.935), (0.585, 0.915), (0.60, 0.865), (0.54, 0.76)]
 OTHER = [(0.58, 0.95), (0.68, 0.86), (0.70, 0.84)]
 
 
 def arms(**methods: list[tuple[float, float]]) -> list[Arm]:
-    return [Arm(f"{name}, rate {i}", name, {"rate": i}, {}) for name, points in methods.items() for i in range(len(points))]
+    return [
+        Arm(f"{name}, rate {i}", name, {"rate": i}, runs={})
+        for name, points in methods.items()
+        for i in range(len(points))
+    ]
 
 
-def values(seeds: int, noise: float = 0.002, **methods: list[tuple[float, float]]) -> dict[str, dict[str, dict[int, float]]]:
+def values(
+    seeds: int, noise: float = 0.002, **methods: list[tuple[float, float]]
+) -> dict[str, dict[str, dict[int, float]]]:
     rng = np.random.default_rng(0)
     found: dict[str, dict[str, dict[int, float]]] = {}
     for name, points in methods.items():
@@ -36,15 +43,17 @@ def values(seeds: int, noise: float = 0.002, **methods: list[tuple[float, float]
 
 def test_a_frontier_by_hand() -> None:
     at = np.array([0.5, 0.60, 0.65, 0.70, 0.9])
-    # the dominated point is not on it; flat below the lowest reward of the frontier, a straight line between, held above
+    # The dominated point is not on the frontier. The frontier is flat below its lowest reward,
+    # a straight line between two points, and constant above its highest reward.
     np.testing.assert_allclose(reached(np.array(GRPO), at), [0.90, 0.90, 0.85, 0.80, 0.80])
     np.testing.assert_allclose(reached(np.array(GRPO)[[2, 0, 1]], at), reached(np.array(GRPO), at))
-    one = np.array([[0.6, 0.9], [0.7, 0.95]])  # the second is better in both
-    np.testing.assert_allclose(reached(one, np.array([0.6, 0.65, 0.7])), [0.95] * 3)
+    dominated = np.array([[0.6, 0.9], [0.7, 0.95]])  # the second is better in both
+    np.testing.assert_allclose(reached(dominated, np.array([0.6, 0.65, 0.7])), [0.95] * 3)
 
 
 def test_of_equal_rewards_the_higher_counts() -> None:
-    np.testing.assert_allclose(reached(np.array([[0.6, 0.9], [0.6, 0.8], [0.7, 0.7]]), np.array([0.6, 0.65])), [0.9, 0.8])
+    points = np.array([[0.6, 0.9], [0.6, 0.8], [0.7, 0.7]])
+    np.testing.assert_allclose(reached(points, np.array([0.6, 0.65])), [0.9, 0.8])
 
 
 def test_a_frontier_above_is_said_with_its_range() -> None:
@@ -53,12 +62,15 @@ def test_a_frontier_above_is_said_with_its_range() -> None:
     assert [f.method for f in found] == ["grpo", "other"] and found[0].band is not None
     (gap,) = gaps(found, given, 1)
     assert gap.verdict == "better" and not gap.below
-    assert gap.above == [(gap.grid[0], gap.grid[-1])] and gap.above[0] == pytest.approx((0.60, 0.70), abs=0.005)
-    # 0.95 - 0.09 (r - 0.58) / 0.1 against 0.9 - (r - 0.6) up to 0.68, then 0.86 - 0.02 (r - 0.68) / 0.02
+    assert gap.above == [(gap.grid[0], gap.grid[-1])]
+    assert gap.above[0] == pytest.approx((0.60, 0.70), abs=0.005)
+    # 0.95 - 0.09 (r - 0.58) / 0.1 against 0.9 - (r - 0.6) up to 0.68,
+    # then 0.86 - 0.02 (r - 0.68) / 0.02.
     at = np.array([0.60, 0.68, 0.70])
     np.testing.assert_allclose(np.interp(at, gap.grid, gap.gap), [0.032, 0.04, 0.04], atol=0.006)
     assert gap.mean and gap.mean.t_interval and gap.mean.t_interval[0] > 0
-    assert "other against grpo: better. Over reward 0.6" in gap.statement and "by thirds of this range: above from 0.6" in gap.statement
+    assert "other against grpo: better. Over reward 0.6" in gap.statement
+    assert "by thirds of this range: above from 0.6" in gap.statement
 
 
 def test_frontiers_that_cross_have_no_winner() -> None:
@@ -66,7 +78,8 @@ def test_frontiers_that_cross_have_no_winner() -> None:
     given = values(5, 0.001, grpo=GRPO, other=crossing)
     (gap,) = gaps(frontiers(arms(grpo=GRPO, other=crossing), given, Y), given, 1)
     assert gap.above and gap.below and gap.verdict == "not separated"
-    third = (gap.grid[-1] - gap.grid[0]) / 3  # they cross at 0.65, where 0.9 - (r - 0.6) = 0.88 - 3 (r - 0.64)
+    # They cross at 0.65, where 0.9 - (r - 0.6) = 0.88 - 3 (r - 0.64)
+    third = (gap.grid[-1] - gap.grid[0]) / 3
     assert gap.above[0] == pytest.approx((gap.grid[0], gap.grid[0] + third))
     assert gap.below[0] == pytest.approx((gap.grid[-1] - third, gap.grid[-1]))
     assert "not separated, the frontiers cross" in gap.statement
@@ -78,11 +91,16 @@ def no_bands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def noisy(trials: int, seeds: int, shift: float) -> Iterator[Gap]:
-    """Comparisons of GRPO's frontier with one ``shift`` above it; reward and y of a run go together, as do runs of a seed."""
+    """Comparisons of GRPO's frontier with one ``shift`` above it.
+
+    Reward and y of a run are correlated, and so are the runs of a seed.
+    """
     rng = np.random.default_rng(seeds)
     both = arms(grpo=LINE, other=LINE)
     for _ in range(trials):
-        given: dict[str, dict[str, dict[int, float]]] = {arm.label: {"reward/mean": {}, Y: {}} for arm in both}
+        given: dict[str, dict[str, dict[int, float]]] = {
+            arm.label: {"reward/mean": {}, Y: {}} for arm in both
+        }
         for s in range(seeds):
             common = rng.normal(0, 0.01, 2)
             for arm in both:
@@ -97,16 +115,18 @@ def noisy(trials: int, seeds: int, shift: float) -> Iterator[Gap]:
 @pytest.mark.usefixtures("no_bands")
 def test_of_equal_methods_few_have_a_range_and_hardly_any_cross(seeds: int) -> None:
     found = list(noisy(200, seeds, 0.0))
-    assert sum(bool(gap.above or gap.below) for gap in found) / 200 <= 0.08  # two errors above 5%; of single rewards it is 69%
+    # Two standard errors above 5%; a test of every single reward would give 69%.
+    assert sum(bool(gap.above or gap.below) for gap in found) / 200 <= 0.08
     assert sum(bool(gap.above and gap.below) for gap in found) <= 1
     assert sum(gap.verdict != "not separated" for gap in found) / 200 <= 0.08
 
 
 @pytest.mark.usefixtures("no_bands")
 def test_a_true_gap_keeps_its_verdict() -> None:
-    """Single rewards at which chance turned the gap around would take it away."""
+    """A rule about single rewards would lose it where chance reverses the gap."""
     found = list(noisy(100, 5, 0.03))
-    assert sum(gap.mean is not None and verdict(gap.mean, gap.p_holm, 1) == "better" for gap in found) > 50
+    better = [gap for gap in found if gap.mean and verdict(gap.mean, gap.p_holm, 1) == "better"]
+    assert len(better) > 50
     assert all(gap.verdict == verdict(gap.mean, gap.p_holm, 1) for gap in found)
 
 

@@ -1,4 +1,4 @@
-"""The install script says in one line what is missing."""
+"""The install script names a missing requirement in one line."""
 
 import json
 from pathlib import Path
@@ -14,21 +14,32 @@ def test_supported_python_passes(install, version):
 @pytest.mark.parametrize("version", [(3, 8, 10), (3, 10, 14), (3, 14, 0), (4, 0, 0)])
 def test_other_python_is_named(install, version):
     message = install.check_python(version)
-    assert f"this is {version[0]}.{version[1]}" in message and "3.11, 3.12 or 3.13" in message and "\n" not in message
+    assert f"this is {version[0]}.{version[1]}" in message
+    assert "3.11, 3.12 or 3.13" in message
+    assert "\n" not in message
 
 
 def test_disk_message_says_how_much_is_missing(install):
     assert install.check_disk(8 * 10**9, 8, "/here") is None
     message = install.check_disk(5_500_000_000, 8, "/here")
-    assert "/here" in message and "5.5 GB free" in message and "free 2.5 GB more" in message and "\n" not in message
+    assert "/here" in message
+    assert "5.5 GB free" in message
+    assert "free 2.5 GB more" in message
+    assert "\n" not in message
+
+
+def nowhere(name):
+    return None
 
 
 def test_compiler_message_names_the_package(install):
-    message = install.check_compiler("linux", which=lambda name: None)
+    message = install.check_compiler("linux", which=nowhere)
     assert "build-essential" in message and "gcc-c++" in message and "\n" not in message
-    assert install.check_compiler("linux", which=lambda name: "/bin/clang" if name == "clang" else None) is None
-    assert install.check_compiler("darwin", which=lambda name: None) is None
-    assert "CC=nowhere" in install.check_compiler("linux", which=lambda name: None, chosen="nowhere -O2")
+    clang = {"clang": "/bin/clang"}
+    assert install.check_compiler("linux", which=clang.get) is None
+    assert install.check_compiler("darwin", which=nowhere) is None
+    message = install.check_compiler("linux", which=nowhere, chosen="nowhere -O2")
+    assert "CC=nowhere" in message
 
 
 def test_missing_venv_module_names_the_package(install):
@@ -39,29 +50,33 @@ def test_missing_venv_module_names_the_package(install):
 def test_engine_follows_the_machine(install):
     assert install.choose_engine("linux", gpu=True) == "cuda"
     assert install.choose_engine("linux", gpu=False) == "cpu"
-    assert install.choose_engine("darwin", gpu=False) == install.choose_engine("win32", gpu=True) == ""
+    assert install.choose_engine("darwin", gpu=False) == ""
+    assert install.choose_engine("win32", gpu=True) == ""
 
 
 def test_cpu_machines_get_the_cpu_build_of_torch_or_a_line_that_says_how(install, monkeypatch):
-    assert install.torch_build("cpu", "x86_64").endswith("+cpu") and install.torch_build("cpu", "aarch64").endswith("+cpu")
-    assert (
-        install.torch_build("cuda", "x86_64") == install.torch_build("", "arm64") == install.torch_build("cpu", "ppc64le") == install.TORCH
-    )
+    assert install.torch_build("cpu", "x86_64").endswith("+cpu")
+    assert install.torch_build("cpu", "aarch64").endswith("+cpu")
+    for engine, processor in (("cuda", "x86_64"), ("", "arm64"), ("cpu", "ppc64le")):
+        assert install.torch_build(engine, processor) == install.TORCH
     monkeypatch.setattr(install.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(install, "pip", lambda *args: (1, "ERROR: No matching distribution found for torch"))
+    failure = (1, "ERROR: No matching distribution found for torch")
+    monkeypatch.setattr(install, "pip", lambda *args: failure)
     with pytest.raises(install.InstallError, match="PIP_EXTRA_INDEX_URL") as error:
         install.install_torch("cpu")
     assert "\n" not in str(error.value)
 
 
 def test_pip_failure_shows_the_end_of_its_output_without_warnings(install):
+    output = "\n".join(f"line {i}" for i in range(50)) + "\nWARNING: noise\n"
     with pytest.raises(install.InstallError, match="pip install x failed") as error:
-        install.fail_with("\n".join(f"line {i}" for i in range(50)) + "\nWARNING: noise\n", "pip install x")
+        install.fail_with(output, "pip install x")
     assert error.value.details.splitlines() == [f"line {i}" for i in range(20, 50)]
 
 
 def test_import_advice_knows_the_trap(install):
-    assert "uninstall -y torchvision" in install.import_advice("FAILED transformers RuntimeError: operator torchvision::nms does not exist")
+    output = "FAILED transformers RuntimeError: operator torchvision::nms does not exist"
+    assert "uninstall -y torchvision" in install.import_advice(output)
     assert "make clean" in install.import_advice("FAILED lightning ImportError: no idea")
 
 

@@ -1,4 +1,4 @@
-"""Adapters, optimizers and what the throughput callback counts."""
+"""Adapters, optimizers, and the counts of the throughput callback."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -6,12 +6,25 @@ from typing import Any
 import pytest
 import torch
 
-from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged, without_adapters
+from asym_lightning.learner.adapters import (
+    LoRASettings,
+    add_adapters,
+    merged_state_dict,
+    without_adapters,
+)
 from asym_lightning.learner.batch import MiniBatch
 from asym_lightning.learner.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.learner.packing import micro_batches
-from asym_lightning.metrics.throughput import forward_flops, rates, work_of
-from asym_lightning.types import Completion, ConfigError, Kind, Problem, Prompt, RolloutGroup, Verdict
+from asym_lightning.metrics.throughput import forward_flops, rates, step_work
+from asym_lightning.types import (
+    Completion,
+    ConfigError,
+    Kind,
+    Problem,
+    Prompt,
+    RolloutGroup,
+    Verdict,
+)
 from tests.support.models import VOCABULARY, build, policy_of
 from tests.support.parts import random_groups
 
@@ -23,7 +36,9 @@ def scores(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
-def test_merged_weights_are_those_of_a_model_without_adapters(family: str, targets: str | list[str]) -> None:
+def test_merged_weights_are_those_of_a_model_without_adapters(
+    family: str, targets: str | list[str]
+) -> None:
     plain, model = build(family), build(family)
     before = scores(plain)
     add_adapters(model, LoRASettings(2, 8.0, targets))
@@ -37,7 +52,7 @@ def test_merged_weights_are_those_of_a_model_without_adapters(family: str, targe
     assert (after - before).abs().max() > 1e-3
     with without_adapters(model):
         torch.testing.assert_close(scores(model), before)
-    weights = dict(merged(model))
+    weights = dict(merged_state_dict(model))
     names = {name for name, _ in plain.named_parameters()}
     assert set(weights) == names
     plain.load_state_dict(weights, strict=False)
@@ -50,10 +65,14 @@ def test_only_adapters_get_gradients_and_the_optimizer() -> None:
     policy = policy_of(model, gradient_checkpointing=True)
     [optimizer], _ = policy.configure_optimizers()
     learning = [name for name, p in policy.named_parameters() if p.requires_grad]
-    assert len(optimizer.param_groups[0]["params"]) == len(learning) and all("lora_" in name for name in learning)
+    assert len(optimizer.param_groups[0]["params"]) == len(learning)
+    assert all("lora_" in name for name in learning)
     [micro] = micro_batches(random_groups(2, 4, VOCABULARY), 10_000, [True] * 8)
     policy.score(micro).logp.sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in policy.parameters())
+
+
+LACKING_FOR_8BIT = "bitsandbytes" if find_spec("bitsandbytes") is None else "CUDA"
 
 
 @pytest.mark.parametrize(
@@ -62,13 +81,13 @@ def test_only_adapters_get_gradients_and_the_optimizer() -> None:
         (lambda: LoRASettings(0, 1.0), "r=0"),
         (lambda: LoRASettings(1, 0.0), "alpha=0.0"),
         (lambda: OptimizerSettings(1e-3, kind="sgd"), "adamw, adamw_8bit"),
-        (lambda: OptimizerSettings(1e-3, kind="adamw_8bit"), "bitsandbytes" if find_spec("bitsandbytes") is None else "CUDA"),
-        (lambda: add_adapters(build("qwen3"), LoRASettings(2, 4.0, ["nothing_of_that_name"])), "nothing_of_that_name"),
+        (lambda: OptimizerSettings(1e-3, kind="adamw_8bit"), LACKING_FOR_8BIT),
+        (lambda: add_adapters(build("qwen3"), LoRASettings(2, 4.0, ["no_such"])), "no_such"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_one_line(make: Any, says: str) -> None:
     if says == "CUDA" and torch.cuda.is_available():
-        pytest.skip("bitsandbytes and a GPU are here")
+        pytest.skip("bitsandbytes and a GPU are available")
     with pytest.raises(ConfigError, match=says) as error:
         make()
     assert "\n" not in str(error.value)
@@ -86,26 +105,44 @@ def test_warm_up_rises_to_the_learning_rate() -> None:
 
 
 def test_work_is_counted_as_worked_out_by_hand() -> None:
-    """Prompt of 3, completions of 2 and 4 tokens: 3 + 1 + 3 = 7 tokens shared; two micro-batches have the prompt twice, 10 tokens."""
-    completions = [Completion([1] * n, [0.0] * n, "", False) for n in (2, 4)]
-    group = RolloutGroup(Prompt(Problem("0", "", ""), (1, 2, 3)), completions, [Verdict(0.0, Kind.WRONG), Verdict(1.0, Kind.CORRECT)])
+    """A prompt of 3 tokens with completions of 2 and 4 tokens.
+
+    With a shared prompt 3 + 1 + 3 = 7 tokens are computed. Two micro-batches hold the prompt twice:
+    10 tokens.
+    """
+    completions = [Completion([1] * n, [0.0] * n, "", truncated=False) for n in (2, 4)]
+    prompt = Prompt(Problem("0", "", ""), (1, 2, 3))
+    verdicts = [Verdict(0.0, Kind.WRONG), Verdict(1.0, Kind.CORRECT)]
+    group = RolloutGroup(prompt, completions, verdicts)
     config = build("qwen3").config
     for budget, computed in ((100, 7), (6, 10)):
         micros = micro_batches([group], budget, [True, True], share_prompts=True)
-        rewards = torch.tensor([[0.0, 1.0]])
-        work = work_of(MiniBatch(rewards, rewards.bool(), torch.tensor([2, 4]), micros, groups=[group]), config)
+        rewards, lengths = torch.tensor([[0.0, 1.0]]), torch.tensor([2, 4])
+        batch = MiniBatch(rewards, rewards.bool(), lengths, micro_batches=micros, groups=[group])
+        work = step_work(batch, config)
         assert (work.computed, work.useful, work.completion_tokens) == (computed, 7, 6)
         assert work.flops == 3 * sum(forward_flops(micro, config) for micro in micros)
     [micro] = micro_batches([group], 100, [True, True], share_prompts=True)
-    layer = 32 * 8 * (2 * 4 + 2 * 2) + 3 * 32 * 64  # attention's four matrices and the MLP's three
-    pairs = 6 + (3 + 1) + (9 + 6)  # the prompt with itself, then each completion's inputs with the prompt and themselves
-    assert forward_flops(micro, config) == 2 * (7 * layer * 2 + 6 * 32 * VOCABULARY) + 4 * pairs * 4 * 8 * 2
+    # The four matrices of attention and the three of the MLP.
+    layer = 32 * 8 * (2 * 4 + 2 * 2) + 3 * 32 * 64
+    # Pairs within the prompt, then of each completion's inputs with the prompt and themselves.
+    pairs = 6 + (3 + 1) + (9 + 6)
+    matrices = 2 * (7 * layer * 2 + 6 * 32 * VOCABULARY)
+    assert forward_flops(micro, config) == matrices + 4 * pairs * 4 * 8 * 2
 
 
 def test_rates_are_counts_over_their_own_phase() -> None:
+    counts = {"generated_tokens": 100.0, "learned_tokens": 60.0, "flops": 8e12}
     metrics = {"time/iteration": 4.0, "time/learn": 2.0, "time/generate": 1.0}
-    metrics |= {"throughput/generated_tokens": 100.0, "throughput/learned_tokens": 60.0, "throughput/flops": 8e12}
+    metrics |= {f"throughput/{name}": count for name, count in counts.items()}
     got = rates(metrics, 10e12, 2)
-    want = {"tokens_per_s": 25.0, "learned_tokens_per_s": 30.0, "learn_tflops": 2.0, "mfu": 0.2}
-    assert got == pytest.approx({**{f"throughput/{k}": v for k, v in want.items()}, "time_share/learn": 0.5, "time_share/generate": 0.25})
+    want = {
+        "throughput/tokens_per_s": 25.0,
+        "throughput/learned_tokens_per_s": 30.0,
+        "throughput/learn_tflops": 2.0,
+        "throughput/mfu": 0.2,
+        "time_share/learn": 0.5,
+        "time_share/generate": 0.25,
+    }
+    assert got == pytest.approx(want)
     assert set(metrics) == {"time/iteration", "time/learn", "time/generate"}

@@ -29,32 +29,40 @@ def test_rollout_metrics_by_hand() -> None:
     assert got["reward/mean"] == 0.25 and got["reward/std"] == 0.25  # population std: .5 and 0
     assert (got["solved/none"], got["solved/mixed"], got["solved/all"]) == (0.5, 0.5, 0.0)
     assert got["length/max"] == 4 and got["length/mean"] == 2.5 and got["length/truncated"] == 0.25
-    assert got["verify/correct"] == 0.25 and got["verify/wrong"] == 0.5 and got["verify/truncated"] == 0.25
+    assert got["verify/correct"] == 0.25
+    assert got["verify/wrong"] == 0.5
+    assert got["verify/truncated"] == 0.25
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1.0
 
 
 def test_accuracy_pass_at_k_and_lengths_by_hand() -> None:
     meter = Meter()
-    # accuracies 1/2, 0 and 1; right rollouts are 1, 4 and 1 to 4 tokens long
-    measure_groups([group(RIGHT, WRONG, CUT, RIGHT), group(WRONG, WRONG, WRONG, CUT), group(RIGHT, RIGHT, RIGHT, RIGHT)], meter)
+    # Accuracies 1/2, 0 and 1; correct rollouts are 1, 4 and 1 to 4 tokens long.
+    mixed, unsolved = group(RIGHT, WRONG, CUT, RIGHT), group(WRONG, WRONG, WRONG, CUT)
+    measure_groups([mixed, unsolved, group(RIGHT, RIGHT, RIGHT, RIGHT)], meter)
     got = compute(meter)
-    assert [got[f"accuracy/p_{edge}"] for edge in ("0.00", "0.25", "0.50", "0.75")] == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
+    quarters = [got[f"accuracy/p_{edge}"] for edge in ("0.00", "0.25", "0.50", "0.75")]
+    assert quarters == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
     assert got["train/pass@1"] == pytest.approx(0.5) and got["train/pass@4"] == pytest.approx(2 / 3)
     assert got["train/pass@2"] == pytest.approx((5 / 6 + 0 + 1) / 3)  # 1 - C(2,2)/C(4,2)
-    assert got["length/correct"] == pytest.approx(15 / 6) and got["length/wrong"] == pytest.approx(15 / 6)
+    assert got["length/correct"] == pytest.approx(15 / 6)
+    assert got["length/wrong"] == pytest.approx(15 / 6)
 
 
 def test_diversity_by_hand() -> None:
     def of(*rows: list[int], verdicts: list[Verdict]) -> RolloutGroup:
-        return RolloutGroup(Prompt(Problem("p", "", ""), (1,)), [Completion(ids, [0.0] * len(ids), "", False) for ids in rows], verdicts)
+        completions = [Completion(ids, [0.0] * len(ids), "", truncated=False) for ids in rows]
+        return RolloutGroup(Prompt(Problem("p", "", ""), (1,)), completions, verdicts)
 
     other = Verdict(1.0, Kind.CORRECT, "2*1")
     meter = Meter()
-    # pairs 12 23, 12 24, 12: five, of which 12, 23, 24 differ; the second group has no pair and one right answer twice
+    # Five pairs 12 23, 12 24, 12, and three different ones: 12, 23, 24.
+    # The second group has no pair, and one correct answer twice.
     first = of([1, 2, 3], [1, 2, 4], [1, 2], verdicts=[RIGHT, other, WRONG])
     measure_groups([first, of([1], [1], [2], verdicts=[RIGHT, RIGHT, CUT])], meter)
     got = compute(meter)
-    assert got["diversity/distinct_correct"] == 1.5 and got["diversity/distinct_2"] == pytest.approx(3 / 5)
+    assert got["diversity/distinct_correct"] == 1.5
+    assert got["diversity/distinct_2"] == pytest.approx(3 / 5)
 
 
 def test_evaluation_by_hand() -> None:
@@ -64,8 +72,11 @@ def test_evaluation_by_hand() -> None:
     got = metric.compute()
     assert got["pass@2"] == pytest.approx((1 / 2 + 5 / 6) / 2)
     assert got["avg@4"] == got["pass@1"] == 3 / 8 and got["pass@4"] == 1
-    assert got["maj@4"] == 1 / 2  # the first group's majority is wrong; a tie goes to the answer that came first
-    assert got["distinct_correct"] == 1 and got["length/mean"] == 2.5 and got["length/truncated"] == 1 / 8
+    # The first group's majority is wrong; a tie goes to the answer that came first.
+    assert got["maj@4"] == 1 / 2
+    assert got["distinct_correct"] == 1
+    assert got["length/mean"] == 2.5
+    assert got["length/truncated"] == 1 / 8
     assert got["verify/correct"] == 3 / 8 and got["verify/truncated"] == 1 / 8
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1
 
@@ -74,7 +85,8 @@ def test_bootstrap_of_a_coin_and_of_a_constant() -> None:
     values = np.array([[float(i % 2), 3.0] for i in range(400)])
     low, high = bootstrap(values)
     assert low[1] == high[1] == 3.0
-    assert (low[0], high[0]) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.006)  # sqrt(.25/400) = .025
+    error = 0.025  # sqrt(.25/400)
+    assert (low[0], high[0]) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.006)
 
 
 def test_a_mean_is_by_counts_and_nothing_is_not_a_number() -> None:
@@ -90,16 +102,18 @@ def test_a_mean_is_by_counts_and_nothing_is_not_a_number() -> None:
 
 def test_covariance_by_accuracy_by_hand() -> None:
     def with_logprobs(verdicts: list[Verdict], logprobs: list[list[float]]) -> RolloutGroup:
-        completions = [Completion([1] * len(lp), lp, "", False) for lp in logprobs]
+        completions = [Completion([1] * len(lp), lp, "", truncated=False) for lp in logprobs]
         return RolloutGroup(Prompt(Problem("p", "", ""), (1,)), completions, verdicts)
 
     meter = Meter()
-    quarter = with_logprobs([RIGHT, WRONG, WRONG, WRONG], [[-1.0, -3.0], [-1.0], [-2.0], [-3.0]])  # lengths carry no weight
+    # Lengths have no weight.
+    quarter = with_logprobs([RIGHT, WRONG, WRONG, WRONG], [[-1.0, -3.0], [-1.0], [-2.0], [-3.0]])
     half = with_logprobs([RIGHT, WRONG], [[-1.0], [-4.0]])
     measure_groups([quarter, quarter], meter)
     assert compute(meter)["covariance/p_0.25"] == 0.0  # 2 * 1/4 * 3/4 * (-2 - -2)
     measure_groups([half], meter)
     got = compute(meter)
-    assert got["covariance/p_0.50"] == 1.5  # 2 * 1/2 * 1/2 * (-1 - -4), by hand also mean((lp - mean)(A - mean)) = 1.5 * 1
+    # 2 * 1/2 * 1/2 * (-1 - -4); by hand also mean((lp - mean)(A - mean)) = 1.5 * 1
+    assert got["covariance/p_0.50"] == 1.5
     measure_groups([with_logprobs([RIGHT, RIGHT], [[-1.0], [-4.0]])], meter)
     assert not [name for name in compute(meter) if name.startswith("covariance")]

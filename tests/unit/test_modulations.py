@@ -1,4 +1,6 @@
-"""Modulations, and how an Algorithm keeps them."""
+"""Modulations, and the order in which an Algorithm keeps them."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,9 @@ from asym_lightning.types import ConfigError
 from tests.support.parts import tokens
 
 
-def algorithm(modulation: object = ()) -> Algorithm:
-    return Algorithm("test", BetaFamily(0.9, 0.4), PPOClip(), TokenMean(), modulation)  # type: ignore[arg-type]
+def algorithm(modulation: Any = ()) -> Algorithm:
+    advantage = BetaFamily(0.9, 0.4)
+    return Algorithm("test", advantage, PPOClip(), aggregation=TokenMean(), modulation=modulation)
 
 
 def test_the_base_class_does_nothing() -> None:
@@ -29,7 +32,8 @@ def test_the_base_class_does_nothing() -> None:
 
 def test_entropy_bonus_value_and_gradient() -> None:
     """d(-c H)/dz_j = c p_j (log p_j + H), with H the entropy of softmax(z)."""
-    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     logs = logits.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
     bonus = EntropyBonus(0.25)
@@ -42,7 +46,8 @@ def test_entropy_bonus_value_and_gradient() -> None:
 
 @pytest.mark.parametrize("coef", [-0.1, float("nan"), "much"])
 def test_entropy_bonus_refuses(coef: float) -> None:
-    with pytest.raises(ConfigError, match=f"algo.modulation.entropy_bonus.coef={coef}: must be a finite number >= 0"):
+    message = f"algo.modulation.entropy_bonus.coef={coef}: must be a finite number >= 0"
+    with pytest.raises(ConfigError, match=message):
         EntropyBonus(coef)
 
 

@@ -1,6 +1,7 @@
-"""What a few seeds can say: numbers worked out by hand, and that no verdict goes further than its intervals."""
+"""Statistics of a few seeds: numbers by hand, and no verdict without intervals that support it."""
 
 from math import isclose
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,16 +28,19 @@ def by_seed(*values: float) -> dict[int, float]:
 
 
 def test_a_paired_difference_by_hand() -> None:
-    found = paired(by_seed(2, 4, 6), by_seed(1, 2, 3))  # differences 1, 2, 3: mean 2, sd 1
+    # Differences 1, 2, 3: mean 2, sd 1
+    found = paired(by_seed(2, 4, 6), by_seed(1, 2, 3))
     assert found is not None and found.n == 3 and found.difference == 2
-    assert found.t_interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-6)
-    assert found.p_t == pytest.approx(0.0741799, rel=1e-5)  # t = 2 sqrt 3 with two degrees of freedom
+    half = 4.302653 / 3**0.5
+    assert found.t_interval == pytest.approx((2 - half, 2 + half), rel=1e-6)
+    # t = 2 sqrt 3 with two degrees of freedom.
+    assert found.p_t == pytest.approx(0.0741799, rel=1e-5)
     assert found.p_sign_flip == found.smallest_p == 0.25
 
 
 def test_the_sign_flip_test_by_hand() -> None:
     found = paired(by_seed(1, 2, 3, -1), by_seed(0, 0, 0, 0))
-    # of the 16 sums of +-1 +-2 +-3 +-1, 3 are at least 5 and 3 at most -5
+    # Of the 16 sums +-1 +-2 +-3 +-1, 3 are at least 5 and 3 at most -5.
     assert found is not None and found.p_sign_flip == 6 / 16 and found.smallest_p == 1 / 8
 
 
@@ -72,8 +76,9 @@ def test_a_performance_profile_by_hand() -> None:
 
 
 def test_a_summary_of_one_seed_claims_no_spread() -> None:
-    one = summarise([0.5])
-    assert (one.n, one.mean, one.std, one.interval, one.iqm_interval) == (1, 0.5, None, None, None)
+    single = summarise([0.5])
+    assert (single.n, single.mean, single.std) == (1, 0.5, None)
+    assert (single.interval, single.iqm_interval) == (None, None)
     two = summarise([0.0, 1.0])
     assert two.mean == 0.5 and two.std == pytest.approx(0.5**0.5) and two.interval == (0.0, 1.0)
 
@@ -111,19 +116,27 @@ def test_two_shared_seeds_are_too_few_however_far_apart() -> None:
     assert judge({1: 1.0}, {2: 0.0}) == "too few seeds"
 
 
-@pytest.mark.parametrize(("seeds", "said"), [(3, "not separated"), (5, "not separated"), (6, "better")])
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(3, "not separated"), (5, "not separated"), (6, "better")]
+)
 def test_seeds_without_spread_are_judged_by_their_signs_alone(seeds: int, said: str) -> None:
-    ones = dict.fromkeys(range(seeds), 0.5 + 1 / 256)  # each seed solved one problem more
+    # Each seed solved one problem more.
+    ones = dict.fromkeys(range(seeds), 0.5 + 1 / 256)
     found = paired(ones, dict.fromkeys(range(seeds), 0.5))
     assert found and found.p_t == found.p_sign_flip == found.smallest_p == 2 / 2**seeds
     assert judge(ones, dict.fromkeys(range(seeds), 0.5)) == said
     same = paired(ones, ones)
-    assert same and same.p_t == 1 and same.t_interval == (0, 0) and judge(ones, ones) == "not separated"
+    assert same
+    assert same.p_t == 1
+    assert same.t_interval == (0, 0)
+    assert judge(ones, ones) == "not separated"
 
 
 def test_holm_can_take_a_verdict_back() -> None:
     found = paired(*CLEAR)
-    assert found and verdict(found, 0.04, 1) == "better" and verdict(found, 0.051, 1) == "not separated"
+    assert found
+    assert verdict(found, 0.04, 1) == "better"
+    assert verdict(found, 0.051, 1) == "not separated"
 
 
 @pytest.mark.parametrize(
@@ -131,15 +144,24 @@ def test_holm_can_take_a_verdict_back() -> None:
     [
         {"t_interval": (-0.01, 0.2)},
         {"bootstrap_interval": (-0.01, 0.2)},
-        {"p_sign_flip": 0.1},  # six seeds could have given 1/32
-        {"n": 3, "smallest_p": 0.25, "p_sign_flip": 0.5},  # not all seeds point the same way
+        # Six seeds can give 1/32.
+        {"p_sign_flip": 0.1},
+        # Not all seeds have the same sign.
+        {"n": 3, "smallest_p": 0.25, "p_sign_flip": 0.5},
     ],
 )
 def test_every_condition_is_needed(changed: dict[str, object]) -> None:
-    good = {"n": 6, "difference": 0.1, "t_interval": (0.05, 0.2), "bootstrap_interval": (0.06, 0.2), "p_t": 0.01, "smallest_p": 1 / 32}
-    good["p_sign_flip"] = 1 / 32
-    assert verdict(Paired(**good), 0.01, 1) == "better"  # type: ignore[arg-type]
-    assert verdict(Paired(**{**good, **changed}), 0.01, 1) == "not separated"  # type: ignore[arg-type]
+    good: dict[str, Any] = {
+        "n": 6,
+        "difference": 0.1,
+        "t_interval": (0.05, 0.2),
+        "bootstrap_interval": (0.06, 0.2),
+        "p_t": 0.01,
+        "smallest_p": 1 / 32,
+        "p_sign_flip": 1 / 32,
+    }
+    assert verdict(Paired(**good), 0.01, 1) == "better"
+    assert verdict(Paired(**{**good, **changed}), 0.01, 1) == "not separated"
 
 
 numbers = st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=2, max_size=7)
@@ -162,22 +184,29 @@ def test_swapping_the_arms_swaps_the_verdict(pairs: list[tuple[float, float]]) -
 
 @settings(max_examples=25, deadline=None)
 @given(pairs=numbers, order=st.randoms())
-def test_a_shuffled_pairing_changes_nothing_about_unpaired_numbers(pairs: list[tuple[float, float]], order: object) -> None:
+def test_a_shuffled_pairing_changes_nothing_about_unpaired_numbers(
+    pairs: list[tuple[float, float]], order: object
+) -> None:
     a, b = [x for x, _ in pairs], [y for _, y in pairs]
     shuffled = list(b)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     before, after = summarise(b), summarise(shuffled)
-    assert isclose(before.mean, after.mean, abs_tol=1e-12) and isclose(before.iqm, after.iqm, abs_tol=1e-12)
+    assert isclose(before.mean, after.mean, abs_tol=1e-12)
+    assert isclose(before.iqm, after.iqm, abs_tol=1e-12)
     assert isclose(improvement(a, b)[0], improvement(a, shuffled)[0], abs_tol=1e-12)
-    one, other = paired(by_seed(*a), by_seed(*b)), paired(by_seed(*a), by_seed(*shuffled))
-    assert one and other and isclose(one.difference, other.difference, abs_tol=1e-12)
+    first, second = paired(by_seed(*a), by_seed(*b)), paired(by_seed(*a), by_seed(*shuffled))
+    assert first and second and isclose(first.difference, second.difference, abs_tol=1e-12)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_noise_is_rarely_called_a_winner(seeds: int) -> None:
     rng = np.random.default_rng(0)
-    trials = [judge(by_seed(*rng.normal(size=seeds)), by_seed(*rng.normal(size=seeds))) for _ in range(300)]
-    assert sum(said != "not separated" for said in trials) / 300 <= 0.075  # 5% is what the level allows; 0.075 is two errors above
+    trials = []
+    for _ in range(300):
+        values, baseline = by_seed(*rng.normal(size=seeds)), by_seed(*rng.normal(size=seeds))
+        trials.append(judge(values, baseline))
+    # The level allows 5%; 0.075 is two standard errors above.
+    assert sum(said != "not separated" for said in trials) / 300 <= 0.075
 
 
 def test_the_same_samples_give_the_same_interval() -> None:

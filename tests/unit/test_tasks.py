@@ -1,4 +1,4 @@
-"""Tasks: what is asked, what is right, what is held out, and clear words for bad data."""
+"""Tasks: prompts, reference answers, held-out problems, and messages about bad data."""
 
 import json
 import random
@@ -33,10 +33,13 @@ def test_every_solution_is_right_and_some_problems_have_several(countdown):
     problems = [*countdown.train[:2000], *countdown.heldout]
     solutions = [countdown.solutions(problem) for problem in problems]
     for problem, answers in zip(problems, solutions, strict=True):
-        verdicts = countdown.verifier().score(answers, [problem.answer] * len(answers), [False] * len(answers))
+        verdicts = countdown.verifier().score(
+            answers, [problem.answer] * len(answers), [False] * len(answers)
+        )
         assert answers and all(verdict.kind is Kind.CORRECT for verdict in verdicts)
         assert [verdict.answer for verdict in verdicts] == answers  # listed in canonical form
-    assert sum(len(answers) > 1 for answers in solutions) / len(problems) == pytest.approx(0.41, abs=0.04)
+    several = sum(len(answers) > 1 for answers in solutions)
+    assert several / len(problems) == pytest.approx(0.41, abs=0.04)
     assert sum(map(len, solutions)) / len(problems) == pytest.approx(1.6, abs=0.1)
     assert countdown.solutions(Problem("x", "7715>7:", "7715>7")) == ["7*1=7", "7/1=7"]
 
@@ -50,33 +53,39 @@ def test_splits_are_disjoint_and_no_prompt_is_there_twice(countdown):
 
 def test_draws_repeat_and_the_split_does_not_depend_on_the_seed(countdown):
     again, other = PairsCountdown(), PairsCountdown(seed=1)
-    assert again.train == countdown.train and again.heldout == countdown.heldout and other.train != countdown.train
+    assert again.train == countdown.train
+    assert again.heldout == countdown.heldout
+    assert other.train != countdown.train
     assert not {split_key(p) for p in other.train} & {split_key(p) for p in countdown.heldout}
 
 
 def test_demonstrations_are_legal_and_as_noisy_as_asked(countdown):
     verifier, heldout = countdown.verifier(), {split_key(p) for p in countdown.heldout}
-    right = {}
+    correct = {}
     for noise in (0.0, 0.6, 1.0):
         pairs = list(islice(countdown.demonstrations(random.Random(3), noise), 3000))
         for prompt, completion in pairs:
             digits, result = prompt[:4], completion.split("=")[1]
-            assert verifier.score([completion], [f"{digits}>{result}"], [False])[0].answer == completion
-            assert verifier.score([completion], [f"{digits}>{result}"], [False])[0].reward == 1
+            (verdict,) = verifier.score([completion], [f"{digits}>{result}"], [False])
+            assert verdict.answer == completion and verdict.reward == 1
             assert ("".join(sorted(digits)), int(prompt[5:-1])) not in heldout
-        verdicts = verifier.score([c for _, c in pairs], [p[:-1] for p, _ in pairs], [False] * len(pairs))
-        right[noise] = sum(verdict.reward for verdict in verdicts) / len(pairs)
-    assert right[0.0] == 1 and right[1.0] < 0.15 and 0.38 < right[0.6] < 0.52
+        completions, answers = [c for _, c in pairs], [p[:-1] for p, _ in pairs]
+        verdicts = verifier.score(completions, answers, [False] * len(pairs))
+        correct[noise] = sum(verdict.reward for verdict in verdicts) / len(pairs)
+    assert correct[0.0] == 1 and correct[1.0] < 0.15 and 0.38 < correct[0.6] < 0.52
 
 
-@pytest.mark.parametrize(("bad", "named"), [({"heldout_share": 1.0}, "heldout_share"), ({"train_size": 10**6}, "train_size")])
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [({"heldout_share": 1.0}, "heldout_share"), ({"train_size": 10**6}, "train_size")],
+)
 def test_impossible_countdown_settings_are_named(bad, named):
     with pytest.raises(ConfigError, match=f"task.{named}="):
         PairsCountdown(**bad)
 
 
 class Tokenizer:
-    """As much of a tokenizer as a task uses: one id per character."""
+    """The part of a tokenizer that a task uses: one id per character."""
 
     def __init__(self, chat_template=None):
         self.chat_template, self.calls = chat_template, []
@@ -109,28 +118,35 @@ def test_math_rows_become_problems_and_prompts(tmp_path):
         {"problem": "list?", "answer": ["5"]},
         {"problem": "number?", "answer": 7},
     ]
-    task = MathTask(write(tmp_path / "a.jsonl", rows), heldout_path=write(tmp_path / "b.jsonl", rows[:1]), limit=5)
+    train, heldout = write(tmp_path / "a.jsonl", rows), write(tmp_path / "b.jsonl", rows[:1])
+    task = MathTask(train, heldout_path=heldout, limit=5)
     assert [problem.answer for problem in task.train] == ["2", "\\frac{1}{2}", "x^2", "5", "7"]
     assert [problem.text for problem in task.heldout] == ["1+1?"]
     assert "".join(map(chr, task.encode(task.train[0], Tokenizer()))) == f"1+1?\n{INSTRUCTION}\n"
     chat = Tokenizer("template")
     assert task.encode(task.train[0], chat) == [1, 2, 3]
-    assert chat.calls == [
-        ([{"role": "user", "content": f"1+1?\n{INSTRUCTION}"}], {"add_generation_prompt": True, "enable_thinking": False})
-    ]
+    messages = [{"role": "user", "content": f"1+1?\n{INSTRUCTION}"}]
+    options = {"add_generation_prompt": True, "enable_thinking": False}
+    assert chat.calls == [(messages, options)]
     plain = MathTask(str(tmp_path / "a.jsonl"), chat_template=False, limit=1)
     assert len(plain.train) == 1 and plain.encode(plain.train[0], chat)[0] == ord("1")
 
 
 def test_math_reads_csv_and_parquet(tmp_path):
     (tmp_path / "a.csv").write_text('problem,answer\n"1,5 + 1?","2,5"\n')
-    assert [(p.text, p.answer) for p in MathTask(str(tmp_path / "a.csv")).train] == [("1,5 + 1?", "2,5")]
+    (problem,) = MathTask(str(tmp_path / "a.csv")).train
+    assert (problem.text, problem.answer) == ("1,5 + 1?", "2,5")
     path = tmp_path / "a.parquet"
-    rows = [{"problem": f"{i}+{i}?", "answer": str(2 * i), "solution": f"It is \\boxed{{{2 * i}}}."} for i in range(30)]
+    rows = [
+        {"problem": f"{i}+{i}?", "answer": str(2 * i), "solution": f"It is \\boxed{{{2 * i}}}."}
+        for i in range(30)
+    ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     task = MathTask(str(path), limit=20, answer_column="nowhere")
     given = MathTask(str(path), limit=20)
-    assert len(task.train) == 20 and [p.answer for p in task.train] == [p.answer for p in given.train] == [str(2 * i) for i in range(20)]
+    assert len(task.train) == 20
+    doubles = [str(2 * i) for i in range(20)]
+    assert [p.answer for p in task.train] == [p.answer for p in given.train] == doubles
 
 
 @pytest.mark.parametrize(
@@ -139,7 +155,11 @@ def test_math_reads_csv_and_parquet(tmp_path):
         ("gone.parquet", None, r"task.path=.*gone.parquet is no file"),
         ("empty.jsonl", "", r"task.path=.*empty.jsonl has no rows"),
         ("head.csv", "problem,answer\n", r"task.path=.*head.csv has no rows"),
-        ("broken.jsonl", '{"problem": "1?", "answer": "1"}\n{"prob', r"broken.jsonl cannot be read: .*line 2 is not a JSON object"),
+        (
+            "broken.jsonl",
+            '{"problem": "1?", "answer": "1"}\n{"prob',
+            r"broken.jsonl cannot be read: .*line 2 is not a JSON object",
+        ),
         ("array.json", "[1]\n", r"array.json cannot be read: .*line 1 is not a JSON object"),
         ("broken.parquet", "nothing", r"broken.parquet cannot be read"),
         ("a.txt", "1", r"a.txt is of no known format"),
@@ -148,8 +168,16 @@ def test_math_reads_csv_and_parquet(tmp_path):
             '{"problem": "1?", "answer": "1"}\n{"question": "2?", "answer": "2"}\n',
             r"row 2 of .* has no 'problem'.*question, answer",
         ),
-        ("q.jsonl", '{"problem": "1?", "answer": ""}\n', r"row 1 of .* has no 'answer' .* and no 'solution'"),
-        ("s.jsonl", '{"problem": "1?", "solution": "\\\\boxed{1"}\n', r"row 1 of .* has no answer: .*closed \\boxed"),
+        (
+            "q.jsonl",
+            '{"problem": "1?", "answer": ""}\n',
+            r"row 1 of .* has no 'answer' .* and no 'solution'",
+        ),
+        (
+            "s.jsonl",
+            '{"problem": "1?", "solution": "\\\\boxed{1"}\n',
+            r"row 1 of .* has no answer: .*closed \\boxed",
+        ),
     ],
 )
 def test_bad_data_is_told_in_one_line(tmp_path, name, content, message):
@@ -180,7 +208,8 @@ def test_config_files_name_every_setting():
 
 def test_rows_with_an_empty_answer_are_left_out_and_named(tmp_path: Path) -> None:
     file = tmp_path / "some.jsonl"
-    file.write_text('{"problem": "1?", "answer": "1"}\n{"problem": "2?", "answer": ""}\n{"problem": "3?", "answer": "3"}\n')
+    answers = {"1?": "1", "2?": "", "3?": "3"}
+    write(file, [{"problem": problem, "answer": answer} for problem, answer in answers.items()])
     task = MathTask(str(file))
     assert [problem.text for problem in task.train] == ["1?", "3?"]
     assert task.notes == (f"{file}: 1 of 3 rows have no answer and are left out (row 2)",)

@@ -42,23 +42,42 @@ def test_lenient_extraction(text: str, answer: str) -> None:
 
 def test_lenient_extraction_of_nothing() -> None:
     assert lenient("I do not know") == (None, False)
-    assert lenient("\\boxed{1") == ("1", True)  # the number that ends the last line
+    # The number at the end of the last line.
+    assert lenient("\\boxed{1") == ("1", True)
     assert lenient("") == (None, False)
 
 
-LONG = {"answer is ": None, "$": None, "1,": "1" + ",1" * 9_999, "\\(": None, "\\text{": None, " ": None, "\\boxed{1} or ": "1"}
+LONG = {
+    "answer is ": None,
+    "$": None,
+    "1,": "1" + ",1" * 9_999,
+    "\\(": None,
+    "\\text{": None,
+    " ": None,
+    "\\boxed{1} or ": "1",
+}
 
 
 def test_extraction_takes_linear_time() -> None:
-    """In a process of its own: an extraction that is not linear would not end."""
-    program = (
-        "import json, sys; from asym_lightning.verify.extract import last_boxes, lenient;"
-        "print(json.dumps([(lenient(t)[0], len(last_boxes(t))) for t in (part * 300_000 for part in json.load(sys.stdin))]))"
+    """Runs in another process: an extraction of quadratic time would not end."""
+    program = "\n".join(
+        [
+            "import json, sys",
+            "from asym_lightning.verify.extract import last_boxes, lenient",
+            "texts = [part * 300_000 for part in json.load(sys.stdin)]",
+            "print(json.dumps([(lenient(text)[0], len(last_boxes(text))) for text in texts]))",
+        ]
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], input=json.dumps(list(LONG)), capture_output=True, text=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", program],
+        input=json.dumps(list(LONG)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
     )
-    assert json.loads(done.stdout) == [[answer, 20 if "boxed" in text else 0] for text, answer in LONG.items()]
+    want = [[answer, 20 if "boxed" in text else 0] for text, answer in LONG.items()]
+    assert json.loads(done.stdout) == want
 
 
 @given(st.text(alphabet="\\boxed{}$ answeri:1.\n*#(),", max_size=60))
@@ -69,8 +88,13 @@ def test_extraction_has_an_answer_for_every_text(text: str) -> None:
 
 def test_boxes_that_belong_together() -> None:
     assert last_boxes("\\boxed{9}. So $x = \\boxed{1}$ or $\\boxed{2}$.") == ["1", "2"]
-    assert last_boxes("so \\boxed{9}, hence it is \\boxed{1}, $\\boxed{2}$ and \\boxed{3}") == ["1", "2", "3"]
+    three = "so \\boxed{9}, hence it is \\boxed{1}, $\\boxed{2}$ and \\boxed{3}"
+    assert last_boxes(three) == ["1", "2", "3"]
     assert last_boxes("\\boxed{1") == [] and last_boxes("none") == []
+
+
+BRACKETS = "\\begin{bmatrix}1\\\\2\\end{bmatrix}"
+PARENTHESES = "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +117,7 @@ def test_boxes_that_belong_together() -> None:
         ("32347", "\\$32,\\!348", "wrong"),
         ("18.9", "\\$18.90", "correct"),
         ("1.8", "1\\frac45", "correct"),
-        ("\\begin{bmatrix}1\\\\2\\end{bmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "correct"),
+        (BRACKETS, PARENTHESES, "correct"),
         ("\\frac{2469}{20000}", "\\dfrac{2469}{20,\\!000}", "correct"),
         ("007", "7", "correct"),
         ("8", "7", "wrong"),
@@ -104,8 +128,10 @@ def test_mathematics(answer: str, gold: str, kind: str) -> None:
 
 
 def test_what_a_reference_is() -> None:
-    assert [is_list(text) for text in ("1,2", "(1,2)", "1,000", "x \\pm 1", "\\{1,2\\}")] == [True, False, False, True, False]
-    assert [words(text) for text in ("\\text{(B)}", "p - q", "\\text{east}", "12", "even")] == ["b", None, "east", None, "even"]
+    lists = {"1,2": True, "(1,2)": False, "1,000": False, "x \\pm 1": True, "\\{1,2\\}": False}
+    assert {text: is_list(text) for text in lists} == lists
+    said = {"\\text{(B)}": "b", "p - q": None, "\\text{east}": "east", "12": None, "even": "even"}
+    assert {text: words(text) for text in said} == said
     assert plain("$\\$32,\\!348$.") == "32348"
 
 
@@ -116,15 +142,26 @@ def kinds(verdicts: list[Verdict]) -> list[str]:
 def test_exact_match() -> None:
     texts = ["\\boxed{The  Cat}", "\\boxed{dog}", "cat", "\\boxed{cat", "\\boxed{the cat}"]
     cut = [False] * 4 + [True]
-    assert kinds(ExactMatch().score(texts, ["the cat"] * 5, cut)) == ["correct", "wrong", "no_answer", "unparseable", "truncated"]
-    assert kinds(ExactMatch(extract="whole", case_sensitive=True).score([" a b", "A b"], ["a b"] * 2, [False] * 2)) == ["correct", "wrong"]
+    verdicts = ExactMatch().score(texts, ["the cat"] * 5, cut)
+    assert kinds(verdicts) == ["correct", "wrong", "no_answer", "unparseable", "truncated"]
+    verifier = ExactMatch(extract="whole", case_sensitive=True)
+    verdicts = verifier.score([" a b", "A b"], ["a b"] * 2, [False] * 2)
+    assert kinds(verdicts) == ["correct", "wrong"]
     with pytest.raises(ConfigError, match=r"task\.verify\.extract=tail"):
         ExactMatch("tail")
 
 
 def test_multiple_choice() -> None:
-    texts = ["The answer is (B).", "\\boxed{\\text{(B)}}", "Answer: b", "Answer: A. Apples", "the answer is Both", "\\boxed{B}"]
-    verdicts = MultipleChoice().score(texts, ["B", "(B)", "b", "B", "B", "\\text{(B)}"], [False] * 6)
+    texts = [
+        "The answer is (B).",
+        "\\boxed{\\text{(B)}}",
+        "Answer: b",
+        "Answer: A. Apples",
+        "the answer is Both",
+        "\\boxed{B}",
+    ]
+    references = ["B", "(B)", "b", "B", "B", "\\text{(B)}"]
+    verdicts = MultipleChoice().score(texts, references, [False] * 6)
     assert kinds(verdicts) == ["correct"] * 3 + ["wrong", "unparseable", "correct"]
     assert verdicts[0].answer == verdicts[2].answer == "B"
     [failed] = MultipleChoice().score(["Answer: A"], ["12"], [False])
@@ -159,8 +196,10 @@ def test_numbers_are_read_exactly(text: str, value: Fraction | None) -> None:
 
 def test_numbers_within_a_tolerance() -> None:
     texts = ["The answer is 0.1", "The answer is 0.11", "The answer is 0.111", "The answer is ten"]
-    assert kinds(NumberWithTolerance(absolute=0.01).score(texts, ["0.1"] * 4, [False] * 4)) == [*["correct"] * 2, "wrong", "unparseable"]
-    assert kinds(NumberWithTolerance(relative=0.11).score(texts, ["-0.1"] * 4, [False] * 4)) == [*["wrong"] * 3, "unparseable"]
+    verdicts = NumberWithTolerance(absolute=0.01).score(texts, ["0.1"] * 4, [False] * 4)
+    assert kinds(verdicts) == ["correct", "correct", "wrong", "unparseable"]
+    verdicts = NumberWithTolerance(relative=0.11).score(texts, ["-0.1"] * 4, [False] * 4)
+    assert kinds(verdicts) == ["wrong", "wrong", "wrong", "unparseable"]
     assert kinds(NumberWithTolerance().score(["0.1"], ["1/10"], [False])) == ["correct"]
     with pytest.raises(ConfigError, match=r"task\.verify\.absolute=-1"):
         NumberWithTolerance(absolute=-1)
@@ -169,7 +208,13 @@ def test_numbers_within_a_tolerance() -> None:
 def test_a_composite_reward_is_the_weighted_sum_of_its_parts() -> None:
     weights = {"correctness": 1.0, "format": 0.5, "length": 0.25}
     verifier = CompositeVerifier(ExactMatch(), weights, free_chars=10, max_chars=20)
-    texts = ["\\boxed{1}", "\\boxed{2}" + " " * 6, "1", "\\boxed{1}\\boxed{1}" + "." * 50, "\\boxed{1}"]
+    texts = [
+        "\\boxed{1}",
+        "\\boxed{2}" + " " * 6,
+        "1",
+        "\\boxed{1}\\boxed{1}" + "." * 50,
+        "\\boxed{1}",
+    ]
     verdicts = verifier.score(texts, ["1"] * 5, [False] * 4 + [True])
     assert kinds(verdicts) == ["correct", "wrong", "no_answer", "correct", "truncated"]
     assert [dict(verdict.parts) for verdict in verdicts] == [
@@ -201,22 +246,25 @@ def test_thoughts_and_then_an_answer() -> None:
     assert not think_then_answer("<think>a</think><answer>1</answer><answer>2</answer>")
 
 
-def test_failures_are_shown_once_and_too_many_stop_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_shown_once_and_too_many_stop_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     failures = Failures(0.5)
-    good, bad = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.ERROR, detail="reference answer 'x' cannot be parsed")
+    good = Verdict(1.0, Kind.CORRECT)
+    bad = Verdict(0.0, Kind.ERROR, detail="reference answer 'x' cannot be parsed")
     failures.settle()
     failures.add(["a", "b"], ["1", "x"], [good, bad])
     failures.add(["c", "d"], ["1", "x"], [good, bad])
     failures.settle()
     shown = capsys.readouterr().out
-    assert (
-        shown.count("\n") == 1 and shown.startswith("2 of 4 answers could not be verified, e.g.: reference answer 'x'") and "'b'" in shown
-    )
+    assert shown.count("\n") == 1
+    assert shown.startswith("2 of 4 answers could not be verified, e.g.: reference answer 'x'")
+    assert "'b'" in shown
     failures.add(["a", "b", "c"], ["1", "x", "y"], [good, bad, bad])
-    with pytest.raises(
-        VerificationError, match=r"2 of 3 answers .* more than callbacks\.rollout\.max_verify_errors=0\.5 allows: reference"
-    ):
+    limit = r"callbacks\.rollout\.max_verify_errors=0\.5"
+    message = rf"2 of 3 answers .* more than {limit} allows: reference"
+    with pytest.raises(VerificationError, match=message):
         failures.settle()
-    failures.settle()  # counted anew
+    failures.settle()  # the count starts again
     with pytest.raises(ConfigError, match="max_verify_errors=2"):
         Failures(2)

@@ -1,4 +1,4 @@
-"""New weights on their way to servers, through folders."""
+"""Folders that carry new weights to the servers."""
 
 from pathlib import Path
 
@@ -15,23 +15,34 @@ def test_weights_are_written_in_buckets_and_old_ones_removed(tmp_path: Path) -> 
     files = sorted((tmp_path / "one").iterdir())
     assert [len(load_file(path)) for path in files] == [2, 2, 2]
     found = {name: tensor for path in files for name, tensor in load_file(path).items()}
-    assert found["w3"].dtype == torch.bfloat16 and torch.equal(found["w3"].float(), weights["w3"]) and found["ids"].tolist() == [0, 1, 2]
+    assert found["w3"].dtype == torch.bfloat16
+    assert torch.equal(found["w3"].float(), weights["w3"])
+    assert found["ids"].tolist() == [0, 1, 2]
     outbox = Outbox(tmp_path / "run", 0, torch.float32)
     for version in (0, 0, 1):
         outbox.publish(iter(weights.items()), version)
-    assert [outbox.find(version)[0] for version in (0, 1)] == [2, 3] and len(list(outbox.folder.iterdir())) == 3
+    assert [outbox.find(version)[0] for version in (0, 1)] == [2, 3]
+    assert len(list(outbox.folder.iterdir())) == 3
     outbox.taken = 2
     outbox.publish(weights.items(), 2)
-    assert sorted(path.name for path in outbox.folder.iterdir()) == [outbox.find(version)[1].name for version in (1, 2)]
+    left = sorted(path.name for path in outbox.folder.iterdir())
+    assert left == [outbox.find(version)[1].name for version in (1, 2)]
     with pytest.raises(RuntimeError, match=r"cannot be written to .* \(rollout\.servers\.folder\)"):
         Outbox(Path("/proc/nothing"), 0, torch.float32).publish(weights.items(), 0)
 
 
 def test_files_in_memory_that_were_taken_are_written_over(tmp_path: Path) -> None:
-    """As bfloat16 and from a tensor that is not contiguous; what nobody took is left alone, and a folder appears whole."""
+    """As bfloat16, and from a tensor that is not contiguous.
+
+    Files that no server took are left alone, and a folder appears complete.
+    """
 
     def weights(value: float) -> dict[str, torch.Tensor]:
-        return {"w": torch.full((3, 4), value).T, "one": torch.tensor(value), "ids": torch.arange(3) + int(value)}
+        return {
+            "w": torch.full((3, 4), value).T,
+            "one": torch.tensor(value),
+            "ids": torch.arange(3) + int(value),
+        }
 
     outbox = Outbox(tmp_path / "run", 0, torch.bfloat16, reuse=True)
     nodes = []
@@ -41,15 +52,18 @@ def test_files_in_memory_that_were_taken_are_written_over(tmp_path: Path) -> Non
         (file,) = folder.iterdir()
         nodes.append(file.stat().st_ino)
         found = load_file(file)
-        assert {name: (t.shape, t.dtype) for name, t in found.items()} == {
+        shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in found.items()}
+        assert shapes == {
             "w": ((4, 3), torch.bfloat16),
             "one": ((), torch.bfloat16),
             "ids": ((3,), torch.int64),
         }
-        assert all(torch.equal(found[name], tensor.to(found[name].dtype)) for name, tensor in weights(float(version)).items())
+        for name, tensor in weights(float(version)).items():
+            assert torch.equal(found[name], tensor.to(found[name].dtype))
         outbox.taken = 0 if version == 0 else number - (version == 3)
         left = {path.name for path in outbox.folder.iterdir()}
-        assert left == {outbox.find(v)[1].name for v in {0: [0], 1: [0, 1], 2: [2], 3: [3], 4: [3, 4]}[version]}
+        kept = {0: [0], 1: [0, 1], 2: [2], 3: [3], 4: [3, 4]}[version]
+        assert left == {outbox.find(number)[1].name for number in kept}
     assert nodes[1] == nodes[2] == nodes[3] != nodes[4] and nodes[0] != nodes[1]
     outbox.close()
     assert not outbox.folder.exists()

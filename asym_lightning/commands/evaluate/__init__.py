@@ -1,1 +1,1 @@
-"""`evaluate.py`: a policy is scored on named sets of problems."""
+"""The evaluation of a policy on benchmarks: `evaluate.py`."""

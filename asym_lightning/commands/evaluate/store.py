@@ -1,4 +1,7 @@
-"""What an evaluation has answered so far, on disk: an interrupted one goes on from there, with any number of ranks."""
+"""The completions and settings of an evaluation on disk.
+
+An interrupted evaluation resumes from them, with any number of ranks.
+"""
 
 import json
 import os
@@ -30,53 +33,69 @@ SCHEMA = pa.schema(
 
 
 class Store:
-    """The completions of one benchmark: parts while it runs, ``NAME.parquet`` when all its problems are answered.
+    """The completions of a benchmark.
+
+    They are in parts while the evaluation runs, and in ``NAME.parquet`` when all problems are
+    answered.
 
     Args:
-        folder: of the evaluation.
-        name: of the benchmark.
+        folder: the folder of the evaluation.
+        name: the name of the benchmark.
     """
 
     def __init__(self, folder: Path, name: str):
-        self.whole = folder / f"{name}.parquet"
+        self.file = folder / f"{name}.parquet"
         self.parts = folder / "parts" / name
 
     def pending(self, problems: int) -> list[int]:
-        """Numbers of the problems that are not answered yet."""
-        if self.whole.is_file():
+        """Return the numbers of the problems that are not answered yet."""
+        if self.file.is_file():
             return []
-        done = {number for path in self.parts.glob("*.parquet") for number in pq.read_table(path, columns=["number"])["number"].to_pylist()}
+        done = {
+            number
+            for path in self.parts.glob("*.parquet")
+            for number in pq.read_table(path, columns=["number"])["number"].to_pylist()
+        }
         return [i for i in range(problems) if i not in done]
 
-    def add(self, numbers: Sequence[int], groups: Sequence[RolloutGroup], rows: Sequence[dict[str, Any]]) -> None:
-        """Keep the completions of some problems; a file is there whole or not at all."""
+    def add(
+        self, numbers: Sequence[int], groups: Sequence[RolloutGroup], rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write the completions of some problems as a part; a part is never written in half."""
         n = len(groups[0].completions)
         table = [{"number": numbers[i // n], "sample": i % n, **row} for i, row in enumerate(rows)]
         self.parts.mkdir(parents=True, exist_ok=True)
         _write(pa.Table.from_pylist(table, SCHEMA), self.parts / f"{numbers[0]:08d}.parquet")
 
     def finish(self) -> list[dict[str, Any]]:
-        """All completions in order of problem and sample; the parts become one file."""
-        if not self.whole.is_file():
-            table = pa.concat_tables([pq.read_table(path) for path in sorted(self.parts.glob("*.parquet"))])
-            _write(table.sort_by([("number", "ascending"), ("sample", "ascending")]), self.whole)
+        """Merge the parts into a file; return all completions in order of problem and sample."""
+        if not self.file.is_file():
+            parts = [pq.read_table(path) for path in sorted(self.parts.glob("*.parquet"))]
+            table = pa.concat_tables(parts)
+            order = [("number", "ascending"), ("sample", "ascending")]
+            _write(table.sort_by(order), self.file)
         for path in self.parts.glob("*.parquet"):
             path.unlink()
-        return pq.read_table(self.whole).to_pylist()
+        return pq.read_table(self.file).to_pylist()
 
 
 def _write(table: pa.Table, target: Path) -> None:
-    beside = target.with_suffix(".tmp")
-    pq.write_table(table, beside)
-    os.replace(beside, target)
+    temporary = target.with_suffix(".tmp")
+    pq.write_table(table, temporary)
+    os.replace(temporary, target)
 
 
 def check_same(file: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder whose settings (``file``) are others: half of the answers would be of another evaluation. Benchmarks
-    may be added or left out.
+    """Refuse to resume in the folder of an evaluation with other settings.
+
+    Some of the answers would be those of the other evaluation. Benchmarks may be added or left out.
+
+    Args:
+        file: the settings in the folder.
+        settings: the settings of this evaluation.
 
     Raises:
-        ConfigError: it names the first key that differs.
+        ConfigError: one line that names the first key that differs.
     """
     if not file.is_file():
         return
@@ -84,13 +103,14 @@ def check_same(file: Path, settings: Mapping[str, Any]) -> None:
     for key, value in json.loads(json.dumps(settings)).items():
         if key in before and before[key] != value:
             raise ConfigError(
-                f"hydra.run.dir={file.parent} holds an evaluation with {key}={before[key]}, now it is {value}; name a new folder"
+                f"hydra.run.dir={file.parent} holds an evaluation with {key}={before[key]}, "
+                f"now it is {value}; name a new folder"
             )
 
 
 def remember(file: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings down, those of earlier benchmarks kept."""
+    """Write the settings to ``file``; keep those of earlier benchmarks."""
     before = json.loads(file.read_text()) if file.is_file() else {}
-    beside = file.with_suffix(".tmp")
-    beside.write_text(json.dumps({**before, **settings}, indent=1))
-    os.replace(beside, file)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps({**before, **settings}, indent=1))
+    os.replace(temporary, file)

@@ -1,1 +1,1 @@
-"""The watch over a run: where each rank is, what ranks tell each other, and which one a run ends of."""
+"""The watchdog of a run: the state of each rank, their reports, and the cause that ends a run."""

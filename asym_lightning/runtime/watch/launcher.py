@@ -1,4 +1,4 @@
-"""Lightning's launcher of ranks, with ranks that end with the process that started them and a loss that is told."""
+"""A launcher of ranks that end with their parent; it reports the loss of a rank."""
 
 import atexit
 import os
@@ -15,29 +15,39 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from asym_lightning.runtime.watch import watching
-from asym_lightning.runtime.watch.parent import taking_along
+from asym_lightning.runtime.watch.parent import children_end_with_parent
 
 PERIOD_S = 0.2
-LEAVE_S = 30.0  # for the other ranks to end when the first one has
+LEAVE_S = 30.0  # for the other ranks to end after rank 0
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Starts the other ranks of this machine. Lightning's own kills this process without a word when one of them has failed.
+    """Lightning's launcher of this machine's other ranks, with an error message for a failed rank.
+
+    Lightning's own launcher kills this process silently when one of the others has failed.
 
     Args:
-        given: Lightning's launcher, in whose place this one comes.
-        note: writes down in the run's folder what it ended of.
+        launcher: Lightning's launcher, which this one replaces.
+        note: records in the run's folder why the run ended.
     """
 
-    def __init__(self, given: _SubprocessScriptLauncher, note: Callable[[str], None]) -> None:
-        super().__init__(given.cluster_environment, given.num_processes, given.num_nodes)
+    def __init__(self, launcher: _SubprocessScriptLauncher, note: Callable[[str], None]) -> None:
+        super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
         self._note = note
 
-    def launch(self, function: Callable[..., Any], *args: Any, trainer: Trainer | None = None, **kwargs: Any) -> Any:
-        """Start the processes, unless torchrun or Slurm has, and call ``function`` in this one."""
-        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+    def launch(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        trainer: Trainer | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start the ranks, unless torchrun or Slurm has, and call ``function`` in this process."""
+        self.cluster_environment.validate_settings(
+            num_devices=self.num_processes, num_nodes=self.num_nodes
+        )
         if not self.cluster_environment.creates_processes_externally:
-            with taking_along():
+            with children_end_with_parent():
                 self._call_children_scripts()
             threading.Thread(target=self._observe, name="launcher", daemon=True).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
@@ -47,19 +57,23 @@ class Launcher(_SubprocessScriptLauncher):
         return result
 
     def _observe(self) -> None:
-        """Look after the other ranks until the watch of a run does."""
+        """Check that the other ranks live, until the watchdog of the run begins."""
         while not watching.begun.is_set():
             time.sleep(PERIOD_S)
-            for rank, process in enumerate(self.procs, start=1):
+            for local_rank, process in enumerate(self.procs, start=1):
                 if process.poll():
-                    text = f"rank {self.cluster_environment.node_rank() * self.num_processes + rank} ended with status "
-                    text += f"{process.returncode} before the ranks had found each other"
+                    rank = self.cluster_environment.node_rank() * self.num_processes + local_rank
+                    text = (
+                        f"rank {rank} ended with status {process.returncode} "
+                        "before the ranks had found each other"
+                    )
                     print(f"error: {text}", file=sys.stderr, flush=True)
                     self._note(text)
                     sys.stdout.flush()
                     os._exit(1)
 
     def _await_ends(self) -> None:
+        """Wait for the other ranks to end, for at most ``LEAVE_S`` seconds."""
         until = time.monotonic() + LEAVE_S
         for process in self.procs:
             with suppress(subprocess.TimeoutExpired):
@@ -67,7 +81,7 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 def watch_start(trainer: Trainer, note: Callable[[str], None]) -> None:
-    """Let the trainer start its ranks by :class:`Launcher`, if it starts any by commands of their own."""
-    given = trainer.strategy.launcher
-    if isinstance(given, _SubprocessScriptLauncher):
-        trainer.strategy._launcher = Launcher(given, note)
+    """Make the trainer start its ranks by :class:`Launcher`, if it starts them as commands."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        trainer.strategy._launcher = Launcher(launcher, note)

@@ -1,4 +1,7 @@
-"""Processes that end with the one that started them, also where that one is killed. Imports nothing but the standard library."""
+"""Processes that end with their parent, even if the parent is killed.
+
+Imports only the standard library.
+"""
 
 import ctypes
 import os
@@ -6,15 +9,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-VARIABLE = "ASYM_LIGHTNING_PARENT"  # given to a process that is to end with the one that starts it: whose id it holds
+# Environment variable of a process that must end with its parent; the value is the parent's id.
+VARIABLE = "ASYM_LIGHTNING_PARENT"
 _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Let the kernel kill this process when the thread that started it ends (Linux).
+    """Ask the kernel to kill this process when the thread that started it ends (Linux).
 
     Args:
-        parent: id of the process that started this one; if it has ended by now, so does this one.
+        parent: id of the process that started this one. If that process has ended already, this one
+            ends at once.
     """
     if sys.platform == "linux":
         parent = parent or os.getppid()
@@ -24,8 +29,8 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 @contextmanager
-def taking_along() -> Iterator[None]:
-    """Processes of this package that are started within end with this one."""
+def children_end_with_parent() -> Iterator[None]:
+    """Make processes of this package that are started within the context end with this process."""
     os.environ[VARIABLE] = str(os.getpid())
     try:
         yield
@@ -34,7 +39,8 @@ def taking_along() -> Iterator[None]:
 
 
 def die_with_launcher() -> None:
-    """The same in a process that this package or torchrun started as a part of a run; in any other, nothing."""
-    parent = os.environ.pop(VARIABLE, None)  # not for what this process starts
+    """Call :func:`die_with_parent` if this package or torchrun started this process for a run."""
+    # The children of this process must not inherit the variable.
+    parent = os.environ.pop(VARIABLE, None)
     if parent is not None or "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent(int(parent) if parent else None)

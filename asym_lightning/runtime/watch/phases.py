@@ -1,18 +1,18 @@
-"""Where this process is in its run, for a watch to tell should nothing go on any more."""
+"""The phase of the run that this process is in, as the watchdog reports it."""
 
 import threading
 from dataclasses import dataclass, field
 
 
 @dataclass
-class Whereabouts:
-    """What the thread that trains does.
+class TrainingState:
+    """The state of the training thread.
 
     Args:
-        phase: its name, as in ``time/{phase}`` where that is measured.
+        phase: name of the current phase, as in ``time/{phase}`` where that is measured.
         iteration: as in ``metrics.csv``.
-        marks: signs of progress so far.
-        thread: the one that trains.
+        marks: number of signs of progress so far.
+        thread: id of the training thread.
         changed: set when a phase begins.
     """
 
@@ -23,18 +23,22 @@ class Whereabouts:
     changed: threading.Event = field(default_factory=threading.Event)
 
 
-here = Whereabouts()
+training_state = TrainingState()
 
 
 def mark(phase: str | None = None) -> None:
-    """Tell that work goes on, which any thread may; where ``phase`` is given, and this is the thread that trains, that the phase begins."""
-    here.marks += 1
-    if phase is not None and threading.get_ident() == here.thread:
-        here.phase = phase
-        here.changed.set()
+    """Record progress; any thread may call this.
+
+    Args:
+        phase: the phase that begins. Only the training thread can begin a phase.
+    """
+    training_state.marks += 1
+    if phase is not None and threading.get_ident() == training_state.thread:
+        training_state.phase = phase
+        training_state.changed.set()
 
 
 def begin(iteration: int) -> None:
-    """This thread trains, and is at the start of a run, from this iteration on."""
-    here.thread, here.iteration = threading.get_ident(), iteration
+    """Record that this thread trains, and that its run starts at ``iteration``."""
+    training_state.thread, training_state.iteration = threading.get_ident(), iteration
     mark("start")

@@ -1,4 +1,4 @@
-"""What can be seen of a process: whether it lives, and where its code is."""
+"""The state of processes and threads: whether a process lives, and where a thread's code is."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ from types import FrameType
 
 import psutil
 
+# Paths of code that waits for other ranks.
 WAITING = (
     "torch/distributed/",
     "torch/nn/parallel/",
@@ -16,27 +17,40 @@ WAITING = (
     "asym_lightning/runtime/ranks.py",
     "lightning/fabric/utilities/distributed.py",
 )
-_LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), "<")
+_LIBRARIES = (
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+    "<",
+)
 _OURS = ("/asym_lightning/", "/callbacks/")
 
 
 def machine() -> str:
-    """The same for processes that see each other by their ids: those of one system, but for containers."""
+    """Return an id of this system or container: processes with the same id share process ids."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return boot_id + os.readlink("/proc/self/ns/pid")
     except OSError:
         return platform.node()
 
 
-def ended(pid: int) -> str | None:
-    """How a process of this machine ended, as far as this one may know; None while it runs."""
+def how_it_ended(pid: int) -> str | None:
+    """Say how process ``pid`` of this machine ended, or None while it runs.
+
+    The text is empty if the process has ended and is not a child of this one: only its parent can
+    learn how. So compare with ``is None``.
+    """
     try:
+        # WNOWAIT only looks, and leaves the child to the code that waits for it.
         child = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if child is None:
             return None
-        status = child.si_status
-        return f"it ended with status {status}" if child.si_code == os.CLD_EXITED else f"killed by {signal.Signals(status).name}"
-    except (AttributeError, OSError, ValueError):  # no child of this process, or not on this system
+        if child.si_code == os.CLD_EXITED:
+            return f"ended with status {child.si_status}"
+        return f"killed by {signal.Signals(child.si_status).name}"
+    except (AttributeError, OSError, ValueError):
+        # Not a child of this process, no waitid on this system, or a signal without a name.
         pass
     try:
         return "" if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE else None
@@ -45,22 +59,28 @@ def ended(pid: int) -> str | None:
 
 
 def whereabouts(frame: FrameType | None) -> tuple[str, bool]:
-    """Where a thread is: the innermost line of the project or the user, and what library it is in; and whether that is, or may be, a
-    call that waits for other ranks."""
+    """Locate a thread by its innermost frame.
+
+    Returns:
+        The innermost line of project or user code, with the library line that it has called; and
+        whether the thread is in, or may be in, a call that waits for other ranks.
+    """
     if frame is None:
         return "", False
-    inner, own = frame, frame
-    while own.f_back is not None and not _own(own):
-        own = own.f_back
-    waiting = any(part in _file(inner) for part in WAITING)
-    return _line(own) + (f" ({_line(inner)})" if own is not inner else ""), waiting
+    project_frame = frame
+    while project_frame.f_back is not None and not _in_project(project_frame):
+        project_frame = project_frame.f_back
+    waiting = any(part in _file(frame) for part in WAITING)
+    library_line = f" ({_line(frame)})" if project_frame is not frame else ""
+    return _line(project_frame) + library_line, waiting
 
 
 def _file(frame: FrameType) -> str:
     return frame.f_code.co_filename.replace(os.sep, "/")
 
 
-def _own(frame: FrameType) -> bool:
+def _in_project(frame: FrameType) -> bool:
+    """Whether a frame is in code of the project or the user, not of a library."""
     return not _file(frame).startswith(_LIBRARIES) or any(part in _file(frame) for part in _OURS)
 
 

@@ -1,0 +1,94 @@
+"""Patches of vLLM's internals that the engine in process and the servers need."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+
+def skip_token_ranks() -> None:
+    """Leave the rank of every sampled token in its distribution at 0.
+
+    Needed on a CPU: nobody here reads the ranks, and vLLM counts them with a compiled function, so
+    the first token of every process would wait seconds for the C++ compiler, and longer where
+    nothing is cached.
+    """
+    from vllm.v1.sample import sampler
+
+    sampler.batched_count_greater_than = lambda x, values: x.new_zeros(len(x), dtype=torch.int64)
+
+
+@contextmanager
+def private_shared_memory() -> Iterator[None]:
+    """Name the shared memory of an engine's ranks after this run, and unlink it once all have it.
+
+    Needed on a CPU: vLLM derives these names from rank numbers alone, so two runs on one machine
+    would share a segment, and the segment of a killed run would stop the next run ("create shm in
+    SHMManager failed").
+    """
+    from vllm.distributed.device_communicators import cpu_communicator
+
+    token, names = [uuid4().hex[:12]], []
+    torch.distributed.broadcast_object_list(token)
+    manager = cpu_communicator._CPUSHMDistributed
+    original = manager.make_group_name
+
+    def group_name(communicator: Any) -> str:
+        name = f"{original(communicator)}-{token[0]}"
+        names.append(f"{name.lstrip('/')}_{communicator.rank}")
+        return name
+
+    manager.make_group_name = staticmethod(group_name)
+    try:
+        yield
+        torch.distributed.barrier()
+    finally:
+        manager.make_group_name = staticmethod(original)
+        for name in names:
+            (Path("/dev/shm") / name).unlink(missing_ok=True)
+
+
+def embedding_and_head(model: torch.nn.Module) -> tuple[Any, Any]:
+    """The embedding and the output head of a vLLM model; None for a part that it does not have."""
+    embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
+    return embedding, getattr(model, "lm_head", None)
+
+
+def unpack_embedding(model: torch.nn.Module) -> None:
+    """Drop the embedding's packed copy, unless the embedding is the output head itself.
+
+    Needed on a CPU: vLLM packs a copy of every matrix for matrix products; the embedding is only
+    looked up, so its copy is never used, and every reload would make it again.
+    """
+    embedding, head = embedding_and_head(model)
+    if embedding is not None and embedding is not head and hasattr(embedding, "cpu_linear"):
+        embedding.cpu_linear = None
+        embedding.quant_method.process_weights_after_loading = lambda layer: None
+
+
+def free_packed_head(model: torch.nn.Module) -> None:
+    """Free the output head's packed copy.
+
+    Needed on a CPU before a reload: the old and the new copy would be in memory together.
+    """
+    embedding, head = embedding_and_head(model)
+    if embedding is None or head is None or embedding is head:
+        return
+    if hasattr(head, "cpu_linear"):
+        head.cpu_linear = None
+
+
+def retie(model: torch.nn.Module) -> None:
+    """Give a tied output head the embedding's new weights.
+
+    Needed on a CPU after a reload: it leaves the head's packed copy with the old weights.
+    """
+    embedding, head = embedding_and_head(model)
+    config: Any = getattr(model, "config", None)
+    if head is None or embedding is None or not getattr(config, "tie_word_embeddings", False):
+        return
+    head.weight = embedding.weight
+    head.quant_method.process_weights_after_loading(head)

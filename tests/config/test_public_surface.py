@@ -1,0 +1,37 @@
+"""docs/extend/imports.md lists the public surface: the imports of the pages for extensions."""
+
+import ast
+import re
+from importlib import import_module
+
+from tests.support.pages import DOCS, EXAMPLES, blocks
+
+
+def imported() -> set[tuple[str, str]]:
+    """Module and name of every import of the package in the examples."""
+    found = set()
+    examples = [block for page in EXAMPLES for block in blocks(page)]
+    sources = [text for language, _, text in examples if language == "python"]
+    for node in (node for text in sources for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("asym_lightning"):
+            found |= {(str(node.module), alias.name) for alias in node.names}
+    return found
+
+
+def listed() -> set[tuple[str, str]]:
+    """Module and name of every row of the page's table."""
+    page = (DOCS / "extend" / "imports.md").read_text()
+    rows = re.findall(r"^\| `(asym_lightning[\w.]*)` \| (.+?) \|", page, re.MULTILINE)
+    return {(module, name) for module, names in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def test_the_page_lists_what_the_examples_import() -> None:
+    assert imported() == listed() and len(listed()) > 10
+
+
+def test_every_public_name_is_there() -> None:
+    for module, name in listed():
+        try:
+            import_module(f"{module}.{name}")
+        except ModuleNotFoundError:
+            assert hasattr(import_module(module), name), f"{module}.{name}"
