@@ -98,7 +98,7 @@ BAD = {
     "policy.optimizer.learning_rate=0": r"policy\.optimizer\.learning_rate=0",
     "policy.optimizer.betas=3": r"policy\.optimizer\.betas=3.*two numbers",
     "policy.prompts_per_mini_batch=5": r"policy\.prompts_per_mini_batch=5 does not divide",
-    "policy=hf": r"error: policy\.path has no value; set it on the command line: policy\.path=VALUE",
+    "policy=hf": r"error: policy\.path has no value; set it .*: policy\.path=VALUE",
     "policy=hf policy.path=./nowhere": "there is no such folder",
     "task=math task.path=null": r"task\.path is not set",
     "task=math task.path=none.jsonl benchmarks=[gsm9k]": "did you mean benchmarks=gsm8k",
