@@ -179,6 +179,10 @@ class VLLMRollout(Callback):
         return collected
 
     def _check_probe(self, collected: CollectedRollouts, meter: Meter) -> None:
+        """Refuse rollouts of an engine whose log-probs of the probe's prompts are not the policy's.
+
+        A gap that is not a number is refused too.
+        """
         meter.maximum("engine/probe_gap_max", torch.tensor([collected.probe_gap]))
         worst = float(reduce_over_ranks(torch.tensor(collected.probe_gap), "max"))
         if not worst <= self.probe_limit:

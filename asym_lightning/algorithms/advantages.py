@@ -76,7 +76,7 @@ class BetaFamily:
             checks.number("algo.advantage.success_threshold", self.success_threshold, float("-inf"))
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
-        """Advantages of successes and failures by the exponents, as in the class's formula."""
+        """Return ((1-p)/p)^beta_pos for successes, -(p/(1-p))^beta_neg for failures."""
         rewards = checked(rewards)
         success = successes(rewards, self.success_threshold)
         count = success.sum(-1, keepdim=True)
@@ -91,8 +91,8 @@ class BetaFamily:
     ) -> Float[Tensor, "counts"]:
         """The signed weight of a rollout for every success count 0..G, in the dtype of ``rewards``.
 
-        A plain curve holds powers of the odds against the rollout's own outcome, a flipped curve
-        powers of the odds for it.
+        The weight is (part / (G - part))^beta. Unflipped, ``part`` counts the rollouts of the
+        other outcome, so that a rarer outcome weighs more; flipped, those of the same outcome.
         """
         size = rewards.shape[-1]
         flipped = self.flip == ("positive" if sign > 0 else "negative")

@@ -137,7 +137,8 @@ class _Recorder(TorchDispatchMode):
 def record(model: Any, weights: Iterable[tuple[str, Tensor]]) -> Copies | None:
     """Load weights into ``model`` and return the copies that its loader made.
 
-    None if the loader did anything but copy and set zeros, or did not use a weight.
+    Later weights can then be copied directly, without the loader. None if the loader did anything
+    but copy and set zeros, or did not use a weight.
     """
     recorder = _Recorder(model)
     with recorder:

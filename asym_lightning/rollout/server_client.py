@@ -58,6 +58,7 @@ class Client:
 
     def __init__(self, server: Server, key: str | None, timeout_s: float):
         self.server = server
+        # A server that this run started listens on a socket file, and asks for no key.
         headers = {"Authorization": f"Bearer {key}"} if key and not server.process else {}
         connector: aiohttp.BaseConnector
         if server.socket:
@@ -70,7 +71,7 @@ class Client:
             base, connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(timeout_s)
         )
         self._timeout_s = timeout_s
-        self._health = asyncio.Lock()
+        self._health_lock = asyncio.Lock()
 
     async def close(self) -> None:
         await self._session.close()
@@ -117,7 +118,7 @@ class Client:
         The reason of its death is kept in ``server.dead`` and printed once.
         """
         server = self.server
-        async with self._health:
+        async with self._health_lock:
             if server.dead:
                 return True
             healthy = await self.healthy()

@@ -83,7 +83,7 @@ async def unless_dead(client: Client, work: Coroutine[Any, Any, None]) -> None:
     """Change a server's weights, unless the server is dead or dies of it; then mark it as dead.
 
     Raises:
-        EngineServerError: it lives, and holds other weights.
+        EngineServerError: the server is alive, but did not take the new weights.
     """
     if client.server.dead:
         return work.close()

@@ -235,9 +235,9 @@ def close(memory_bytes: int) -> str:
 
 
 def escapes() -> list[str]:
-    """Try what the jail forbids and return what succeeded.
+    """Try actions that the jail forbids; return those that it did not stop, none if it holds.
 
-    Tries to open a socket, to start a process and to create a file in the temporary folder.
+    The actions: open a socket, start a process, create a file in the temporary folder.
     """
     import _socket
 
@@ -254,12 +254,12 @@ def escapes() -> list[str]:
     def socket() -> None:
         _socket.socket().close()
 
-    successes = []
+    escaped = []
     for name, attempt in (("a file", file), ("a process", process), ("a socket", socket)):
         with suppress(OSError):
             attempt()
-            successes.append(name)
-    return successes
+            escaped.append(name)
+    return escaped
 
 
 def _guard() -> None:

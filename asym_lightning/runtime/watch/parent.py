@@ -30,7 +30,10 @@ def die_with_parent(parent: int | None = None) -> None:
 
 @contextmanager
 def children_end_with_parent() -> Iterator[None]:
-    """Make processes of this package that are started within the context end with this process."""
+    """Make processes of this package that are started within the context end with this process.
+
+    They read its process id from the environment when they begin: :func:`die_with_launcher`.
+    """
     os.environ[VARIABLE] = str(os.getpid())
     try:
         yield
