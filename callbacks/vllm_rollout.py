@@ -248,9 +248,9 @@ class VLLMRollout(Callback):
 
     def _note_failures(self, groups: Sequence[RolloutGroup]) -> None:
         texts = [completion.text for group in groups for completion in group.completions]
-        answers = [group.prompt.problem.answer for group in groups for _ in group.completions]
+        references = [group.prompt.problem.answer for group in groups for _ in group.completions]
         verdicts = [verdict for group in groups for verdict in group.verdicts]
-        self.failures.add(texts, answers, verdicts)
+        self.failures.add(texts, references, verdicts)
 
     def sync(self, policy: PolicyModule, version: int) -> None:
         """Give the engine the policy's current weights, after unfinished rollouts are finished."""

@@ -32,13 +32,13 @@ def verify(
     verifier: Verifier, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]
 ) -> list[RolloutGroup]:
     """Score every completion against its prompt's reference answer."""
-    texts, answers, truncated = [], [], []
+    texts, references, truncated = [], [], []
     for prompt, row in zip(prompts, completions, strict=True):
         for completion in row:
             texts.append(completion.text)
-            answers.append(prompt.problem.answer)
+            references.append(prompt.problem.answer)
             truncated.append(completion.truncated)
-    verdicts = iter(verifier.score(texts, answers, truncated))
+    verdicts = iter(verifier.score(texts, references, truncated))
     return [
         RolloutGroup(prompt, list(row), [next(verdicts) for _ in row])
         for prompt, row in zip(prompts, completions, strict=True)

@@ -21,11 +21,11 @@ class MixtureVerifier:
         self.verifiers = verifiers
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``."""
-        check_lengths(completions, answers, truncated)
-        tagged = [answer.partition(":") for answer in answers]
+        check_lengths(completions, references, truncated)
+        tagged = [reference.partition(":") for reference in references]
         verdicts: dict[int, Verdict] = {}
         for name, verifier in self.verifiers.items():
             rows = [i for i, (source, _, _) in enumerate(tagged) if source == name]
@@ -36,7 +36,7 @@ class MixtureVerifier:
                     [truncated[i] for i in rows],
                 )
                 verdicts |= dict(zip(rows, scored, strict=True))
-        return [verdicts[i] for i in range(len(answers))]
+        return [verdicts[i] for i in range(len(references))]
 
     def close(self) -> None:
         """Close the verifiers of all sources."""

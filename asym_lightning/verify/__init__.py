@@ -1,7 +1,7 @@
 """From the text of a completion to a verdict, computed in a jail."""
 
 
-def score_math(completions: list[str], answers: list[str]) -> list[float]:
+def score_math(completions: list[str], references: list[str]) -> list[float]:
     """Return the rewards of mathematical completions against their reference answers, in order.
 
     The reward is 1.0 for a correct answer, else 0.0. The answer is the last ``\\boxed{}`` of a
@@ -11,5 +11,5 @@ def score_math(completions: list[str], answers: list[str]) -> list[float]:
     from asym_lightning.verify.math import shared_verifier
 
     truncated = [False] * len(completions)
-    verdicts = shared_verifier().score(completions, answers, truncated)
+    verdicts = shared_verifier().score(completions, references, truncated)
     return [verdict.reward for verdict in verdicts]

@@ -15,7 +15,7 @@ class Verifier(Protocol):
     """
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """Return one verdict per completion, in order.
 
@@ -30,11 +30,11 @@ class Verifier(Protocol):
 
 
 def check_lengths(
-    completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+    completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
 ) -> None:
     """Raise ``ValueError`` unless all three have the same length."""
-    if not len(completions) == len(answers) == len(truncated):
+    if not len(completions) == len(references) == len(truncated):
         raise ValueError(
-            f"{len(completions)} completions, {len(answers)} answers and {len(truncated)} "
+            f"{len(completions)} completions, {len(references)} answers and {len(truncated)} "
             "truncation flags: the lengths must agree"
         )

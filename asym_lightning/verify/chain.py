@@ -67,27 +67,27 @@ class ChainVerifier:
     """
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """Return a verdict for each completion: a chain of steps to the target, or not.
 
         Raises ``ValueError`` for a reference that is not four numbers and a target, such as
         ``3,5,7,2>24``.
         """
-        check_lengths(completions, answers, truncated)
+        check_lengths(completions, references, truncated)
         return [
-            TRUNCATED if cut else self._verify(text, answer)
-            for text, answer, cut in zip(completions, answers, truncated, strict=True)
+            TRUNCATED if cut else self._verify(text, reference)
+            for text, reference, cut in zip(completions, references, truncated, strict=True)
         ]
 
     def close(self) -> None:
         pass
 
     @staticmethod
-    def _verify(completion: str, answer: str) -> Verdict:
-        reference = _REFERENCE.fullmatch(answer)
-        if reference is None:
-            raise ValueError(f"reference answer {answer!r} is not of the form 12,9,4,1>60")
+    def _verify(completion: str, reference: str) -> Verdict:
+        numbers_and_target = _REFERENCE.fullmatch(reference)
+        if numbers_and_target is None:
+            raise ValueError(f"reference answer {reference!r} is not of the form 12,9,4,1>60")
         if len(completion) > MAX_CHARS:
             return Verdict(0.0, Kind.UNPARSEABLE, detail=f"longer than {MAX_CHARS} characters")
         if not completion.strip():
@@ -96,7 +96,10 @@ class ChainVerifier:
         if chain is None:
             detail = "not two steps, each one operation on two numbers and its result"
             return Verdict(0.0, Kind.UNPARSEABLE, detail=detail)
-        numbers, target = Counter(map(int, reference[1].split(","))), int(reference[2])
+        numbers, target = (
+            Counter(map(int, numbers_and_target[1].split(","))),
+            int(numbers_and_target[2]),
+        )
         correct = is_correct(numbers, target, chain)
         kind = Kind.CORRECT if correct else Kind.WRONG
         return Verdict(float(correct), kind, canonical_chain(*chain))

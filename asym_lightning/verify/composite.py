@@ -82,11 +82,11 @@ class CompositeVerifier:
         self._free_chars, self._max_chars = free_chars, max_chars
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``."""
-        check_lengths(completions, answers, truncated)
-        verdicts = self._correctness.score(completions, answers, truncated)
+        check_lengths(completions, references, truncated)
+        verdicts = self._correctness.score(completions, references, truncated)
         return [
             self._composed(verdict, text, cut)
             for verdict, text, cut in zip(verdicts, completions, truncated, strict=True)

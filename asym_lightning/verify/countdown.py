@@ -72,27 +72,27 @@ class CountdownVerifier:
     """
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``.
 
         Raises ``ValueError`` for a reference other than ``dddd>target``.
         """
-        check_lengths(completions, answers, truncated)
+        check_lengths(completions, references, truncated)
         return [
-            TRUNCATED if cut else self._verify(text, answer)
-            for text, answer, cut in zip(completions, answers, truncated, strict=True)
+            TRUNCATED if cut else self._verify(text, reference)
+            for text, reference, cut in zip(completions, references, truncated, strict=True)
         ]
 
     def close(self) -> None:
         pass
 
     @staticmethod
-    def _verify(completion: str, answer: str) -> Verdict:
-        reference = _REFERENCE.fullmatch(answer)
-        if reference is None:
-            raise ValueError(f"reference answer {answer!r} is not of the form 7715>7")
-        digits, target = Counter(map(int, reference[1])), int(reference[2])
+    def _verify(completion: str, reference: str) -> Verdict:
+        numbers_and_target = _REFERENCE.fullmatch(reference)
+        if numbers_and_target is None:
+            raise ValueError(f"reference answer {reference!r} is not of the form 7715>7")
+        digits, target = Counter(map(int, numbers_and_target[1])), int(numbers_and_target[2])
         if len(completion) > MAX_CHARS:
             return Verdict(0.0, Kind.UNPARSEABLE, detail=f"longer than {MAX_CHARS} characters")
         text = completion.strip()

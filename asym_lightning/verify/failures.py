@@ -29,11 +29,11 @@ class Failures:
         self._example = ""
 
     def add(
-        self, completions: Sequence[str], answers: Sequence[str], verdicts: Sequence[Verdict]
+        self, completions: Sequence[str], references: Sequence[str], verdicts: Sequence[Verdict]
     ) -> None:
         """Count the verdicts and keep the first failure as an example."""
         self._scored += len(verdicts)
-        for completion, answer, verdict in zip(completions, answers, verdicts, strict=True):
+        for completion, answer, verdict in zip(completions, references, verdicts, strict=True):
             if verdict.kind is not Kind.ERROR:
                 continue
             self._failed += 1

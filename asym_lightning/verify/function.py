@@ -17,7 +17,7 @@ def score_in(
     find: Callable[[str], str | None],
     completions: Sequence[str],
     *,
-    answers: Sequence[str],
+    references: Sequence[str],
     truncated: Sequence[bool],
     max_chars: int,
 ) -> list[Verdict]:
@@ -25,7 +25,7 @@ def score_in(
 
     A text of ``None`` has the kind ``no_answer``, a text above ``max_chars`` ``unparseable``.
     """
-    check_lengths(completions, answers, truncated)
+    check_lengths(completions, references, truncated)
 
     def text_or_verdict(completion: str, cut: bool) -> str | Verdict:
         if cut:
@@ -39,7 +39,7 @@ def score_in(
         return text
 
     items = [text_or_verdict(text, cut) for text, cut in zip(completions, truncated, strict=True)]
-    return pool.score_texts(items, answers)
+    return pool.score_texts(items, references)
 
 
 def require_kernel(what: str) -> None:
@@ -109,14 +109,14 @@ class FunctionVerifier:
         )
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
         return score_in(
             self.pool,
             lambda text: text,
             completions,
-            answers=answers,
+            references=references,
             truncated=truncated,
             max_chars=self.max_chars,
         )

@@ -60,15 +60,15 @@ class MathVerifier:
         )
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
-        check_lengths(completions, answers, truncated)
+        check_lengths(completions, references, truncated)
         items = [
             TRUNCATED if cut else self._find(text)
             for text, cut in zip(completions, truncated, strict=True)
         ]
-        return self.pool.score_texts(items, answers)
+        return self.pool.score_texts(items, references)
 
     def _find(self, completion: str) -> str | Verdict:
         """Return the text for the worker, or the verdict where there is no text to compare.

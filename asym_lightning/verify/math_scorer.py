@@ -79,31 +79,31 @@ def is_list(text: str) -> bool:
 
 
 @lru_cache(_CACHED)
-def verify_answer(answer: str, gold: str) -> tuple[str, str | None, str]:
+def verify_answer(answer: str, reference: str) -> tuple[str, str | None, str]:
     """Compare an answer with the reference: ``(kind, canonical answer, detail)``."""
     from math_verify import verify
 
-    correct = ("correct", gold, "")
-    plain_answer, plain_gold = plain(answer), plain(gold)
-    if plain_answer == plain_gold:
+    correct = ("correct", reference, "")
+    plain_answer, plain_reference = plain(answer), plain(reference)
+    if plain_answer == plain_reference:
         return correct
     # Most answers are integers, which need no parser.
-    if _INTEGER.fullmatch(plain_answer) and _INTEGER.fullmatch(plain_gold):
-        if int(plain_answer) == int(plain_gold):
+    if _INTEGER.fullmatch(plain_answer) and _INTEGER.fullmatch(plain_reference):
+        if int(plain_answer) == int(plain_reference):
             return correct
         return "wrong", str(int(plain_answer)), ""
-    gold_words = words(gold)
-    if gold_words is not None and words(answer) == gold_words:
+    reference_words = words(reference)
+    if reference_words is not None and words(answer) == reference_words:
         return correct
-    reference = _parse(plain_gold)
-    if not reference:
-        return "error", None, f"reference answer {gold[:60]!r} cannot be parsed"
+    parsed_reference = _parse(plain_reference)
+    if not parsed_reference:
+        return "error", None, f"reference answer {reference[:60]!r} cannot be parsed"
     parsed = _parse(plain_answer)
-    if parsed and verify(reference, parsed, timeout_seconds=None):
+    if parsed and verify(parsed_reference, parsed, timeout_seconds=None):
         return correct
     # The answer to a reference of 8% may be 0.08.
-    if _PERCENT.search(gold) and not _PERCENT.search(answer) and parsed:
-        fraction = _parse(f"\\frac{{{plain_gold}}}{{100}}")
+    if _PERCENT.search(reference) and not _PERCENT.search(answer) and parsed:
+        fraction = _parse(f"\\frac{{{plain_reference}}}{{100}}")
         if fraction and verify(fraction, parsed, timeout_seconds=None):
             return correct
     expressions = [item for item in parsed if not isinstance(item, str)]
@@ -127,11 +127,11 @@ def make() -> Callable[[str, str], dict[str, Any]]:
     verify_answer("\\frac{1}{2} + x", "x + 0.5")
     verify_answer("(1, \\infty)", "\\{1, 2\\}")
 
-    def score(text: str, gold: str) -> dict[str, Any]:
+    def score(text: str, reference: str) -> dict[str, Any]:
         boxes = text.split("\n\x00")
-        kind, answer, detail = verify_answer(boxes[-1], gold)
-        if kind != "correct" and len(boxes) > 1 and is_list(plain(gold)):
-            joined = verify_answer(",".join(boxes), gold)
+        kind, answer, detail = verify_answer(boxes[-1], reference)
+        if kind != "correct" and len(boxes) > 1 and is_list(plain(reference)):
+            joined = verify_answer(",".join(boxes), reference)
             if joined[0] == "correct":
                 kind, answer, detail = joined
         reward = float(kind == "correct")

@@ -73,14 +73,14 @@ class ReasoningGymVerifier:
         )
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
         return score_in(
             self.pool,
             find_answer,
             completions,
-            answers=answers,
+            references=references,
             truncated=truncated,
             max_chars=self.max_chars,
         )

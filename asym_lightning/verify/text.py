@@ -47,16 +47,16 @@ class TextVerifier(ABC):
         self._extract = EXTRACTORS[extract]
 
     def score(
-        self, completions: Sequence[str], answers: Sequence[str], truncated: Sequence[bool]
+        self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``."""
-        check_lengths(completions, answers, truncated)
+        check_lengths(completions, references, truncated)
         return [
-            TRUNCATED if cut else self._verdict(text, gold)
-            for text, gold, cut in zip(completions, answers, truncated, strict=True)
+            TRUNCATED if cut else self._verdict(text, reference)
+            for text, reference, cut in zip(completions, references, truncated, strict=True)
         ]
 
-    def _verdict(self, completion: str, gold: str) -> Verdict:
+    def _verdict(self, completion: str, reference: str) -> Verdict:
         answer, has_answer = self._extract(completion)
         if not has_answer or answer == "":
             return Verdict(0.0, Kind.NO_ANSWER)
@@ -65,12 +65,12 @@ class TextVerifier(ABC):
         if len(answer) > MAX_CHARS:
             return Verdict(0.0, Kind.UNPARSEABLE, detail=f"longer than {MAX_CHARS} characters")
         try:
-            return self.compare(answer, gold)
+            return self.compare(answer, reference)
         except ValueError as error:
             return Verdict(0.0, Kind.ERROR, detail=str(error))
 
     @abstractmethod
-    def compare(self, answer: str, gold: str) -> Verdict:
+    def compare(self, answer: str, reference: str) -> Verdict:
         """Return the verdict on an extracted answer.
 
         Raises ``ValueError`` for an invalid reference.
@@ -94,11 +94,11 @@ class ExactMatch(TextVerifier):
         super().__init__(extract)
         self._case_sensitive = case_sensitive
 
-    def compare(self, answer: str, gold: str) -> Verdict:
-        answer, gold = " ".join(answer.split()), " ".join(gold.split())
+    def compare(self, answer: str, reference: str) -> Verdict:
+        answer, reference = " ".join(answer.split()), " ".join(reference.split())
         if not self._case_sensitive:
-            answer, gold = answer.casefold(), gold.casefold()
-        return _judged(answer == gold, answer)
+            answer, reference = answer.casefold(), reference.casefold()
+        return _judged(answer == reference, answer)
 
 
 class MultipleChoice(TextVerifier):
@@ -111,10 +111,10 @@ class MultipleChoice(TextVerifier):
     def __init__(self, extract: str = "lenient") -> None:
         super().__init__(extract)
 
-    def compare(self, answer: str, gold: str) -> Verdict:
-        expected, chosen = _LETTER.match(gold.strip()), _LETTER.match(answer.strip())
+    def compare(self, answer: str, reference: str) -> Verdict:
+        expected, chosen = _LETTER.match(reference.strip()), _LETTER.match(answer.strip())
         if expected is None:
-            raise ValueError(f"reference answer {gold[:60]!r} is not a choice such as B")
+            raise ValueError(f"reference answer {reference[:60]!r} is not a choice such as B")
         if chosen is None:
             return Verdict(0.0, Kind.UNPARSEABLE, detail="not a single letter")
         return _judged(chosen[1].upper() == expected[1].upper(), chosen[1].upper())
@@ -178,10 +178,10 @@ class NumberWithTolerance(TextVerifier):
                 raise ConfigError(f"task.verify.{name}={value} must be 0 or more")
         self._absolute, self._relative = Fraction(str(absolute)), Fraction(str(relative))
 
-    def compare(self, answer: str, gold: str) -> Verdict:
-        expected, value = number(gold), number(answer)
+    def compare(self, answer: str, reference: str) -> Verdict:
+        expected, value = number(reference), number(answer)
         if expected is None:
-            raise ValueError(f"reference answer {gold[:60]!r} is not a number")
+            raise ValueError(f"reference answer {reference[:60]!r} is not a number")
         if value is None:
             return Verdict(0.0, Kind.UNPARSEABLE, detail="not a number")
         tolerance = max(self._absolute, self._relative * abs(expected))
