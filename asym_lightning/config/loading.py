@@ -32,7 +32,7 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
     """
     from hydra.errors import InstantiationException
 
-    _check_targets_in(config[key])
+    check_targets(config[key])
     _check_switches_in(config[key])
     try:
         return instantiate(config[key], **extra)
@@ -85,7 +85,7 @@ def _check_switches_in(node: Any) -> None:
             _check_switches_in(value)
 
 
-def _check_targets_in(node: Any) -> None:
+def check_targets(node: Any) -> None:
     """Refuse a ``_target_`` that has moved, and name its new path. Raises ConfigError."""
     if isinstance(node, DictConfig):
         if (target := node.get("_target_")) in MOVED:
@@ -93,7 +93,7 @@ def _check_targets_in(node: Any) -> None:
                 f"{node._get_full_key('_target_')}={target}: it has moved; write {MOVED[target]}"
             )
         for value in node.values():
-            _check_targets_in(value)
+            check_targets(value)
 
 
 def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:

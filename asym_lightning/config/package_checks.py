@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig
 
+from asym_lightning.config.loading import check_targets
 from asym_lightning.runtime import how_to_install
 from asym_lightning.types import ConfigError
 
@@ -22,6 +23,7 @@ def check_loggers(config: DictConfig) -> None:
 
     Raises ConfigError otherwise.
     """
+    check_targets(config.logger)
     for name, logger in (config.logger or {}).items():
         _check_installed(f"logger.{name}", logger._target_)
         if not logger._target_.endswith(".WandbLogger"):

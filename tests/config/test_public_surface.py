@@ -4,6 +4,9 @@ import ast
 import re
 from importlib import import_module
 
+from hydra.utils import get_object
+
+from asym_lightning.runtime.moved import MOVED
 from tests.support.pages import DOCS, EXAMPLES, blocks
 
 
@@ -35,3 +38,8 @@ def test_every_public_name_is_there() -> None:
             import_module(f"{module}.{name}")
         except ModuleNotFoundError:
             assert hasattr(import_module(module), name), f"{module}.{name}"
+
+
+def test_moved_classes_are_where_the_message_says() -> None:
+    for target in MOVED.values():
+        assert callable(get_object(target)), target

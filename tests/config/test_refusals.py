@@ -91,6 +91,13 @@ BAD = {
     f"{SHARDS} trainer.strategy.reduce_each=epoch": (
         r"trainer\.strategy\.reduce_each=epoch: must be one of micro_batch, mini_batch"
     ),
+    f"{SHARDS} trainer.strategy._target_=asym_lightning.sharding.FSDP2": (
+        r"trainer\.strategy\._target_=asym_lightning\.sharding\.FSDP2: it has moved; "
+        r"write asym_lightning\.learner\.fsdp\.FSDP2$"
+    ),
+    "logger=mlflow logger.mlflow._target_=asym_lightning.loggers.mlflow_logger": (
+        r"it has moved; write asym_lightning\.runtime\.loggers\.mlflow_logger$"
+    ),
     f"{SHARDS} trainer.precision=16-mixed": "does not support.*16-mixed",
     f"{SHARDS} trainer.precision=32-true trainer.strategy.param_dtype=bfloat16": (
         "take trainer.precision=bf16-mixed"
