@@ -145,12 +145,12 @@ def test_an_engine_that_slept_samples_again_after_a_sync(
     policy, engine, _ = pair
     assert not engine.sleep()
     assert not engine.llm.llm_engine.is_sleeping(), "the engine was built without sleep"
-    engine._sleeps = True
+    engine._can_sleep = True
     assert engine.sleep()
     assert engine.llm.llm_engine.is_sleeping()
     engine.sync(policy.weights(), 0)
     assert gap(policy, engine) < 1e-4
-    engine._sleeps = False
+    engine._can_sleep = False
 
 
 @pytest.mark.parametrize("pair", ["qwen3-tied"], indirect=True)  # no matter of the family
