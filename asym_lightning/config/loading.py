@@ -86,14 +86,19 @@ def _check_switches_in(node: Any) -> None:
 
 
 def check_targets(node: Any) -> None:
-    """Refuse a ``_target_`` that has moved, and name its new path. Raises ConfigError."""
-    if isinstance(node, DictConfig):
-        if (target := node.get("_target_")) in MOVED:
-            raise ConfigError(
-                f"{node._get_full_key('_target_')}={target}: it has moved; write {MOVED[target]}"
-            )
-        for value in node.values():
-            check_targets(value)
+    """Refuse a ``_target_`` that has moved, and name its new path. Raises ConfigError.
+
+    Interpolations are not resolved: some need a run folder.
+    """
+    if not isinstance(node, DictConfig):
+        return
+    for key in node:
+        child: Any = node._get_node(key)
+        if key == "_target_" and child._value() in MOVED:
+            target = child._value()
+            place = node._get_full_key("_target_")
+            raise ConfigError(f"{place}={target}: it has moved; write {MOVED[target]}")
+        check_targets(child)
 
 
 def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
