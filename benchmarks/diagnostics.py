@@ -51,8 +51,7 @@ def main() -> None:
         for name in DIAGNOSTICS:
             for hook in ("on_train_batch_end", "on_train_epoch_end"):
                 setattr(run.callbacks[name], hook, gated(getattr(run.callbacks[name], hook), on))
-        readers = [run.callbacks[name] for name in DIAGNOSTICS]
-        run.policy._idle = reading(run.policy._idle, readers, on, run.policy)  # type: ignore[method-assign]
+        run.policy._plan = reading(run.policy._plan, on, run.policy)  # type: ignore[method-assign]
         run.policy.score = without_gradient(run.policy.score, measured["scoring"])  # type: ignore[method-assign]
         watch(run.callbacks["record"], measured)
         run.fit()
@@ -123,9 +122,9 @@ def gated(hook: Callable[..., None], on: list[bool]) -> Callable[..., None]:
 def without_gradient(score: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
     """Note the processor time of passes without a gradient."""
 
-    def call(*given: Any) -> Any:
+    def call(*given: Any, **named: Any) -> Any:
         start = time.process_time()
-        scores = score(*given)
+        scores = score(*given, **named)
         if not torch.is_grad_enabled():
             seconds.append(time.process_time() - start)
         return scores
@@ -133,17 +132,12 @@ def without_gradient(score: Callable[..., Any], seconds: list[float]) -> Callabl
     return call
 
 
-def reading(
-    idle: Callable[..., Any], readers: list[Any], on: list[bool], policy: Any
-) -> Callable[..., Any]:
+def reading(plan: Callable[..., Any], on: list[bool], policy: Any) -> Callable[..., Any]:
     """Rollouts without a learning signal are scored for diagnostics that are on, and only then."""
 
     def call(*given: Any) -> Any:
-        for reader in readers:
-            reader.reads_every_token = on[policy.current_epoch] and getattr(
-                type(reader), "reads_every_token", False
-            )
-        return idle(*given)
+        policy.diagnostics_read = on[policy.current_epoch]
+        return plan(*given)
 
     return call
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asym_lightning.checks import positive_int, whole_number
-from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.batch import StepRecord
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.types import Completion, RolloutGroup, Verdict
 
@@ -63,14 +63,14 @@ class ShownRollout:
         ]
 
 
-def shown(batch: MiniBatch, prompts: int) -> list[tuple[RolloutGroup, list[ShownRollout]]]:
-    """The first ``prompts`` groups of a mini-batch after its optimizer step."""
-    rows = batch.tokens("rows").cpu()
+def shown(record: StepRecord, prompts: int) -> list[tuple[RolloutGroup, list[ShownRollout]]]:
+    """The first ``prompts`` groups of a mini-batch, as its optimizer step saw them."""
+    rows = record.rows.cpu()
     logp, entropy, advantages = (
-        batch.tokens(name).float().cpu() for name in ("logp", "entropy", "advantages")
+        values.float().cpu() for values in (record.logp, record.entropy, record.advantages)
     )
     result = []
-    for g, group in enumerate(batch.groups[:prompts]):
+    for g, group in enumerate(record.batch.groups[:prompts]):
         members = []
         pairs = zip(group.completions, group.verdicts, strict=True)
         for i, (completion, verdict) in enumerate(pairs):
@@ -174,14 +174,27 @@ class Completions(Callback):
         positive_int("callbacks.completions.prompts", prompts)
         self.folder, self.every = Path(folder), every
         self.prompts, self.terminal = prompts, terminal
+        self._record: StepRecord | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if batch_idx == 0:
+            self._record = outputs["record"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
-        iteration = trainer.current_epoch
-        if not trainer.is_global_zero or not self.every or iteration % self.every:
+        iteration, record = trainer.current_epoch, self._record
+        self._record = None
+        if record is None or not trainer.is_global_zero or not self.every or iteration % self.every:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        groups = shown(data.mini_batches[0], self.prompts)
+        groups = shown(record, self.prompts)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("rollouts/completions", markdown(groups), iteration)

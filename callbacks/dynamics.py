@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from asym_lightning.checks import whole_number
+from asym_lightning.learner.batch import StepRecord
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.dynamics import measure_entropy, upper_quantile
 from asym_lightning.runtime.ranks import gather_rows
@@ -31,15 +32,26 @@ class EntropyDynamics(Callback):
         whole_number("callbacks.dynamics.histogram_every", histogram_every, 0)
         self.histogram_every = histogram_every
         self.threshold: float | None = None
+        self._records: list[StepRecord] = []
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self._records.append(outputs["record"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         meter, dp_group = pl_module.meter, pl_module.rollout_shard.dp_group
-        batches = trainer.datamodule.mini_batches  # type: ignore[attr-defined]
-        for batch in batches:
-            measure_entropy(batch, meter)
-        entropy = torch.cat([batch.tokens("entropy") for batch in batches])
-        token_weights = torch.cat([batch.token_weights() for batch in batches])
+        records, self._records = self._records, []
+        for record in records:
+            measure_entropy(record, meter)
+        entropy = torch.cat([record.entropy for record in records])
+        token_weights = torch.cat([record.token_weights for record in records])
         if self.threshold is None:
             table = torch.stack([entropy, token_weights.to(entropy.dtype)], 1)
             gathered, weights = gather_rows(table, dp_group)[0].T
@@ -48,7 +60,7 @@ class EntropyDynamics(Callback):
             high_weight = token_weights[entropy > self.threshold].sum()
             meter.mean("entropy/high_share", high_weight, token_weights.sum())
         if self.histogram_every and trainer.current_epoch % self.histogram_every == 0:
-            accuracy = torch.cat([batch.correct.double().mean(1) for batch in batches])
+            accuracy = torch.cat([record.batch.correct.double().mean(1) for record in records])
             accuracy = gather_rows(accuracy[:, None], dp_group)[0][:, 0].cpu()
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):

@@ -11,7 +11,7 @@ from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer, samples_of
 from asym_lightning.runtime.watch.phases import mark
-from asym_lightning.tasks.base import ProblemSet
+from asym_lightning.tasks.base import PromptSet
 from callbacks.vllm_rollout import VLLMRollout
 
 
@@ -34,7 +34,7 @@ class HeldoutEvaluation(Callback):
 
     def __init__(
         self,
-        sets: Callable[[], Sequence[ProblemSet]] = tuple,
+        sets: Callable[[], Sequence[PromptSet]] = tuple,
         problems: int = 256,
         samples: int | Mapping[str, int] = 8,
         temperature: float = 1.0,
@@ -55,11 +55,11 @@ class HeldoutEvaluation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not trainer.is_global_zero or not self.problems:
             return
-        for problem_set in self.sets:
-            total = len(problem_set.problems)
+        for prompt_set in self.sets:
+            total = len(prompt_set.prompts)
             if total > self.problems:
                 print(
-                    f"{problem_set.name}: evaluated on the first {self.problems} of {total} "
+                    f"{prompt_set.name}: evaluated on the first {self.problems} of {total} "
                     "problems (callbacks.evaluation.problems)",
                     flush=True,
                 )
@@ -93,16 +93,16 @@ class HeldoutEvaluation(Callback):
         rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
         rollout.sync(policy, done)
         result: dict[str, float] = {}
-        for problem_set in self.sets:
-            prefix = f"eval/{problem_set.name}"
-            samples = samples_of(self.samples, problem_set.name)
+        for prompt_set in self.sets:
+            prefix = f"eval/{prompt_set.name}"
+            samples = samples_of(self.samples, prompt_set.name)
             sampling = self._sampling(rollout, samples, self.temperature)
-            metrics = self._metrics(trainer, rollout, problem_set, sampling=sampling)
+            metrics = self._metrics(trainer, rollout, prompt_set, sampling=sampling)
             result |= {f"{prefix}/{name}": value for name, value in metrics.items()}
             if self.greedy:
                 sampling = self._sampling(rollout, 1, 0.0)
-                metrics = self._metrics(trainer, rollout, problem_set, sampling=sampling)
-                result[f"eval/{problem_set.name}/greedy"] = metrics["pass@1"]
+                metrics = self._metrics(trainer, rollout, prompt_set, sampling=sampling)
+                result[f"eval/{prompt_set.name}/greedy"] = metrics["pass@1"]
         rollout.sleep()
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in result.items()}
@@ -118,20 +118,20 @@ class HeldoutEvaluation(Callback):
         )
 
     def _metrics(
-        self, trainer: Trainer, rollout: VLLMRollout, problem_set: ProblemSet, sampling: Sampling
+        self, trainer: Trainer, rollout: VLLMRollout, prompt_set: PromptSet, sampling: Sampling
     ) -> dict[str, float]:
         """The metrics of a set over all ranks; each rank answers its share of the problems."""
         collector = rollout.collector
         assert collector is not None
-        count = min(self.problems, len(problem_set.problems))
+        count = min(self.problems, len(prompt_set.prompts))
         own_numbers = range(trainer.global_rank, count, trainer.world_size)
-        heldout = problem_set.name == "heldout"
-        verifier = collector.verifier if heldout else problem_set.task.verifier()
+        heldout = prompt_set.name == "heldout"
+        verifier = collector.verifier if heldout else prompt_set.task.verifier()
         metric = EvaluationMetric(sampling.n).to(trainer.strategy.root_device)
         groups = answer(
             collector.engine,
             collector.tokenizer,
-            problem_set,
+            prompt_set,
             numbers=own_numbers,
             verifier=verifier,
             sampling=sampling,

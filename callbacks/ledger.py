@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from asym_lightning.checks import number, positive_int
-from asym_lightning.learner.batch import MiniBatch, PackedBatch
+from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.packing import pack_bins, pack_units, packing_units
 from asym_lightning.learner.policy import PolicyModule
@@ -60,9 +60,10 @@ class EntropyLedger(Callback):
         assert isinstance(pl_module, PolicyModule)
         if (pl_module.global_step - 1) % self.every:
             return
+        record: StepRecord = outputs["record"]
         seed = pl_module.seed * 1_000_003 + pl_module.global_step
-        indices = self._sampled_tokens(batch, seed)
-        rows = batch.tokens("rows")[indices]
+        indices = self._sampled_tokens(record, seed)
+        rows = record.rows[indices]
         packed = self._packed(trainer.datamodule, batch, rows)  # type: ignore[attr-defined]
         with trainer.precision_plugin.forward_context():
             scores = [pl_module.score(micro.to(pl_module.device)) for micro in packed]
@@ -70,10 +71,10 @@ class EntropyLedger(Callback):
         order = torch.cat([micro.rows for micro in packed]).argsort(stable=True).to(rows.device)
         new_logp = torch.cat([score.logp for score in scores])[order]
         new_entropy = torch.cat([score.entropy for score in scores])[order]
-        logp, entropy = batch.tokens("logp")[indices], batch.tokens("entropy")[indices]
-        advantages, baseline = self._advantages(pl_module, batch, indices)
+        logp, entropy = record.logp[indices], record.entropy[indices]
+        advantages, baseline = self._advantages(pl_module, record, indices)
         positive = batch.correct.flatten()[rows]
-        token_weights = batch.token_weights()[indices].double()
+        token_weights = record.token_weights[indices].double()
         sums = ledger_sums(
             (logp, entropy),
             (new_logp, new_entropy),
@@ -91,19 +92,20 @@ class EntropyLedger(Callback):
             pl_module.meter.mean(f"logprob_gain/{outcome}", total, count)
 
     def _advantages(
-        self, policy: PolicyModule, batch: MiniBatch, indices: Tensor
+        self, policy: PolicyModule, record: StepRecord, indices: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The advantages of tokens, and for each token the mean of its group's.
 
         They are scaled by the token's weight in the loss, relative to a mean over tokens.
         """
+        batch = record.batch
         groups, size = batch.correct.shape
-        rows = batch.tokens("rows")[indices]
+        rows = record.rows[indices]
         group_of_token = rows // size
         weights = policy.algorithm.aggregation.weights(
             batch.lengths[rows], batch.token_count, batch.rollout_count
         )
-        advantages = batch.tokens("advantages")[indices] * weights * batch.token_count
+        advantages = record.advantages[indices] * weights * batch.token_count
         zeros = torch.zeros(groups, dtype=advantages.dtype, device=rows.device)
         sums = zeros.index_add(0, group_of_token, advantages)
         counts = group_of_token.bincount(minlength=groups).clamp(min=1)
@@ -121,17 +123,17 @@ class EntropyLedger(Callback):
         count = int(reduce_over_ranks(torch.tensor(len(pack_bins(units, budget))), "max"))
         return pack_units(units, budget, share, count=max(1, count))
 
-    def _sampled_tokens(self, batch: MiniBatch, seed: int) -> Tensor:
+    def _sampled_tokens(self, record: StepRecord, seed: int) -> Tensor:
         """Indices of the tokens of randomly chosen groups in the mini-batch, sorted by rollout.
 
         Of rollouts that stand for others, these alone are included.
         """
-        groups, size = batch.correct.shape
+        groups, size = record.batch.correct.shape
         permutation = torch.randperm(groups, generator=torch.Generator().manual_seed(seed))
         chosen = permutation[: max(1, round(self.share * groups))]
-        rows = batch.tokens("rows")
+        rows = record.rows
         in_chosen_group = torch.isin(rows // size, chosen.to(rows.device))
-        indices = (in_chosen_group & (batch.token_weights() > 0)).nonzero()[:, 0]
+        indices = (in_chosen_group & (record.token_weights > 0)).nonzero()[:, 0]
         return indices[rows[indices].argsort(stable=True)]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -28,7 +28,7 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, PolicyModule)
-        work: Work = step_work(batch, pl_module.model.config)
+        work: Work = step_work(outputs["record"], pl_module.model.config)
         meter, parts = pl_module.meter, pl_module.rollout_shard.count
         batches = trainer.num_training_batches
         meter.mean("throughput/wasted_share", work.computed - work.useful, work.computed)

@@ -24,6 +24,7 @@ from asym_lightning.rollout.collect import (
     SamplingRequest,
     largest_gap,
 )
+from asym_lightning.rollout.dynamic_sampling import refill
 from asym_lightning.rollout.prefetch import Prefetcher
 from asym_lightning.runtime.meter import Meter
 from asym_lightning.runtime.ranks import reduce_over_ranks
@@ -90,17 +91,16 @@ class VLLMRollout(Callback):
         rules, meter = pl_module.algorithm.rules, pl_module.meter
         collect = self._prefetched if self.prefetcher else self._collected_now
         collected = collect(trainer, pl_module)
-        self.groups, *resampled = collected.by_request
+        self.groups = collected.train
         measure_groups(self.groups, meter)
         data.observe(self.groups)
         if rules.dynamic_sampling:
             self.groups = self._refill(collected, rules.dynamic_sampling, trainer, meter=meter)
         if rules.resample is not None:
-            measure_resampled([group for part in resampled for group in part], meter)
+            measure_resampled([group for part in collected.resampled for group in part], meter)
         if data.order.difficulty.active:
             measure_difficulty(data.order, data.prompts_per_iteration, meter)
-        for groups in collected.by_request:
-            self._note_failures(groups)
+        self._note_failures(list(collected.all_groups()))
         self.failures.settle()
         for name, seconds in collected.seconds.items():
             meter.mean(f"time/{name}", seconds, 1)
@@ -108,7 +108,7 @@ class VLLMRollout(Callback):
         sleep_seconds = self.sleep()
         if sleep_seconds is not None:
             meter.mean("time/sleep", sleep_seconds, 1)
-        data.load_rollouts(self.groups, resampled)
+        data.load_rollouts(self.groups, collected.resampled)
 
     def _collected_now(self, trainer: Trainer, policy: PolicyModule) -> CollectedRollouts:
         """Rollouts from the current weights."""
@@ -215,36 +215,21 @@ class VLLMRollout(Callback):
     def _refill(
         self, collected: CollectedRollouts, max_batches: int, trainer: Trainer, meter: Meter
     ) -> list[RolloutGroup]:
-        """DAPO's dynamic sampling: replace groups without a signal, whose rewards are all equal.
-
-        The number of groups stays the same. Groups without a signal are left only if
-        ``max_batches`` generation batches do not suffice. Each rank keeps its own groups; all
-        generate as many as the rank that misses most.
-        """
+        """Replace groups without a signal by dynamic sampling, and measure it."""
         data: RolloutDataModule = trainer.datamodule  # type: ignore[attr-defined]
         assert self.collector is not None
-        drawn, batches = list(collected.by_request[0]), 1
-        want = len(drawn)
-        kept = [group for group in drawn if len(set(group.rewards)) > 1]
-        while batches < max_batches:
-            missing = want - len(kept)
-            count = 0
-            if missing > 0:
-                # Generate as many as the share of groups with a signal so far calls for.
-                count = min(want, -(-missing * len(drawn) // max(1, len(kept))))
-            count = int(reduce_over_ranks(torch.tensor(count), "max"))
-            if not count:
-                break
-            spare = data.spare_prompts(count, trainer.global_rank, trainer.world_size)
-            request = SamplingRequest(spare, self.sampling, "refill")
-            more = self.collector.collect(request, collected)
-            data.observe(more)
-            kept += [group for group in more if len(set(group.rewards)) > 1]
-            drawn += more
-            batches += 1
-        measure_dynamic_sampling(drawn, want, batches, meter=meter)
-        without_signal = [group for group in drawn if len(set(group.rewards)) == 1]
-        return (kept + without_signal)[:want]
+        rank, ranks = trainer.global_rank, trainer.world_size
+        refilled = refill(
+            self.collector,
+            collected,
+            max_batches,
+            sampling=self.sampling,
+            spare_prompts=lambda count: data.spare_prompts(count, rank, ranks),
+            observe=data.observe,
+        )
+        wanted = len(collected.train)
+        measure_dynamic_sampling(refilled.sampled, wanted, refilled.batches, meter=meter)
+        return refilled.groups
 
     def _note_failures(self, groups: Sequence[RolloutGroup]) -> None:
         texts = [completion.text for group in groups for completion in group.completions]

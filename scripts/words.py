@@ -31,7 +31,7 @@ NAMES = {
     "peers": "dp_group",
     "present": "gathered, or what it is",
     "right": "correct",
-    "share_of": "shard_of",
+    "share_of": "rollout_shard",
     "sharers": "tp_group",
     "stand": "rollout_weights",
     "standing": "token_weights",

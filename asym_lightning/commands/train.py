@@ -85,6 +85,26 @@ def gap_limit(config: DictConfig) -> float:
 class Run:
     """A run: its policy, data, callbacks, trainer and summary.
 
+    One iteration makes these calls, in this order; indented ones are made by the one above. From
+    the plan to the loss they are repeated for each mini-batch.
+
+    1. ``callbacks.vllm_rollout.VLLMRollout.on_train_epoch_start``
+       1. ``asym_lightning.rollout.collect.RolloutCollector.collect``: engine, then verifier
+          1. ``asym_lightning.rollout.groups.sample``
+          2. ``asym_lightning.rollout.groups.verify``
+       2. ``asym_lightning.metrics.rollouts.measure_groups``
+       3. ``asym_lightning.learner.datamodule.RolloutDataModule.load_rollouts``: packed mini-batches
+    2. ``asym_lightning.learner.policy.PolicyModule.on_train_epoch_start``
+       1. ``asym_lightning.learner.priors.score_priors``: old log-probs, those of the reference
+    3. ``asym_lightning.learner.policy.PolicyModule.training_step``: one optimizer step
+       1. ``asym_lightning.algorithms.Algorithm.advantages``
+       2. ``asym_lightning.learner.backward_plan.plan_backward``: what is scored, what is learned
+       3. ``asym_lightning.learner.policy.PolicyModule.score``: each micro-batch
+       4. ``asym_lightning.learner.policy_loss.micro_batch_loss``: modulations, policy loss
+       5. ``asym_lightning.learner.strategies.StrategyAdapter.clip_and_step``
+       6. ``asym_lightning.learner.policy_loss.step_record``: what callbacks read
+    4. ``callbacks.record.Recorder.on_train_epoch_end``: metrics of all ranks, rollouts to disk
+
     Args:
         config: the composed training config.
         folder: the run directory.
@@ -96,14 +116,14 @@ class Run:
         seed_everything(config.seed, verbose=False)
         tokenizer = load_tokenizer(config)
         prepared = prepare_data(config, tokenizer, context_length(config))
-        task, self.sets, self.longest = prepared.task, prepared.sets, prepared.longest
+        self.task, self.sets, self.longest = prepared.task, prepared.sets, prepared.longest
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            print(*task.notes, sep="\n", end="\n" if task.notes else "", flush=True)
+            print(*prepared.notes, sep="\n", end="\n" if prepared.notes else "", flush=True)
         algorithm = build(config, "algo")
         self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
         self.policy = self._policy(algorithm)
         self.data = RolloutDataModule(
-            task,
+            prepared.train,
             tokenizer,
             config.rollout.prompts_per_iteration,
             prompts_per_mini_batch=config.policy.prompts_per_mini_batch,
@@ -173,7 +193,7 @@ class Run:
             "rollout": {
                 "engine": engine,
                 "sampling": sampling,
-                "verifier": self.data.task.verifier,
+                "verifier": self.task.verifier,
                 "seed": self.config.seed,
                 "staleness": r.staleness,
                 "probe_limit": gap_limit(self.config),

@@ -32,7 +32,7 @@ from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer
 from asym_lightning.rollout.transformers import TransformersEngine
-from asym_lightning.tasks.base import ProblemSet
+from asym_lightning.tasks.base import PromptSet, encode
 from asym_lightning.tasks.chain import ChainCountdown
 from asym_lightning.types import ConfigError, Problem
 
@@ -132,7 +132,7 @@ def measure(
     groups = answer(
         engine,
         tokenizer,
-        ProblemSet("chain", task, problems),
+        PromptSet("chain", task, encode(task, problems, tokenizer)),
         numbers=range(len(problems)),
         verifier=task.verifier(),
         sampling=Sampling(

@@ -18,6 +18,8 @@ from asym_lightning.config.loading import (
     build,
     context_length,
     data_settings,
+    forget_handed_on,
+    hand_on,
     load_tokenizer,
     prepare_data,
     settings_of,
@@ -71,6 +73,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_adapters, ("policy.lora", "policy.path", "policy.trust_remote_code")),
         (check_data, DATA_KEYS),
     ]
+    forget_handed_on()
     done: set[str] = set()
     for check, keys in checks:
         for config in configs:
@@ -159,11 +162,11 @@ def check_data(config: DictConfig) -> None:
     stop_ids(config, tokenizer)
     prepared = prepare_data(config, tokenizer, context)
     sets = prepared.sets
-    for task in (prepared.task, *(problem_set.task for problem_set in sets)):
+    for task in (prepared.task, *(prompt_set.task for prompt_set in sets)):
         # No worker starts here. A verifier that needs a jail raises if this machine lacks one.
-        task.verifier().close()
+        task.verifier()
     evaluation = config.callbacks.get("evaluation")
-    names = [problem_set.name for problem_set in sets]
+    names = [prompt_set.name for prompt_set in sets]
     if evaluation is not None and evaluation.problems:
         settings: dict = OmegaConf.to_container(evaluation, resolve=True)  # type: ignore[assignment]
         prefix = "callbacks.evaluation."
@@ -171,6 +174,7 @@ def check_data(config: DictConfig) -> None:
     known = evaluated(config, names)
     check_objective(config, known)
     check_monitors(config, known)
+    hand_on(config, prepared)
 
 
 def check_numbers(config: DictConfig) -> None:

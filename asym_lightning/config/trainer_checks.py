@@ -32,7 +32,7 @@ def check_trainer(config: DictConfig) -> None:
     """
     import lightning
 
-    from asym_lightning.learner.strategies import learns_with
+    from asym_lightning.learner.strategies import adapter_of
     from asym_lightning.learner.zero import set_deepspeed_device
 
     set_deepspeed_device()
@@ -48,7 +48,7 @@ def check_trainer(config: DictConfig) -> None:
     strategy, precision = config.trainer.strategy, str(config.trainer.precision)
     # Weights in bf16 are too coarse for small updates.
     one_of("trainer.precision", precision, ("32-true", "bf16-mixed"))
-    if not learns_with(trainer.strategy):
+    if adapter_of(trainer.strategy) is None:
         raise ConfigError(
             f"trainer.strategy={strategy}: the policy does not learn with Lightning's "
             f"{type(trainer.strategy).__name__}; take auto, ddp, "

@@ -1,6 +1,7 @@
 """The rollouts of one optimizer step as tensors: a mini-batch of packed micro-batches."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +12,13 @@ from asym_lightning.learner.attention import Layout
 from asym_lightning.types import RolloutGroup
 
 
-@dataclass
+def moved(item: Any, device: torch.device) -> Any:
+    """Return a dataclass with all its tensors on ``device``."""
+    tensors = {name: value for name, value in vars(item).items() if isinstance(value, Tensor)}
+    return replace(item, **{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """One micro-batch: sequences laid end to end without padding.
 
@@ -25,13 +32,6 @@ class PackedBatch:
         targets: the token.
         rows: the token's rollout within the mini-batch.
         engine_logp: log-probs as the rollout engine reported them.
-        old_logp: log-probs before the first update; None until they are known.
-        reference_logp: log-probs of the reference, if a modulation needs them.
-
-    Kept by the optimizer step for diagnostics, as before its update and without gradient:
-        logp, entropy
-        advantages: after all modulations.
-        learned: False if there was no backward pass.
     """
 
     input_ids: Int[Tensor, "s"]
@@ -41,24 +41,12 @@ class PackedBatch:
     rows: Int[Tensor, "n"]
     engine_logp: Float[Tensor, "n"]
     layout: Layout | None = None
-    old_logp: Float[Tensor, "n"] | None = None
-    reference_logp: Float[Tensor, "n"] | None = None
-    logp: Float[Tensor, "n"] | None = None
-    entropy: Float[Tensor, "n"] | None = None
-    advantages: Float[Tensor, "n"] | None = None
-    learned: bool = True
 
     def to(self, device: torch.device) -> "PackedBatch":
-        tensors: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        layout = self.layout and self.layout.to(device)
-        return PackedBatch(**tensors, layout=layout, learned=self.learned)
+        return replace(moved(self, device), layout=self.layout and self.layout.to(device))
 
 
-@dataclass
+@dataclass(frozen=True)
 class MiniBatch:
     """The complete groups of one optimizer step on this rank.
 
@@ -69,27 +57,68 @@ class MiniBatch:
     ``lengths``: tokens of each completion.
     ``token_count``, ``rollout_count``: what is learned from, summed over all ranks.
     ``resampled``: further rollouts, learned from by REINFORCE alone.
-    ``rollout_weights``: the number of rollouts that each one represents in diagnostics, if only
-    some of the rollouts without a gradient are scored; None: 1 each.
     """
 
     rewards: Float[Tensor, "groups G"]
     correct: Bool[Tensor, "groups G"]
     lengths: Int[Tensor, "rollouts"]
-    micro_batches: list[PackedBatch]
+    micro_batches: Sequence[PackedBatch]
     token_count: int = 0
     rollout_count: int = 0
-    groups: list[RolloutGroup] = field(default_factory=list)
+    groups: Sequence[RolloutGroup] = ()
     resampled: "MiniBatch | None" = None
-    rollout_weights: Float[Tensor, "rollouts"] | None = None
 
+    def to(self, device: torch.device) -> "MiniBatch":
+        return replace(
+            moved(self, device),
+            micro_batches=tuple(micro.to(device) for micro in self.micro_batches),
+            resampled=self.resampled and self.resampled.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class PriorLogProbs:
+    """Log-probs of a micro-batch's completion tokens from before the first update of an iteration.
+
+    ``old``: the old log-probs of the ratio; None: those that the step itself computes.
+    ``reference``: those of the reference model, if a modulation needs them.
+    """
+
+    old: Float[Tensor, "n"] | None = None
+    reference: Float[Tensor, "n"] | None = None
+
+    def to(self, device: torch.device) -> "PriorLogProbs":
+        return moved(self, device)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """The view of an optimizer step on its rollouts: before its update, without gradient.
+
+    ``training_step`` returns it, and Lightning hands it to ``on_train_batch_end`` of the callbacks:
+    ``outputs["record"]``.
+
+    batch: the mini-batch, with the rewards that advantages were computed from.
+    micro_batches: the scored ones; idle ones may be missing, or hold some of their rollouts only.
+    learned: for each of these, whether it had a backward pass.
+    rollout_weights: the number of rollouts that each rollout represents in diagnostics.
+
+    Their completion tokens, concatenated:
+        rows: the rollout of each token.
+        logp, entropy
+        advantages: after all modulations.
+    """
+
+    batch: MiniBatch
+    micro_batches: Sequence[PackedBatch]
+    learned: Sequence[bool]
+    rollout_weights: Float[Tensor, "rollouts"]
+    rows: Int[Tensor, "n"]
+    logp: Float[Tensor, "n"]
+    entropy: Float[Tensor, "n"]
+    advantages: Float[Tensor, "n"]
+
+    @property
     def token_weights(self) -> Float[Tensor, "n"]:
-        """Return the weight of each of :meth:`tokens` in a mean over the mini-batch."""
-        rows = self.tokens("rows")
-        if self.rollout_weights is None:
-            return torch.ones(len(rows), device=rows.device)
-        return self.rollout_weights[rows]
-
-    def tokens(self, name: str) -> Tensor:
-        """Return the field ``name`` of all micro-batches, concatenated."""
-        return torch.cat([getattr(micro, name) for micro in self.micro_batches])
+        """The weight of each token in a mean over the mini-batch."""
+        return self.rollout_weights[self.rows]

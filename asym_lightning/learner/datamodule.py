@@ -1,6 +1,7 @@
 """Prompts out, rollout groups in, packed mini-batches out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,13 +9,12 @@ from lightning import LightningDataModule
 from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.algorithms.rules import RolloutRules
-from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.batch import MiniBatch, PackedBatch
 from asym_lightning.learner.packing import Unit, pack_bins, pack_units, packing_units
-from asym_lightning.learner.strategies import shard_of
+from asym_lightning.learner.strategies import adapter_in
 from asym_lightning.runtime.ranks import interleave_over_ranks, reduce_over_ranks
-from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty, ProblemOrder
-from asym_lightning.types import Kind, Problem, Prompt, RolloutGroup
+from asym_lightning.types import Kind, Prompt, RolloutGroup
 
 # A mini-batch without micro-batches, and the units to pack: first those of groups with equal
 # rewards, then the others.
@@ -47,6 +47,7 @@ class RolloutDataModule(LightningDataModule):
     continues where it stopped. Mini-batch m holds the same prompts for every number of ranks.
 
     Args:
+        train: the prompts to train on.
         prompts_per_iteration: prompts per RL iteration, all ranks together.
         prompts_per_mini_batch: prompts per optimizer step, all ranks together.
         tokens_per_micro_batch: largest number of tokens in one forward pass.
@@ -59,7 +60,7 @@ class RolloutDataModule(LightningDataModule):
 
     def __init__(
         self,
-        task: Task,
+        train: Sequence[Prompt],
         tokenizer: PreTrainedTokenizerBase,
         prompts_per_iteration: int,
         prompts_per_mini_batch: int,
@@ -74,17 +75,14 @@ class RolloutDataModule(LightningDataModule):
         self.rules, self.max_tokens = rules or RolloutRules(), max_tokens
         # Prompts taken beside those of the iterations, all ranks together.
         self.spare = 0
-        self.task, self.tokenizer = task, tokenizer
+        self.train, self.tokenizer = train, tokenizer
         self.prompts_per_iteration = prompts_per_iteration
         self.mini_batches_per_iteration = prompts_per_iteration // prompts_per_mini_batch
         self.tokens_per_micro_batch, self.share_prompts = tokens_per_micro_batch, share_prompts
         self.mini_batches: list[MiniBatch] = []
-        self.order = ProblemOrder([problem.id for problem in task.train], seed, difficulty)
+        self.order = ProblemOrder([prompt.problem.id for prompt in train], seed, difficulty)
         # Whether the last iteration had a note of the order: too few problems are in range.
         self._noted = False
-
-    def encode(self, problem: Problem) -> Prompt:
-        return Prompt(problem, tuple(self.task.encode(problem, self.tokenizer)))
 
     def prompts(self, iteration: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
         """Return this rank's prompts of an iteration, each with its number within the run.
@@ -97,8 +95,7 @@ class RolloutDataModule(LightningDataModule):
             print(self.order.note, flush=True)
         self._noted = bool(self.order.note)
         return [
-            (iteration * size + i, self.encode(self.task.train[problems[i]]))
-            for i in range(rank, size, world_size)
+            (iteration * size + i, self.train[problems[i]]) for i in range(rank, size, world_size)
         ]
 
     def spare_prompts(self, count: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
@@ -109,7 +106,7 @@ class RolloutDataModule(LightningDataModule):
         first, self.spare = self.spare, self.spare + count * world_size
         numbers = range(first + rank, self.spare, world_size)
         return [
-            (number, self.encode(self.task.train[index]))
+            (number, self.train[index])
             for number, index in zip(numbers, self.order.spare(numbers), strict=True)
         ]
 
@@ -155,7 +152,7 @@ class RolloutDataModule(LightningDataModule):
         Args:
             resampled: re-sampled groups by mini-batch; their correct rollouts are added to it.
         """
-        shard = shard_of(self.trainer)
+        shard = adapter_in(self.trainer).rollout_shard
         size = len(groups) // self.mini_batches_per_iteration
         parts = [groups[i : i + size] for i in range(0, len(groups), size)]
         unpacked = [self._unpacked(part) for part in interleave_over_ranks(parts, shard.tp_group)]
@@ -167,8 +164,10 @@ class RolloutDataModule(LightningDataModule):
             for part in interleave_over_ranks(resampled, shard.tp_group)
         ]
         further = self._packed(unpacked, shard.dp_group, fewest=0)
-        for batch, resampled_batch in zip(self.mini_batches, further, strict=True):
-            batch.resampled = resampled_batch
+        self.mini_batches = [
+            replace(batch, resampled=resampled_batch)
+            for batch, resampled_batch in zip(self.mini_batches, further, strict=True)
+        ]
 
     def _unpacked(self, groups: Sequence[RolloutGroup], only_correct: bool = False) -> Unpacked:
         """Return a mini-batch of ``groups`` without micro-batches, and the units to pack.
@@ -196,10 +195,10 @@ class RolloutDataModule(LightningDataModule):
             rewards=rewards,
             correct=correct,
             lengths=lengths.flatten(),
-            micro_batches=[],
+            micro_batches=(),
             token_count=int(lengths[learned].sum()),
             rollout_count=int(learned.sum()),
-            groups=list(groups),
+            groups=tuple(groups),
         )
         units = [
             packing_units(
@@ -230,13 +229,22 @@ class RolloutDataModule(LightningDataModule):
             [[len(pack_bins(units, budget)) for units in parts] for _, parts in unpacked]
         )
         bins = reduce_over_ranks(own_bins, "max").tolist()
+        packed: list[MiniBatch] = []
         for (batch, parts), (tokens, rollouts), numbers in zip(unpacked, counts, bins, strict=True):
-            batch.token_count, batch.rollout_count = tokens, rollouts
             if fewest and not any(numbers):
                 numbers[-1] = fewest
+            micro_batches: list[PackedBatch] = []
             for units, number in zip(parts, numbers, strict=True):
-                batch.micro_batches += pack_units(units, budget, self.share_prompts, count=number)
-        return [batch for batch, _ in unpacked]
+                micro_batches += pack_units(units, budget, self.share_prompts, count=number)
+            packed.append(
+                replace(
+                    batch,
+                    micro_batches=tuple(micro_batches),
+                    token_count=tokens,
+                    rollout_count=rollouts,
+                )
+            )
+        return packed
 
     def train_dataloader(self) -> Iterable[int]:
         return _BatchIndices(self)
@@ -247,9 +255,4 @@ class RolloutDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: MiniBatch, device: torch.device, dataloader_idx: int
     ) -> MiniBatch:
-        batch.micro_batches = [micro.to(device) for micro in batch.micro_batches]
-        batch.rewards, batch.correct = batch.rewards.to(device), batch.correct.to(device)
-        batch.lengths = batch.lengths.to(device)
-        if batch.resampled is not None:
-            self.transfer_batch_to_device(batch.resampled, device, dataloader_idx)
-        return batch
+        return batch.to(device)

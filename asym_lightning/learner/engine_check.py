@@ -11,7 +11,7 @@ from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import EngineMismatchError
 
 
-def check_engine(gap: Float[Tensor, "n"], limit: float, meter: Meter, *, strategy: Any) -> None:
+def check_gap(gap: Float[Tensor, "n"], limit: float, meter: Meter, *, strategy: Any) -> None:
     """Record the gap between engine and trainer, and refuse one above ``limit`` on any rank.
 
     Args:

@@ -3,22 +3,22 @@
 import copy
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from lightning import Callback, LightningModule
+from lightning import LightningModule
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
-from asym_lightning.algorithms import Algorithm
+from asym_lightning.algorithms import Algorithm, Tokens
 from asym_lightning.algorithms.tokens import Scores
 from asym_lightning.learner.adapters import has_adapters, merged_state_dict
 from asym_lightning.learner.attention import register_attention, use_packed_attention
-from asym_lightning.learner.batch import MiniBatch, PackedBatch
-from asym_lightning.learner.engine_check import check_engine
-from asym_lightning.learner.fsdp import FSDP2, full_tensor, shard_policy
-from asym_lightning.learner.idle import reduce_idle
+from asym_lightning.learner.backward_plan import BackwardPlan, plan_backward
+from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
+from asym_lightning.learner.engine_check import check_gap
+from asym_lightning.learner.fsdp import full_tensor
 from asym_lightning.learner.logprob import token_logprobs
 from asym_lightning.learner.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.learner.planning import plan_modulations
@@ -27,13 +27,14 @@ from asym_lightning.learner.policy_loss import (
     micro_batch_loss,
     record_loss,
     resampled_loss,
+    step_record,
 )
-from asym_lightning.learner.reference import score_reference
+from asym_lightning.learner.priors import Prior, score_priors
 from asym_lightning.learner.steering import steer
-from asym_lightning.learner.strategies import accumulating, clip_and_step, shard_of
+from asym_lightning.learner.strategies import StrategyAdapter, adapter_in
 from asym_lightning.learner.zero import gathered
 from asym_lightning.runtime.meter import Meter
-from asym_lightning.runtime.ranks import RolloutShard, gather_rows
+from asym_lightning.runtime.ranks import RolloutShard, gather_rows, reduce_over_ranks
 from asym_lightning.runtime.watch.phases import mark
 
 
@@ -86,6 +87,10 @@ class PolicyModule(LightningModule):
         self.has_adapters = has_adapters(self.model)
         if any(m.needs_reference for m in algorithm.modulation) and not self.has_adapters:
             self._reference = [copy.deepcopy(self.model).eval().requires_grad_(False)]
+        # Of the iteration's mini-batches, scored before its first update.
+        self._priors: list[Prior] = []
+        # Whether a diagnostic reads the tokens of rollouts that nothing is learned from.
+        self.diagnostics_read = False
 
     def setup(self, stage: str) -> None:
         if self.packed:
@@ -95,15 +100,22 @@ class PolicyModule(LightningModule):
             for layer in self.model.get_decoder().layers:
                 layer.compile(dynamic=True)
 
+    def on_fit_start(self) -> None:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        self.diagnostics_read = any(getattr(c, "reads_every_token", False) for c in callbacks)
+
     def configure_model(self) -> None:
-        strategy = self.trainer.strategy
-        if isinstance(strategy, FSDP2) and not isinstance(self, FSDPModule):
-            shard_policy(self, self.model, strategy)
+        self.strategy_adapter.configure(self)
+
+    @property
+    def strategy_adapter(self) -> StrategyAdapter:
+        """The learner's side of the trainer's strategy."""
+        return adapter_in(self.trainer)
 
     @property
     def rollout_shard(self) -> RolloutShard:
         """The part of the rollouts that this rank learns from."""
-        return shard_of(self.trainer)
+        return self.strategy_adapter.rollout_shard
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield name and full tensor of every weight under its transformers name, adapters merged.
@@ -163,72 +175,59 @@ class PolicyModule(LightningModule):
         return Scores(logp, entropy, nucleus_entropy)
 
     def on_train_epoch_start(self) -> None:
-        """Score with the reference if a modulation needs it; set old log-probs before the updates.
-
-        They are the engine's as sampled (``old_is_engine``), or, for several updates, scored once
-        by the trainer. A single update takes them from its own forward pass instead.
-        """
+        """Get old log-probs, and the reference's if a modulation needs them, before the updates."""
         mark("score")
-        batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
-        micro_batches = [micro for batch in batches for micro in batch.micro_batches]
+        reference = None
         if any(m.needs_reference for m in self.algorithm.modulation):
             reference = self.model if self.has_adapters else self._reference[0].to(self.device)
-            score_reference(self, reference, batches)
-        if self.old_is_engine:
-            for micro in micro_batches:
-                micro.old_logp = micro.engine_logp
-            return
-        if len(batches) == 1:
-            return
-        start = time.perf_counter()
-        gaps = []
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            for micro in micro_batches:
-                old_logp = self.score(micro.to(self.device)).logp.cpu()
-                gaps.append((old_logp - micro.engine_logp).abs())
-                micro.old_logp = old_logp
-        self._check_engine(torch.cat(gaps).to(self.device))
-        self.meter.mean("time/score", time.perf_counter() - start, 1)
+        batches: list[MiniBatch] = self.trainer.datamodule.mini_batches  # type: ignore[attr-defined]
+        self._priors = score_priors(self, batches, reference)
 
-    def training_step(self, batch: MiniBatch, batch_idx: int) -> None:
-        """Take one optimizer step over a mini-batch, and store on it what diagnostics read."""
+    def training_step(self, batch: MiniBatch, batch_idx: int) -> dict[str, StepRecord]:
+        """Take one optimizer step over a mini-batch.
+
+        Returns:
+            ``record``: what the step saw, for the callbacks' ``on_train_batch_end``.
+        """
         start = time.perf_counter()
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
+        prior = self._priors[batch_idx]
+        batch = replace(batch, rewards=prior.rewards.to(self.device))
         advantages = self._advantages(batch)
-        idle = self._idle(batch, advantages.flatten())
-        prepared_scores, plans = self._prepare(batch, advantages.flatten(), idle)
-        resampled = batch.resampled.micro_batches if batch.resampled is not None else []
-        gaps = []
-        for i, micro in enumerate(batch.micro_batches):
-            micro.learned = not idle[i]
-            with torch.set_grad_enabled(micro.learned):
-                scores = prepared_scores[i] or self.score(micro, self._entropy_grad)
-                loss = self._loss(micro, batch, advantages.flatten(), scores=scores, plans=plans[i])
-            logp = scores.logp.detach()
-            if micro.old_logp is None or (self.old_is_engine and batch_idx == 0):
-                gaps.append((logp - micro.engine_logp).abs())
-            if micro.old_logp is None:
-                micro.old_logp = logp
-            if micro.learned:
-                last = not resampled and i + 1 == len(batch.micro_batches)
-                self._backward(loss, last)
+        plan = self._plan(batch, prior, advantages.flatten())
+        prepared_scores, modulation_plans = self._prepare(batch, plan, advantages.flatten())
+        resampled = batch.resampled.micro_batches if batch.resampled is not None else ()
+        gaps, seen = [], []
+        for i, item in enumerate(plan.micro_batches):
+            with torch.set_grad_enabled(item.backward):
+                scores = prepared_scores[i] or self.score(item.micro, self._entropy_grad)
+                tokens = loss_tokens(
+                    self.algorithm, item, batch, advantages=advantages.flatten(), scores=scores
+                )
+                loss = self._loss(item.micro, tokens, modulation_plans[i], plan=plan)
+            if item.prior.old is None or (self.old_is_engine and batch_idx == 0):
+                gaps.append((scores.logp.detach() - item.micro.engine_logp).abs())
+            seen.append(tokens.detached())
+            if item.backward:
+                self._backward(loss, last=not resampled and i + 1 == len(plan.micro_batches))
         for i, micro in enumerate(resampled):
             assert batch.resampled is not None
-            loss = resampled_loss(
-                self.algorithm, self.score(micro).logp, micro, batch=batch.resampled
-            )
-            self._backward(loss, i + 1 == len(resampled))
+            logp = self.score(micro).logp
+            loss = resampled_loss(self.algorithm, logp, micro, batch=batch.resampled)
+            self._backward(loss, last=i + 1 == len(resampled))
         if gaps:
-            self._check_engine(torch.cat(gaps))
+            self.check_engine(torch.cat(gaps))
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
-        norm = clip_and_step(self, optimizer, self.settings.max_grad_norm)
+        norm = self.strategy_adapter.clip_and_step(self, optimizer, self.settings.max_grad_norm)
         self.meter.mean("optimizer/grad_norm", norm, 1)
         self._measure_advantages(advantages)
         self.lr_schedulers().step()  # type: ignore[union-attr]
-        steer(self.algorithm, batch, self.meter, dp_group=self.rollout_shard.dp_group)
+        record = step_record(batch, plan, seen)
+        steer(self.algorithm, record, self.meter, dp_group=self.rollout_shard.dp_group)
         seconds = time.perf_counter() - start
         self.meter.mean("time/learn", seconds, 1 / self.trainer.num_training_batches)
+        return {"record": record}
 
     def _advantages(self, batch: MiniBatch) -> Float[Tensor, "groups G"]:
         """Return the advantages of this rank's groups, computed from the rewards of all ranks."""
@@ -239,19 +238,33 @@ class PolicyModule(LightningModule):
         rewards, lengths = everywhere[:, :size], everywhere[:, size:].long()
         return self.algorithm.advantages(rewards, lengths)[start : start + groups]
 
-    def _idle(self, batch: MiniBatch, advantages: Float[Tensor, "rollouts"]) -> list[bool]:
-        """Find the idle micro-batches and reduce them: see :func:`reduce_idle`."""
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        return reduce_idle(
+    def _plan(
+        self, batch: MiniBatch, prior: Prior, advantages: Float[Tensor, "rollouts"]
+    ) -> BackwardPlan:
+        """Find the micro-batches that are idle on all ranks, and plan the step without them."""
+        modulations, reads = self.algorithm.modulation, "some" if self.diagnostics_read else "none"
+        idle = [False] * len(batch.micro_batches)
+        if not all(modulation.idle_at_zero for modulation in modulations):
+            reads = "all"
+        elif idle:
+            nonzero = advantages != 0
+            flags = torch.stack([nonzero[micro.rows].any() for micro in batch.micro_batches])
+            idle = (reduce_over_ranks(flags.long(), "max") == 0).tolist()
+        if any(part.observes for part in self.algorithm.steered):
+            reads = "all"
+        if any(modulation.needs_batch for modulation in modulations):
+            reads = "all"
+        return plan_backward(
             batch,
+            [logprobs.to(self.device) for logprobs in prior.logprobs],
             advantages,
-            self.algorithm,
-            callbacks_read=any(getattr(c, "reads_every_token", False) for c in callbacks),
+            idle=idle,
+            reads=reads,
             share_prompts=self.trainer.datamodule.share_prompts,  # type: ignore[attr-defined]
         )
 
     def _prepare(
-        self, batch: MiniBatch, advantages: Float[Tensor, "rollouts"], idle: Sequence[bool]
+        self, batch: MiniBatch, plan: BackwardPlan, advantages: Float[Tensor, "rollouts"]
     ) -> tuple[Sequence[Scores | None], list[list[Tensor | None]]]:
         """Let modulations look at all tokens of the mini-batch before the first backward pass.
 
@@ -259,17 +272,15 @@ class PolicyModule(LightningModule):
             For each micro-batch the scores if the loss can use them again (those of a single
             micro-batch and of idle ones), and the plan of each modulation.
         """
-        modulations = tuple(self.algorithm.modulation)
+        modulations, items = tuple(self.algorithm.modulation), plan.micro_batches
         if not any(m.needs_batch for m in modulations):
-            return [None] * len(idle), [[None] * len(modulations) for _ in idle]
-        single = len(batch.micro_batches) == 1
+            return [None] * len(items), [[None] * len(modulations) for _ in items]
+        single = len(items) == 1
         with torch.set_grad_enabled(single):
-            scores = [self.score(micro, self._entropy_grad) for micro in batch.micro_batches]
+            scores = [self.score(item.micro, self._entropy_grad) for item in items]
         parts = [
-            loss_tokens(
-                self.algorithm, micro, batch, advantages=advantages, scores=micro_scores
-            ).detached()
-            for micro, micro_scores in zip(batch.micro_batches, scores, strict=True)
+            loss_tokens(self.algorithm, item, batch, advantages=advantages, scores=own).detached()
+            for item, own in zip(items, scores, strict=True)
         ]
         plans = plan_modulations(
             modulations,
@@ -279,40 +290,33 @@ class PolicyModule(LightningModule):
             shard=self.rollout_shard,
         )
         reusable = [
-            micro_scores if single or is_idle else None
-            for micro_scores, is_idle in zip(scores, idle, strict=True)
+            own if single or not item.backward else None
+            for own, item in zip(scores, items, strict=True)
         ]
         return reusable, plans
 
     def _loss(
         self,
         micro: PackedBatch,
-        batch: MiniBatch,
-        advantages: Float[Tensor, "rollouts"],
+        tokens: Tokens,
+        modulation_plans: Sequence[Tensor | None],
         *,
-        scores: Scores,
-        plans: Sequence[Tensor | None],
+        plan: BackwardPlan,
     ) -> Float[Tensor, ""]:
-        """Return the loss of a micro-batch, and record it.
-
-        Log-probs, entropies and shaped advantages are stored on ``micro`` for diagnostics.
-        """
-        tokens = loss_tokens(self.algorithm, micro, batch, advantages=advantages, scores=scores)
+        """Return the loss of a micro-batch and record it; ``tokens`` get their final advantages."""
         loss = micro_batch_loss(
             self.algorithm,
             tokens,
-            plans,
+            modulation_plans,
             engine_logp=micro.engine_logp,
             old_is_engine=self.old_is_engine,
         )
-        micro.logp, micro.entropy = tokens.logp.detach(), tokens.entropy.detach()
-        micro.advantages = tokens.advantages
-        record_loss(loss, tokens, batch, meter=self.meter, shards=self.rollout_shard.count)
+        record_loss(loss, tokens, plan, meter=self.meter, shards=self.rollout_shard.count)
         return loss.total
 
     def _backward(self, loss: Float[Tensor, ""], last: bool) -> None:
         """Accumulate the gradient of ``loss``; ``last``: in the last backward pass of an update."""
-        with accumulating(self, last):
+        with self.strategy_adapter.accumulating(self, last):
             # The reduction averages over shards; the loss is a sum over them.
             self.manual_backward(loss * self.rollout_shard.count)
 
@@ -321,9 +325,10 @@ class PolicyModule(LightningModule):
         self.meter.mean("advantage/mass_positive", advantages.clamp(min=0).sum() / size, groups)
         self.meter.mean("advantage/mass_negative", -advantages.clamp(max=0).sum() / size, groups)
 
-    def _check_engine(self, gap: Float[Tensor, "n"]) -> None:
+    def check_engine(self, gap: Float[Tensor, "n"]) -> None:
+        """Record how far engine and trainer are apart, and refuse a gap above the limit."""
         strategy = self.trainer.strategy
-        check_engine(gap, self.logprob_gap_limit, self.meter, strategy=strategy)
+        check_gap(gap, self.logprob_gap_limit, self.meter, strategy=strategy)
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from asym_lightning.algorithms import Algorithm, LossInputs, Tokens
 from asym_lightning.algorithms.tokens import Scores
-from asym_lightning.learner.batch import MiniBatch, PackedBatch
+from asym_lightning.learner.backward_plan import BackwardPlan, PlannedMicroBatch
+from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
 from asym_lightning.runtime.meter import Meter
 
 
@@ -28,29 +29,30 @@ class MicroBatchLoss(NamedTuple):
 
 def loss_tokens(
     algorithm: Algorithm,
-    micro: PackedBatch,
+    item: PlannedMicroBatch,
     batch: MiniBatch,
     *,
     advantages: Float[Tensor, "rollouts"],
     scores: Scores,
 ) -> Tokens:
-    """Return the completion tokens of ``micro`` as losses and modulations read them.
+    """Return the completion tokens of a micro-batch as losses and modulations read them.
 
     Before the first update there may be no old log-probs: then they are those of ``scores``.
     """
-    old_logp = scores.logp.detach() if micro.old_logp is None else micro.old_logp
+    old_logp = scores.logp.detach() if item.prior.old is None else item.prior.old
+    rows = item.micro.rows
     weights = algorithm.aggregation.weights(
-        batch.lengths[micro.rows], batch.token_count, batch.rollout_count
+        batch.lengths[rows], batch.token_count, batch.rollout_count
     )
     return Tokens(
         logp=scores.logp,
         old_logp=old_logp,
         entropy=scores.entropy,
-        advantages=advantages[micro.rows].to(scores.logp.dtype),
-        rows=micro.rows,
+        advantages=advantages[rows].to(scores.logp.dtype),
+        rows=rows,
         weights=weights,
         nucleus_entropy=scores.nucleus_entropy,
-        reference_logp=micro.reference_logp,
+        reference_logp=item.prior.reference,
     )
 
 
@@ -98,7 +100,7 @@ def micro_batch_loss(
 
 
 def record_loss(
-    loss: MicroBatchLoss, tokens: Tokens, batch: MiniBatch, *, meter: Meter, shards: int
+    loss: MicroBatchLoss, tokens: Tokens, plan: BackwardPlan, *, meter: Meter, shards: int
 ) -> None:
     """Add the loss and the diagnostics of a micro-batch's ``tokens`` to ``meter``.
 
@@ -106,13 +108,10 @@ def record_loss(
         shards: the number of parts that the rollouts of the mini-batch are divided into over ranks.
     """
     # The micro-batches of all shards have weight 1 together.
-    weight = 1 / (len(batch.micro_batches) * shards)
+    weight = 1 / (len(plan.micro_batches) * shards)
     meter.mean("loss/policy", loss.policy, weight)
     meter.mean("loss/modulation", loss.modulation, weight)
-    if batch.rollout_weights is None:
-        token_weights = torch.ones_like(tokens.logp)
-    else:
-        token_weights = batch.rollout_weights[tokens.rows]
+    token_weights = plan.rollout_weights[tokens.rows]
     for name, values in loss.diagnostics.items():
         meter.mean(name, (values * token_weights).sum(), token_weights.sum())
 
@@ -132,3 +131,18 @@ def resampled_loss(
         batch.lengths[micro.rows], batch.token_count, batch.rollout_count
     )
     return -resample.coef * (logp * weights).sum() + logp.sum() * 0
+
+
+def step_record(batch: MiniBatch, plan: BackwardPlan, tokens: Sequence[Tokens]) -> StepRecord:
+    """Return the record of a step from the tokens of its micro-batches, which have no gradient."""
+    micro_batches = [item.micro for item in plan.micro_batches]
+    return StepRecord(
+        batch=batch,
+        micro_batches=micro_batches,
+        learned=[item.backward for item in plan.micro_batches],
+        rollout_weights=plan.rollout_weights,
+        rows=torch.cat([micro.rows for micro in micro_batches]),
+        logp=torch.cat([part.logp for part in tokens]),
+        entropy=torch.cat([part.entropy for part in tokens]),
+        advantages=torch.cat([part.advantages for part in tokens]),
+    )

@@ -9,64 +9,110 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Replicate
 
-from asym_lightning.learner.fsdp import FSDP2
+from asym_lightning.learner.fsdp import FSDP2, shard_policy
 from asym_lightning.learner.zero import DeepSpeed
 from asym_lightning.runtime.ranks import RolloutShard, own_shard, reduce_over_ranks
 
 
-def learns_with(strategy: Any) -> bool:
-    """Whether the policy accumulates, clips and exports correctly under a strategy of Lightning."""
-    if isinstance(strategy, FSDP2 | DeepSpeed):
-        return True
-    # Lightning's DeepSpeed strategy is a subclass of its DDP strategy.
-    return isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(
-        strategy, DeepSpeedStrategy
-    )
+class StrategyAdapter:
+    """The learner's side of a Lightning strategy; this one is for one process and for DDP.
 
+    A subclass for another strategy overrides what differs; ``ADAPTERS`` names it.
 
-def shard_of(trainer: Any) -> RolloutShard:
-    """Return the part of the rollouts that this rank learns from."""
-    strategy = getattr(trainer, "strategy", None)
-    return strategy.rollout_shard if isinstance(strategy, FSDP2) else own_shard()
-
-
-def accumulating(policy: Any, last: bool) -> AbstractContextManager:
-    """Return the context for one of the backward passes of an update.
-
-    Gradients are reduced over ranks once, in the ``last`` pass. FSDP2 with ``reduce_each:
-    micro_batch`` reduces them in every pass instead.
+    Args:
+        strategy: the trainer's.
     """
-    strategy = policy.trainer.strategy
-    if isinstance(strategy, DeepSpeed):
-        strategy.last_backward(last)
+
+    def __init__(self, strategy: Any):
+        self.strategy = strategy
+
+    @property
+    def rollout_shard(self) -> RolloutShard:
+        """The part of the rollouts that this rank learns from."""
+        return own_shard()
+
+    def configure(self, policy: Any) -> None:
+        """Divide the policy among the ranks, before the optimizer is made."""
+
+    def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
+        """Return the context for one of the backward passes of an update.
+
+        Gradients are reduced over ranks once, in the ``last`` pass.
+        """
+        # Only wrapped modules such as DDP's have no_sync.
+        if last or not hasattr(self.strategy.model, "no_sync"):
+            return nullcontext()
+        return self.strategy.model.no_sync()
+
+    def clip_and_step(self, policy: Any, optimizer: Any, max_norm: float) -> Float[Tensor, ""]:
+        """Clip gradients to ``max_norm``, update the weights, and return the norm before clipping.
+
+        Raises:
+            FloatingPointError: a gradient is not finite. All ranks have the same norm, so that none
+                of them updates.
+        """
+        norm = clip_gradients(policy.parameters(), max_norm)
+        if not norm.isfinite():
+            raise FloatingPointError(
+                f"the gradient is not finite (norm {float(norm):g}): this update was skipped, and "
+                "the weights are unchanged"
+            )
+        optimizer.step()
+        return norm
+
+
+class FSDP2Adapter(StrategyAdapter):
+    """Shards of weights, gradients and optimizer state over ranks, and tensor parallelism."""
+
+    @property
+    def rollout_shard(self) -> RolloutShard:
+        return self.strategy.rollout_shard
+
+    def configure(self, policy: Any) -> None:
+        if not isinstance(policy, FSDPModule):
+            shard_policy(policy, policy.model, self.strategy)
+
+    def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
+        """With ``reduce_each: micro_batch`` gradients are reduced in every pass."""
+        policy.set_requires_gradient_sync(last or self.strategy.reduce_each == "micro_batch")
+        return super().accumulating(policy, last)
+
+
+class DeepSpeedAdapter(StrategyAdapter):
+    """ZeRO: DeepSpeed's engine accumulates, clips and updates."""
+
+    def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
+        self.strategy.last_backward(last)
         return nullcontext()
-    if isinstance(strategy, FSDP2):
-        policy.set_requires_gradient_sync(last or strategy.reduce_each == "micro_batch")
-    # Only wrapped modules such as DDP's have no_sync.
-    if last or not hasattr(strategy.model, "no_sync"):
-        return nullcontext()
-    return strategy.model.no_sync()
+
+    def clip_and_step(self, policy: Any, optimizer: Any, max_norm: float) -> Float[Tensor, ""]:
+        return self.strategy.step(optimizer)
 
 
-def clip_and_step(policy: Any, optimizer: Any, max_norm: float) -> Float[Tensor, ""]:
-    """Clip gradients to ``max_norm``, update the weights, and return the norm before clipping.
+# The first class that a strategy is an instance of; Lightning's DeepSpeed is a DDP strategy.
+ADAPTERS: dict[type, type[StrategyAdapter] | None] = {
+    FSDP2: FSDP2Adapter,
+    DeepSpeed: DeepSpeedAdapter,
+    DeepSpeedStrategy: None,
+    SingleDeviceStrategy: StrategyAdapter,
+    DDPStrategy: StrategyAdapter,
+}
 
-    Raises:
-        FloatingPointError: a gradient is not finite. All ranks have the same norm, so that none of
-            them updates.
-    """
-    if isinstance(policy.trainer.strategy, DeepSpeed):
-        return policy.trainer.strategy.step(optimizer)
-    norm = clip_gradients(policy.parameters(), max_norm)
-    if not norm.isfinite():
-        raise FloatingPointError(
-            f"the gradient is not finite (norm {float(norm):g}): this update was skipped, and the "
-            "weights are unchanged"
-        )
-    optimizer.step()
-    return norm
+
+def adapter_of(strategy: Any) -> StrategyAdapter | None:
+    """Return the adapter of a strategy; None if the policy does not learn with it."""
+    for kind, adapter in ADAPTERS.items():
+        if isinstance(strategy, kind):
+            return adapter(strategy) if adapter else None
+    return None
+
+
+def adapter_in(trainer: Any) -> StrategyAdapter:
+    """Return the adapter of a trainer's strategy; preflight has refused strategies without one."""
+    return adapter_of(getattr(trainer, "strategy", None)) or StrategyAdapter(None)
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Float[Tensor, ""]:

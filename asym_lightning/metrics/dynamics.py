@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning.learner.batch import MiniBatch
+from asym_lightning.learner.batch import StepRecord
 from asym_lightning.runtime.meter import Meter
 
 # Lower edges of the accuracy bins; the last bin includes p = 1.
@@ -16,7 +16,7 @@ def accuracy_bin(accuracy: Tensor) -> Tensor:
     return (accuracy * len(BIN_EDGES)).long().clamp(max=len(BIN_EDGES) - 1)
 
 
-def measure_entropy(batch: MiniBatch, meter: Meter) -> None:
+def measure_entropy(record: StepRecord, meter: Meter) -> None:
     """Add the token means of the entropy to the meter.
 
     The entropy is in nats, over the full vocabulary, at the rollout temperature, before the update.
@@ -25,14 +25,14 @@ def measure_entropy(batch: MiniBatch, meter: Meter) -> None:
     ``entropy/{positive,negative}``: over the tokens of correct and of wrong rollouts.
     ``entropy/p_{edge}``: over the tokens of groups whose accuracy lies in a bin.
 
-    Tokens are weighted by ``MiniBatch.token_weights``: if only a part of the rollouts is scored, it
-    represents all of them.
+    Tokens are weighted by ``StepRecord.token_weights``: if only a part of the rollouts is scored,
+    it represents all of them.
     """
-    entropy, rows = batch.tokens("entropy").double(), batch.tokens("rows")
+    entropy, rows, batch = record.entropy.double(), record.rows, record.batch
     correct = batch.correct.flatten()[rows]
     group_bins = accuracy_bin(batch.correct.double().mean(1))
     bins = group_bins.repeat_interleave(batch.correct.shape[1])[rows]
-    token_weights = batch.token_weights().double()
+    token_weights = record.token_weights.double()
     masks = {"policy": torch.ones_like(correct), "positive": correct, "negative": ~correct}
     for i, edge in enumerate(BIN_EDGES):
         masks[f"p_{edge:.2f}"] = bins == i

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from asym_lightning.learner.batch import MiniBatch, PackedBatch
+from asym_lightning.learner.batch import PackedBatch, StepRecord
 
 # Peak FLOP/s by dtype, from NVIDIA's data sheet; Lightning's table has no entry for the H200.
 _H200 = {
@@ -32,13 +32,14 @@ class Work:
     flops: float
 
 
-def step_work(batch: MiniBatch, config: Any) -> Work:
+def step_work(record: StepRecord, config: Any) -> Work:
     """The work of one optimizer step on this rank.
 
     A backward pass counts as two forward passes; recomputed activations do not count.
     """
+    batch, micro_batches = record.batch, record.micro_batches
     size = batch.rewards.shape[1]
-    rows = batch.tokens("rows").unique().tolist()
+    rows = record.rows.unique().tolist()
     # The last token of a completion is a target only, not an input.
     inputs = 0
     for row in rows:
@@ -47,12 +48,13 @@ def step_work(batch: MiniBatch, config: Any) -> Work:
     groups = {row // size for row in rows}
     prompts = sum(len(batch.groups[group].prompt.token_ids) for group in groups)
     flops = sum(
-        forward_flops(micro, config) * (3 if micro.learned else 1) for micro in batch.micro_batches
+        forward_flops(micro, config) * (3 if learned else 1)
+        for micro, learned in zip(micro_batches, record.learned, strict=True)
     )
     return Work(
-        computed=sum(micro.input_ids.numel() for micro in batch.micro_batches),
+        computed=sum(micro.input_ids.numel() for micro in micro_batches),
         useful=inputs + prompts,
-        completion_tokens=sum(micro.targets.numel() for micro in batch.micro_batches),
+        completion_tokens=sum(micro.targets.numel() for micro in micro_batches),
         flops=flops,
     )
 

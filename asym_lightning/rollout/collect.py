@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from asym_lightning.rollout import groups
@@ -38,7 +39,9 @@ class CollectedRollouts:
 
     Attributes:
         version: iterations of learning behind the weights that they were sampled from.
-        by_request: the groups of each request, in the order of the requests.
+        train: a group for each prompt of the iteration.
+        resampled: by mini-batch, the groups of prompts that are sampled again.
+        refills: the groups of each further generation batch of dynamic sampling.
         seconds: by phase.
         tokens: number of generated tokens.
         probe_gap: largest difference (nats) between the engine's log-probs of the probe's prompts
@@ -46,10 +49,23 @@ class CollectedRollouts:
     """
 
     version: int
-    by_request: list[list[RolloutGroup]] = field(default_factory=list)
+    train: list[RolloutGroup] = field(default_factory=list)
+    resampled: list[list[RolloutGroup]] = field(default_factory=list)
+    refills: list[list[RolloutGroup]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=_no_seconds)
     tokens: int = 0
     probe_gap: float = 0.0
+
+    def add(self, purpose: str, groups: list[RolloutGroup]) -> None:
+        """Add the groups of a request, by its purpose."""
+        if purpose == "train":
+            self.train = groups
+        else:
+            {"resample": self.resampled, "refill": self.refills}[purpose].append(groups)
+
+    def all_groups(self) -> Iterator[RolloutGroup]:
+        """All groups, also those that nothing is learned from."""
+        yield from chain(self.train, *self.resampled, *self.refills)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -100,8 +116,8 @@ class RolloutCollector:
         into.tokens += sum(len(completion.token_ids) for completion in flat)
         with into.timed("verify"):
             verified = groups.verify(self.verifier, prompts, completions) if prompts else []
-            into.by_request.append(verified)
-        return into.by_request[-1]
+        into.add(request.purpose, verified)
+        return verified
 
 
 def largest_gap(logprobs: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> float:

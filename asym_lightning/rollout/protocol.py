@@ -6,8 +6,8 @@ from typing import Any
 from asym_lightning.checks import number, positive_int
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import RolloutEngine, Sampling, sampling_seed
-from asym_lightning.tasks.base import ProblemSet
-from asym_lightning.types import ConfigError, Prompt, RolloutGroup
+from asym_lightning.tasks.base import PromptSet
+from asym_lightning.types import ConfigError, RolloutGroup
 from asym_lightning.verify.base import Verifier
 
 
@@ -41,19 +41,18 @@ def check_sampling(samples: Any, temperature: Any, names: Iterable[str], prefix:
 def answer(
     engine: RolloutEngine,
     tokenizer: Any,
-    of: ProblemSet,
+    prompt_set: PromptSet,
     numbers: Sequence[int],
     verifier: Verifier,
     sampling: Sampling,
     seed: int,
 ) -> list[RolloutGroup]:
-    """Sample and verify completions of the problems with these numbers.
+    """Sample and verify completions of the prompts with these numbers.
 
-    ``numbers`` may be empty: ranks that share an engine must call it equally often. A problem's
+    ``numbers`` may be empty: ranks that share an engine must call it equally often. A prompt's
     sampling seed depends on ``seed`` and its number alone.
     """
-    problems = [of.problems[i] for i in numbers]
-    prompts = [Prompt(problem, tuple(of.task.encode(problem, tokenizer))) for problem in problems]
+    prompts = [prompt_set.prompts[i] for i in numbers]
     seeds = [sampling_seed(seed, "eval", i) for i in numbers]
     completions = groups.sample(engine, tokenizer, prompts, sampling=sampling, seeds=seeds)
     return groups.verify(verifier, prompts, completions) if prompts else []

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.types import Problem
+from asym_lightning.types import Problem, Prompt
 from asym_lightning.verify.base import Verifier
 
 
@@ -31,13 +31,20 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ProblemSet:
-    """Problems to evaluate on.
+def encode(
+    task: Task, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase
+) -> list[Prompt]:
+    """Return the prompts of problems of a task."""
+    return [Prompt(problem, tuple(task.encode(problem, tokenizer))) for problem in problems]
 
-    ``name`` is their name in metrics; ``task`` makes their prompts and verifies their answers.
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts to evaluate on.
+
+    ``name`` is their name in metrics; ``task`` verifies their answers.
     """
 
     name: str
     task: Task
-    problems: Sequence[Problem]
+    prompts: Sequence[Prompt]

@@ -4,45 +4,28 @@ Finds problems that are too long, repeated, or shared between training and evalu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from asym_lightning.tasks.base import ProblemSet, Task
+from asym_lightning.tasks.base import PromptSet, Task, encode
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.overlap import Pair, duplicates, normal, overlaps
-from asym_lightning.types import ConfigError, Problem
-from asym_lightning.verify.base import Verifier
+from asym_lightning.types import ConfigError, Problem, Prompt
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The prepared task and the sets to evaluate on.
+    """The data of a run, every prompt tokenised.
 
-    ``longest`` is the longest prompt of all of them, in tokens.
+    ``longest`` is the length of the longest prompt in tokens; ``notes`` are lines for the user on
+    the problems that were left out, repeat others or are shared.
     """
 
-    task: "PreparedTask"
-    sets: Sequence[ProblemSet]
-    longest: int
-
-
-@dataclass
-class PreparedTask:
-    """A task with its remaining problems, and notes on the problems that were left out."""
-
     task: Task
-    name: str
-    train: Sequence[Problem]
-    heldout: Sequence[Problem]
+    train: Sequence[Prompt]
+    sets: Sequence[PromptSet]
+    longest: int
     notes: Sequence[str]
-
-    def verifier(self) -> Verifier:
-        return self.task.verifier()
-
-    def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        return self.task.encode(problem, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -85,15 +68,15 @@ def prepare(
     """
     limit = min(room, settings.max_prompt_tokens or room)
     train, longest, notes = drop_long("train", task, task.train, tokenizer=tokenizer, limit=limit)
-    sets: list[ProblemSet] = []
-    for full_set in evaluation_sets(task, benchmarks):
-        problems, set_longest, set_notes = drop_long(
-            full_set.name, full_set.task, full_set.problems, tokenizer=tokenizer, limit=limit
+    sets: list[PromptSet] = []
+    for name, set_task, problems in evaluation_sets(task, benchmarks):
+        prompts, set_longest, set_notes = drop_long(
+            name, set_task, problems, tokenizer=tokenizer, limit=limit
         )
-        sets.append(replace(full_set, problems=problems))
+        sets.append(PromptSet(name, set_task, prompts))
         longest = max(longest, set_longest)
-        if full_set.task is not task:
-            notes.extend(full_set.task.notes)
+        if set_task is not task:
+            notes.extend(set_task.notes)
         notes.extend(set_notes)
     train, shared_notes = drop_shared(
         train,
@@ -102,43 +85,39 @@ def prepare(
         drop_duplicates=settings.drop_duplicates,
         drop_overlap=settings.drop_overlap,
     )
-    heldout = next((subset.problems for subset in sets if subset.task is task), [])
-    prepared = PreparedTask(
-        task=task,
-        name=task.name,
-        train=train,
-        heldout=heldout,
-        notes=[*task.notes, *notes, *shared_notes],
-    )
-    return Prepared(prepared, sets, longest)
+    return Prepared(task, train, sets, longest=longest, notes=[*task.notes, *notes, *shared_notes])
 
 
-def evaluation_sets(task: Task | None, benchmarks: dict[str, Task]) -> list[ProblemSet]:
-    """Return the held-out problems of a task, if any, as ``heldout``, and every benchmark.
+def evaluation_sets(
+    task: Task | None, benchmarks: dict[str, Task]
+) -> list[tuple[str, Task, Sequence[Problem]]]:
+    """Return name, task and problems of every set to evaluate on.
 
-    A benchmark is its held-out problems, or all of its problems if it has no held-out ones.
+    The held-out problems of the task, if any, are ``heldout``. A benchmark is its held-out
+    problems, or all of its problems if it has no held-out ones.
     """
-    sets: list[ProblemSet] = []
+    sets: list[tuple[str, Task, Sequence[Problem]]] = []
     if task and task.heldout:
-        sets.append(ProblemSet("heldout", task, task.heldout))
+        sets.append(("heldout", task, task.heldout))
     for name, benchmark in benchmarks.items():
-        sets.append(ProblemSet(name, benchmark, benchmark.heldout or benchmark.train))
+        sets.append((name, benchmark, benchmark.heldout or benchmark.train))
     return sets
 
 
 def drop_long(
     name: str, task: Task, problems: Sequence[Problem], tokenizer: Any, limit: int
-) -> tuple[list[Problem], int, list[str]]:
-    """Drop the problems whose prompt has more than ``limit`` tokens.
+) -> tuple[list[Prompt], int, list[str]]:
+    """Tokenise the prompts of problems, and drop those of more than ``limit`` tokens.
 
     Returns:
-        The remaining problems, the length of their longest prompt, and a note on the others.
+        The remaining prompts, the length of the longest one, and a note on the others.
 
     Raises:
-        ConfigError: no problem remains.
+        ConfigError: no prompt remains.
     """
-    lengths = [len(task.encode(problem, tokenizer)) for problem in problems]
-    kept = [problem for problem, length in zip(problems, lengths, strict=True) if length <= limit]
+    prompts = encode(task, problems, tokenizer)
+    lengths = [len(prompt.token_ids) for prompt in prompts]
+    kept = [prompt for prompt, length in zip(prompts, lengths, strict=True) if length <= limit]
     if not kept:
         shortest, problem = min(zip(lengths, problems, strict=True), key=lambda pair: pair[0])
         raise ConfigError(
@@ -157,17 +136,17 @@ def drop_long(
 
 
 def drop_shared(
-    train: list[Problem],
-    sets: Sequence[ProblemSet],
+    train: list[Prompt],
+    sets: Sequence[PromptSet],
     words: int,
     *,
     drop_duplicates: bool,
     drop_overlap: str | None,
-) -> tuple[list[Problem], list[str]]:
+) -> tuple[list[Prompt], list[str]]:
     """Find the training problems that repeat an earlier one or are in an evaluation set too.
 
     Args:
-        train: the training problems.
+        train: prompts of the training problems.
         sets: the evaluation sets.
         words: the length of a passage.
         drop_duplicates: drop the problems that repeat an earlier one.
@@ -175,14 +154,15 @@ def drop_shared(
             also those that share a passage with a problem of a set.
 
     Returns:
-        The remaining training problems, and notes on both kinds.
+        The remaining training prompts, and notes on both kinds.
 
     Raises:
         ConfigError: no training problem remains.
     """
     notes: list[str] = []
     dropped_ids: set[str] = set()
-    repeats = duplicates(train)
+    problems = [prompt.problem for prompt in train]
+    repeats = duplicates(problems)
     if repeats:
         count = len({later.id for later, _ in repeats})
         notes.append(
@@ -192,7 +172,8 @@ def drop_shared(
         if drop_duplicates:
             dropped_ids = {later.id for later, _ in repeats}
     dropped_texts: set[str] = set()
-    for name, overlap in overlaps(train, {s.name: s.problems for s in sets}, words).items():
+    others = {subset.name: [prompt.problem for prompt in subset.prompts] for subset in sets}
+    for name, overlap in overlaps(problems, others, words).items():
         exact = "training problems are in it word for word"
         passage = f"training problems share {words} words in a row with one of its"
         for pairs, finding, dropped in (
@@ -207,10 +188,10 @@ def drop_shared(
             if dropped:
                 dropped_texts |= {normal(problem.text) for problem, _ in pairs}
     remaining = [
-        problem
-        for problem in train
-        if problem.id not in dropped_ids
-        and not (dropped_texts and normal(problem.text) in dropped_texts)
+        prompt
+        for prompt in train
+        if prompt.problem.id not in dropped_ids
+        and not (dropped_texts and normal(prompt.problem.text) in dropped_texts)
     ]
     if not remaining:
         raise ConfigError(

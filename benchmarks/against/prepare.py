@@ -20,6 +20,7 @@ import torch
 from against.model import random_model, stop_probability, tokenizer_for
 from against.sizes import SIZES, Size
 from asym_lightning.learner.embedded import EmbeddedSettings, cache_folder, embedded_policy
+from asym_lightning.tasks.base import encode
 from asym_lightning.tasks.countdown import PairsCountdown
 from asym_lightning.types import Problem
 
@@ -128,8 +129,14 @@ def prepared(work: dict[str, Any]) -> dict[str, str]:
         )
     )
     task = Work(str(path), "all", False)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     data = RolloutDataModule(
-        task, AutoTokenizer.from_pretrained(folder), size.prompts, size.prompts, 1, work["seed"]
+        encode(task, task.train, tokenizer),
+        tokenizer,
+        size.prompts,
+        prompts_per_mini_batch=size.prompts,
+        tokens_per_micro_batch=1,
+        seed=work["seed"],
     )
     ordered = [data.prompts(i, 0, 1) for i in range(work["warmup"] + work["steps"])]
     rows = [

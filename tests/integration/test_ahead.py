@@ -20,6 +20,7 @@ from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling, sampling_seed
 from asym_lightning.rollout.prefetch import Prefetcher
 from asym_lightning.rollout.transformers import TransformersEngine
+from asym_lightning.tasks.base import encode
 from asym_lightning.types import Completion, EngineMismatchError
 from callbacks.vllm_rollout import VLLMRollout
 from tests.support.coin import Parity
@@ -167,7 +168,7 @@ def trained(
 
 def data_module() -> RolloutDataModule:
     return RolloutDataModule(
-        Parity(),
+        encode(Parity(), Parity().train, byte_tokenizer()),
         byte_tokenizer(),
         PROMPTS,
         prompts_per_mini_batch=PROMPTS,

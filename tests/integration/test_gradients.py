@@ -62,8 +62,10 @@ def test_a_lower_precision_is_that_of_the_model_alone(precision: str, tmp_path: 
             batch: MiniBatch,
             batch_idx: int,
         ) -> None:
-            names = ("engine_logp", "logp", "advantages")
-            self.seen = {batch.rewards.dtype, *(batch.tokens(name).dtype for name in names)}
+            record = outputs["record"]
+            engine_logp = [micro.engine_logp for micro in batch.micro_batches]
+            tensors = [batch.rewards, *engine_logp, record.logp, record.advantages]
+            self.seen = {tensor.dtype for tensor in tensors}
             self.weights = next(pl_module.parameters()).dtype
 
     watch = Dtypes()
@@ -145,11 +147,12 @@ class Watch(EntropyLedger):
     ) -> None:
         assert isinstance(pl_module, PolicyModule)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        after = [pl_module.score(micro) for micro in batch.micro_batches]
+        record = outputs["record"]
+        after = [pl_module.score(micro) for micro in record.micro_batches]
         logp, entropy = torch.cat([s.logp for s in after]), torch.cat([s.entropy for s in after])
-        rows, correct = batch.tokens("rows"), batch.correct.flatten()
-        moved, change = logp - batch.tokens("logp"), entropy - batch.tokens("entropy")
-        rollout_weights = batch.token_weights()
+        rows, correct = record.rows, batch.correct.flatten()
+        moved, change = logp - record.logp, entropy - record.entropy
+        rollout_weights = record.token_weights
         scored = rows[rollout_weights > 0].unique()
         weight_of = torch.stack([rollout_weights[rows == row].mean() for row in scored])
         assert weight_of.sum() == len(correct)

@@ -17,11 +17,11 @@ from asym_lightning.algorithms.selective import ClipCov, TopEntropy
 from asym_lightning.algorithms.surrogates import CISPO, GSPO, SAPO, Ratio, Reinforce
 from asym_lightning.learner.batch import PackedBatch
 from asym_lightning.learner.policy import PolicyModule
-from asym_lightning.types import Kind, RolloutGroup, Verdict
+from asym_lightning.types import RolloutGroup
 from callbacks.dynamics import EntropyDynamics
 from callbacks.ledger import EntropyLedger
 from tests.support.fits import VOCABULARY, assert_same, gradients
-from tests.support.parts import random_groups, tokens
+from tests.support.parts import groups_without_signal, random_groups, tokens
 
 
 class Scored(Callback):
@@ -46,15 +46,6 @@ class Scored(Callback):
 
 class ZeroBonus(EntropyBonus):
     """Adds zero; the learner does not know that, and scores every token."""
-
-
-def groups_without_signal(kept: int) -> list[RolloutGroup]:
-    """Eight groups; all but ``kept`` of them have equal rewards."""
-    groups = random_groups(8, 4, VOCABULARY)
-    verdicts = correct, wrong = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.WRONG)
-    mixed = [replace(group, verdicts=[correct, wrong] * 2) for group in groups]
-    equal = [replace(group, verdicts=[verdicts[i % 2]] * 4) for i, group in enumerate(groups)]
-    return mixed[:kept] + equal[kept:]
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,14 @@ from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 
-
-class Ten:
-    """Ten problems, 0 to 9."""
-
-    name, heldout, notes = "ten", (), ()
-
-    def __init__(self) -> None:
-        self.train = [Problem(str(i), "", "") for i in range(10)]
-
-    def encode(self, problem: Problem, tokenizer: object) -> list[int]:
-        return [1]
+# Ten problems, 0 to 9.
+PROMPTS = [Prompt(Problem(str(i), "", ""), (1,)) for i in range(10)]
 
 
 def data(difficulty: Difficulty | None = None, size: int = 4) -> RolloutDataModule:
     tokenizer: Any = None
     return RolloutDataModule(
-        Ten(),
+        PROMPTS,
         tokenizer,
         size,
         prompts_per_mini_batch=size,

@@ -21,7 +21,7 @@ from asym_lightning.algorithms.surrogates import GSPO, Ratio
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.learner.policy import PolicyModule
-from asym_lightning.types import Problem, RolloutGroup
+from asym_lightning.types import RolloutGroup
 from tests.support.parts import algorithm, random_groups
 from tests.support.ranks import pair, within_pair
 
@@ -54,13 +54,6 @@ class GivenRollouts(Callback):
         self.steps += 1
 
 
-class NoTask:
-    name = "none"
-    train: Sequence[Problem] = ()
-    heldout: Sequence[Problem] = ()
-    notes: Sequence[str] = ()
-
-
 def build_model() -> Any:
     torch.manual_seed(0)
     shape: dict[str, Any] = {
@@ -80,7 +73,7 @@ def data_module(
 ) -> RolloutDataModule:
     tokenizer: Any = None
     return RolloutDataModule(
-        NoTask(),  # type: ignore[arg-type]
+        (),
         tokenizer,
         8,
         prompts_per_mini_batch=8 // mini_batches,

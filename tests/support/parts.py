@@ -1,6 +1,7 @@
 """Algorithms, random rollout groups and tokens for tests."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,3 +56,12 @@ def tokens(**given: torch.Tensor) -> Tokens:
     fields["rows"] = torch.zeros(n, dtype=torch.long)
     fields["weights"] = torch.full_like(zeros, 1 / n)
     return Tokens(**(fields | given))
+
+
+def groups_without_signal(kept: int, vocabulary: int = 40) -> list[RolloutGroup]:
+    """Eight groups; all but ``kept`` of them have equal rewards."""
+    groups = random_groups(8, 4, vocabulary)
+    verdicts = correct, wrong = Verdict(1.0, Kind.CORRECT), Verdict(0.0, Kind.WRONG)
+    mixed = [replace(group, verdicts=[correct, wrong] * 2) for group in groups]
+    equal = [replace(group, verdicts=[verdicts[i % 2]] * 4) for i, group in enumerate(groups)]
+    return mixed[:kept] + equal[kept:]

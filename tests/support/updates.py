@@ -19,7 +19,6 @@ from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.learner.zero import DeepSpeed
 from asym_lightning.types import RolloutGroup
-from tests.support.fits import NoTask
 from tests.support.parts import algorithm, random_groups
 from tests.support.update_cases import CASES, COVER, DIVIDED, REST, by_deepspeed
 
@@ -120,7 +119,7 @@ def updated(
         gradient_checkpointing=settings.get("checkpointing", False),
     )
     data = RolloutDataModule(
-        NoTask(),  # type: ignore[arg-type]
+        (),
         None,
         12,
         prompts_per_mini_batch=12 // UPDATES,

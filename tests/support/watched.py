@@ -20,7 +20,6 @@ from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.learner.zero import DeepSpeed
 from asym_lightning.runtime.watch.phases import mark
 from callbacks.watchdog import Watchdog
-from tests.support.fits import NoTask
 from tests.support.parts import algorithm, random_groups
 from tests.support.preloaded import Process
 from tests.support.ranks import free_port, rank_environment
@@ -134,7 +133,7 @@ def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy
         logprob_gap_limit=float("inf"),
     )
     data = RolloutDataModule(
-        NoTask(),  # type: ignore[arg-type]
+        (),
         None,  # type: ignore[arg-type]
         4,
         prompts_per_mini_batch=4,

@@ -12,6 +12,7 @@ from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.learner.packing import micro_batches
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 from callbacks.completions import ShownRollout, markdown, page, shown, terminal_table
+from tests.support.records import record
 
 HOSTILE = "</td><script>alert(1)</script>|`[red]&\\[/x]\n"
 
@@ -36,10 +37,11 @@ def groups() -> list[tuple[RolloutGroup, list[ShownRollout]]]:
         groups=[group],
     )
     assert len(batch.micro_batches) == 2
-    for micro in batch.micro_batches:
-        micro.logp, micro.entropy = micro.engine_logp, torch.arange(len(micro.rows)) / 10
-        micro.advantages = torch.where(micro.rows == 0, 2.0, -0.5)
-    return shown(batch, 5)
+    rows = torch.cat([micro.rows for micro in batch.micro_batches])
+    logp = torch.cat([micro.engine_logp for micro in batch.micro_batches])
+    entropy = torch.cat([torch.arange(len(micro.rows)) / 10 for micro in batch.micro_batches])
+    advantages = torch.where(rows == 0, 2.0, -0.5)
+    return shown(record(batch, rows, logp=logp, entropy=entropy, advantages=advantages), 5)
 
 
 def test_numbers_land_on_their_rollout(

@@ -5,38 +5,36 @@ import torch
 from torch import Tensor
 
 from asym_lightning.algorithms import BetaFamily
-from asym_lightning.learner.batch import MiniBatch
-from asym_lightning.learner.packing import pack
+from asym_lightning.learner.batch import MiniBatch, StepRecord
 from asym_lightning.metrics.dynamics import accuracy_bin, measure_entropy, upper_quantile
 from asym_lightning.metrics.ledger import Entry, entry, ledger_sums
 from asym_lightning.runtime.meter import Meter
 from tests.support.metrics import compute
+from tests.support.records import record
 
 
-def mini_batch(
-    correct: list[list[int]], rows: list[list[int]], entropy: list[list[float]]
-) -> MiniBatch:
-    """A mini-batch whose micro-batches hold tokens of the given rollouts and entropies."""
-    micros = []
-    for of, values in zip(rows, entropy, strict=True):
-        micro = pack([])
-        micro.rows, micro.entropy = torch.tensor(of, dtype=torch.long), torch.tensor(values)
-        micros.append(micro)
+def step(
+    correct: list[list[int]],
+    rows: list[int],
+    entropy: list[float],
+    weights: list[float] | None = None,
+) -> StepRecord:
+    """The record of a step on tokens of the given rollouts and entropies."""
     mask = torch.tensor(correct, dtype=torch.bool)
-    return MiniBatch(
-        mask.float(), mask, torch.ones(mask.numel(), dtype=torch.long), micro_batches=micros
-    )
+    lengths = torch.ones(mask.numel(), dtype=torch.long)
+    batch = MiniBatch(mask.float(), mask, lengths, micro_batches=())
+    given = None if weights is None else torch.tensor(weights)
+    return record(batch, torch.tensor(rows), given, entropy=torch.tensor(entropy))
 
 
 def test_entropy_by_outcome_and_by_accuracy() -> None:
     # Group 0: p = 1/4, rollout 0 is correct. Group 1: p = 1.
-    # Rollout 3 is left out of the loss; the last micro-batch is empty.
+    # Rollout 3 is left out of the loss.
     correct = [[1, 0, 0, 0], [1, 1, 1, 1]]
-    rows = [[0, 0, 1, 4], [2, 5, 6, 7, 7], []]
-    entropy = [[1, 2, 3, 5], [4, 0, 0, 1, 1], []]
-    batch = mini_batch(correct, rows, entropy)
+    rows = [0, 0, 1, 4, 2, 5, 6, 7, 7]
+    entropy = [1.0, 2, 3, 5, 4, 0, 0, 1, 1]
     meter = Meter()
-    measure_entropy(batch, meter)
+    measure_entropy(step(correct, rows, entropy), meter)
     got = compute(meter)
     want = {
         "entropy/policy": 17 / 9,
@@ -49,10 +47,9 @@ def test_entropy_by_outcome_and_by_accuracy() -> None:
 
 
 def test_rollouts_that_stand_for_others_count_for_them() -> None:
-    batch = mini_batch([[1, 0], [1, 1]], [[0, 1], [2]], [[1, 2], [3]])
-    batch.rollout_weights = torch.tensor([1.0, 1.0, 4.0, 0.0])
     meter = Meter()
-    measure_entropy(batch, meter)
+    seen = step([[1, 0], [1, 1]], [0, 1, 2], [1.0, 2, 3], weights=[1.0, 1.0, 4.0, 0.0])
+    measure_entropy(seen, meter)
     want = {
         "entropy/policy": 15 / 6,
         "entropy/positive": 13 / 5,

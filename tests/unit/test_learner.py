@@ -27,6 +27,7 @@ from asym_lightning.types import (
 )
 from tests.support.models import VOCABULARY, build, policy_of
 from tests.support.parts import random_groups
+from tests.support.records import record
 
 
 def scores(model: Any) -> torch.Tensor:
@@ -119,7 +120,8 @@ def test_work_is_counted_as_worked_out_by_hand() -> None:
         micros = micro_batches([group], budget, [True, True], share_prompts=True)
         rewards, lengths = torch.tensor([[0.0, 1.0]]), torch.tensor([2, 4])
         batch = MiniBatch(rewards, rewards.bool(), lengths, micro_batches=micros, groups=[group])
-        work = step_work(batch, config)
+        rows = torch.cat([micro.rows for micro in micros])
+        work = step_work(record(batch, rows), config)
         assert (work.computed, work.useful, work.completion_tokens) == (computed, 7, 6)
         assert work.flops == 3 * sum(forward_flops(micro, config) for micro in micros)
     [micro] = micro_batches([group], 100, [True, True], share_prompts=True)

@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from asym_lightning.learner.idle import diagnostic_weights
+from asym_lightning.learner.backward_plan import diagnostic_weights
 from asym_lightning.learner.logprob import token_logprobs
 from asym_lightning.learner.packing import first_fit_decreasing, pack
 from asym_lightning.types import Completion

@@ -67,23 +67,23 @@ def prepared(room: int = 1000, **keys: Any) -> Prepared:
 
 def test_what_is_found_is_reported_and_dropped_only_where_asked_for() -> None:
     got = prepared(room=100)
-    assert [p.id for p in got.task.train] == ["0", "1", "2", "3", "4"]
+    assert [p.problem.id for p in got.train] == ["0", "1", "2", "3", "4"]
     assert [s.name for s in got.sets] == ["heldout", "bench"]
-    assert got.task.notes[0] == "a note" and got.longest == len(words(20))
-    notes = "\n".join(got.task.notes)
+    assert got.notes[0] == "a note" and got.longest == len(words(20))
+    notes = "\n".join(got.notes)
     long = "1 of 6 prompts have more than 100 tokens and are left out (the longest: 5, 162)"
     assert f"train: {long}" in notes
     assert "train: 1 of 5 problems repeat an earlier one (2 repeats 0)" in notes
     assert "heldout: 1 training problems are in it word for word (1 and 0)" in notes
     assert "bench: 1 training problems share 13 words in a row with one of its (4 and 0)" in notes
     assert "left out of training" not in notes
-    different = prepared(room=100, drop_duplicates=True).task.train
-    assert [p.id for p in different] == ["0", "1", "3", "4"]
-    apart = prepared(room=100, drop_overlap="exact").task.train
-    assert [p.id for p in apart] == ["0", "2", "3", "4"]
+    different = prepared(room=100, drop_duplicates=True).train
+    assert [p.problem.id for p in different] == ["0", "1", "3", "4"]
+    apart = prepared(room=100, drop_overlap="exact").train
+    assert [p.problem.id for p in apart] == ["0", "2", "3", "4"]
     got = prepared(drop_overlap="passage", drop_duplicates=True, max_prompt_tokens=100)
-    assert [p.id for p in got.task.train] == ["0", "3"]
-    assert "; left out of training" in "\n".join(got.task.notes)
+    assert [p.problem.id for p in got.train] == ["0", "3"]
+    assert "; left out of training" in "\n".join(got.notes)
     shortest = "the shortest, of problem 0, has 3 tokens and at most 2 fit"
     with pytest.raises(ConfigError, match=f"train: every prompt is too long: {shortest}"):
         prepared(room=2)

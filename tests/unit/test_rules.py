@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -36,12 +36,7 @@ def group(rewards: Sequence[float], tokens: int = 2, truncated: Sequence[int] = 
     return RolloutGroup(Prompt(Problem("", "", ""), (5,)), completions, verdicts)
 
 
-class Task:
-    name, heldout, notes = "some", (), ()
-    train: ClassVar = [Problem(str(i), "", "") for i in range(7)]
-
-    def encode(self, problem: Problem, tokenizer: object) -> list[int]:
-        return [1]
+PROMPTS = [Prompt(Problem(str(i), "", ""), (1,)) for i in range(7)]
 
 
 def data(
@@ -51,7 +46,7 @@ def data(
     prompts_per_mini_batch: int = 2,
 ) -> RolloutDataModule:
     return RolloutDataModule(
-        Task(),  # type: ignore[arg-type]
+        PROMPTS,
         None,  # type: ignore[arg-type]
         mini_batches * prompts_per_mini_batch,
         prompts_per_mini_batch=prompts_per_mini_batch,
@@ -106,7 +101,7 @@ def test_only_right_rollouts_of_the_second_sampling_are_kept() -> None:
 def test_a_rank_without_prompts_to_sample_again_has_an_empty_part() -> None:
     [batch] = mini_batches_of(RolloutRules(resample=Resample()), [group([1, 0])] * 2, [[]])
     assert batch.resampled is not None
-    assert (batch.resampled.token_count, batch.resampled.micro_batches) == (0, [])
+    assert (batch.resampled.token_count, batch.resampled.micro_batches) == (0, ())
 
 
 def test_the_prompts_sampled_again_are_the_same_for_any_number_of_ranks() -> None:
@@ -138,8 +133,9 @@ class Given:
 
     def collect(self, request: SamplingRequest, into: CollectedRollouts) -> list[RolloutGroup]:
         self.asked.append(len(request.numbered))
-        into.by_request.append([group(next(self.rewards)) for _ in request.numbered])
-        return into.by_request[-1]
+        groups = [group(next(self.rewards)) for _ in request.numbered]
+        into.add(request.purpose, groups)
+        return groups
 
 
 def refill(
@@ -151,7 +147,7 @@ def refill(
     collector: Any = Given(later)
     rollout.collector = collector
     trainer: Any = SimpleNamespace(datamodule=data(RolloutRules()), global_rank=0, world_size=1)
-    collected = CollectedRollouts(0, [[group(r) for r in first]])
+    collected = CollectedRollouts(0, [group(r) for r in first])
     groups = rollout._refill(collected, most, trainer, meter)
     metrics = meter.compute(lambda x, how: x, torch.device("cpu"))
     return [g.rewards for g in groups], collector.asked, metrics

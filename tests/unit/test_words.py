@@ -25,7 +25,7 @@ def words() -> ModuleType:
     ("code", "line", "told"),
     [
         ("x = 1\nfor one in [x]:\n    pass\n", 2, "the name one"),
-        ("def share_of(x):\n    return x\n", 1, "better: shard_of"),
+        ("def share_of(x):\n    return x\n", 1, "better: rollout_shard"),
         ("class Made:\n    standing = 1\n", 2, "better: token_weights"),
         ("x = 1  # kept for want of a better\n", 1, "'for want of'"),
         ("def f(x):\n    raise ValueError(f'{x} is none of these')\n", 2, "is not a ..."),

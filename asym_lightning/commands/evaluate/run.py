@@ -29,7 +29,7 @@ from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer, check_sampling, samples_of
 from asym_lightning.runtime.run_folder import git_revision, versions
 from asym_lightning.runtime.watch.parent import children_end_with_parent
-from asym_lightning.tasks.base import ProblemSet
+from asym_lightning.tasks.base import PromptSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
 from asym_lightning.types import ConfigError, Kind
 
@@ -49,10 +49,10 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         check_shared_engine(config, config.devices)
         context, tokenizer = context_length(config), load_tokenizer(config)
         sets = _sets(config, tokenizer, context)[0]
-        for problem_set in sets:
+        for prompt_set in sets:
             # No worker starts here. A verifier that needs a jail raises if this machine lacks one.
-            problem_set.task.verifier().close()
-        check_same(Path(config.hydra.run.dir) / "settings.json", _settings(config, sets, tokenizer))
+            prompt_set.task.verifier().close()
+        check_same(Path(config.hydra.run.dir) / "settings.json", _settings(config, sets))
 
 
 def _check_values(config: DictConfig) -> None:
@@ -119,26 +119,24 @@ class Evaluation:
         with children_end_with_parent():
             self.fabric.launch()
         if self.fabric.is_global_zero:
-            remember(
-                self.folder / "settings.json", _settings(self.config, self.sets, self.tokenizer)
-            )
+            remember(self.folder / "settings.json", _settings(self.config, self.sets))
             print(*self.notes, sep="\n", end="\n" if self.notes else "", flush=True)
         engine: Any = None
         results: dict[str, Any] = {}
-        for problem_set in self.sets:
-            store = Store(self.folder, problem_set.name)
-            pending = store.pending(len(problem_set.problems))
+        for prompt_set in self.sets:
+            store = Store(self.folder, prompt_set.name)
+            pending = store.pending(len(prompt_set.prompts))
             # All ranks must have read before a rank writes.
             self.fabric.barrier()
             if pending:
                 engine = engine or self._engine()
-                self._answer(problem_set, store, engine, pending=pending)
+                self._answer(prompt_set, store, engine, pending=pending)
             self.fabric.barrier()
             if self.fabric.is_global_zero:
                 rows = store.finish()
-                _print_failures(problem_set.name, rows)
+                _print_failures(prompt_set.name, rows)
                 scores = {"temperature": self.config.temperature, **benchmark_result(rows)}
-                results[problem_set.name] = scores
+                results[prompt_set.name] = scores
                 self._write(results)
         if engine is not None:
             engine.close()
@@ -174,7 +172,7 @@ class Evaluation:
         )
 
     def _answer(
-        self, problem_set: ProblemSet, store: Store, engine: Any, *, pending: list[int]
+        self, prompt_set: PromptSet, store: Store, engine: Any, *, pending: list[int]
     ) -> None:
         """Sample and verify completions of this rank's shard of the pending problems.
 
@@ -182,12 +180,12 @@ class Evaluation:
         some of them empty.
         """
         sampling = Sampling(
-            n=samples_of(_plain(self.config)["samples"], problem_set.name),
+            n=samples_of(_plain(self.config)["samples"], prompt_set.name),
             max_tokens=self.config.rollout.max_tokens,
             temperature=self.config.temperature,
             stop_ids=stop_ids(self.config, self.tokenizer),
         )
-        verifier = problem_set.task.verifier()
+        verifier = prompt_set.task.verifier()
         size = self.config.problems_per_part
         numbers = pending[self.fabric.global_rank :: self.fabric.world_size]
         for start in range(0, len(pending[:: self.fabric.world_size]), size):
@@ -195,7 +193,7 @@ class Evaluation:
             answered = answer(
                 engine,
                 self.tokenizer,
-                problem_set,
+                prompt_set,
                 numbers=part,
                 verifier=verifier,
                 sampling=sampling,
@@ -205,7 +203,7 @@ class Evaluation:
                 store.add(part, answered, groups.rows(answered))
             if self.fabric.is_global_zero:
                 count = f"{min(start + size, len(numbers))} of {len(numbers)}"
-                print(f"{problem_set.name}: {count} problems of rank 0", flush=True)
+                print(f"{prompt_set.name}: {count} problems of rank 0", flush=True)
         verifier.close()
 
     def _write(self, results: dict[str, Any]) -> None:
@@ -235,7 +233,7 @@ def _print_failures(name: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def _sets(
     config: DictConfig, tokenizer: Any, context: int
-) -> tuple[list[ProblemSet], list[str], int]:
+) -> tuple[list[PromptSet], list[str], int]:
     """Return the benchmarks without problems whose prompts are too long.
 
     Returns:
@@ -244,18 +242,15 @@ def _sets(
     room = context - config.rollout.max_tokens
     limit = min(room, config.data.max_prompt_tokens or room)
     sets, notes, longest = [], [], 0
-    for full_set in evaluation_sets(None, build_benchmarks(config)):
-        name, task = full_set.name, full_set.task
-        problems, length, dropped = drop_long(
-            name, task, full_set.problems, tokenizer=tokenizer, limit=limit
-        )
-        sets.append(ProblemSet(name, task, problems))
+    for name, task, problems in evaluation_sets(None, build_benchmarks(config)):
+        prompts, length, dropped = drop_long(name, task, problems, tokenizer=tokenizer, limit=limit)
+        sets.append(PromptSet(name, task, prompts))
         notes += [*task.notes, *dropped]
         longest = max(longest, length)
     return sets, notes, longest
 
 
-def _settings(config: DictConfig, sets: Sequence[ProblemSet], tokenizer: Any) -> dict[str, Any]:
+def _settings(config: DictConfig, sets: Sequence[PromptSet]) -> dict[str, Any]:
     """Everything that results depend on; an evaluation that is resumed must have the same."""
     plain = _plain(config)
     policy = str(plain["policy"].get("name") or plain["policy"]["path"])
@@ -267,13 +262,13 @@ def _settings(config: DictConfig, sets: Sequence[ProblemSet], tokenizer: Any) ->
     }
     for key in ("engine", "dtype", "max_tokens"):
         settings[f"rollout.{key}"] = plain["rollout"][key]
-    for problem_set in sets:
-        name, task = problem_set.name, problem_set.task
+    for prompt_set in sets:
+        name = prompt_set.name
         verifier = dict(plain["benchmarks"][name].get("verify") or {})
         verifier.pop("workers", None)  # their number does not change a verdict
         settings[f"verifier of {name}"] = verifier
         settings[f"samples of {name}"] = samples_of(plain["samples"], name)
-        prompts = [[p.id, task.encode(p, tokenizer), p.answer] for p in problem_set.problems]
+        prompts = [[p.problem.id, p.token_ids, p.problem.answer] for p in prompt_set.prompts]
         digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
         settings[f"problems of {name}"] = digest[:16]
     return settings
