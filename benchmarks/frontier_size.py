@@ -13,7 +13,8 @@ import numpy as np
 
 from asym_lightning.analysis.arms import Arm
 from asym_lightning.analysis.frontier import Gap, frontiers, gaps
-from asym_lightning.analysis.statistics import Array, Verdict
+from asym_lightning.analysis.statistics import Verdict
+from asym_lightning.metrics.bootstrap import Array
 from benchmarks.study.judge import by_rate
 from benchmarks.study.plan import ROOT
 from benchmarks.study.records import load

@@ -18,6 +18,7 @@ COLUMN_WIDTH, ROW_HEIGHT, LEFT, TOP = 240, 118, 14, 16
 # Column and row of each box. An arrow that would lead upwards is refused.
 PLACES = {
     "commands": (1.9, 0),
+    "analysis": (0.9, 1),
     "config": (1.9, 1),
     "callbacks": (2.95, 1),
     "doctor": (0.1, 2),
@@ -26,7 +27,6 @@ PLACES = {
     "rollout": (2.2, 3),
     "tasks": (1.6, 4),
     "verify": (1.75, 5),
-    "analysis": (3.1, 5),
     "algorithms": (0.2, 6),
     "runtime": (2.0, 6),
 }

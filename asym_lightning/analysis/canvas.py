@@ -19,7 +19,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from asym_lightning.analysis.arms import Arm
-from asym_lightning.analysis.statistics import Array
+from asym_lightning.metrics.bootstrap import Array
 
 # Readers who confuse red and green can tell these colours apart too; on a grey print the line
 # styles differ. The first colour is the baseline's.

@@ -11,7 +11,7 @@ from asym_lightning.analysis.arms import Arm
 from asym_lightning.analysis.canvas import Canvas, Picture, file_name, shaded, text
 from asym_lightning.analysis.comparison import Comparison
 from asym_lightning.analysis.measures import WINDOW
-from asym_lightning.analysis.statistics import Array, band
+from asym_lightning.metrics.bootstrap import Array, bootstrap
 
 # Points drawn per curve; more cannot be seen.
 POINTS = 200
@@ -233,4 +233,4 @@ def _band(lines: Array) -> tuple[Array, Array] | None:
     with warnings.catch_warnings():
         # An iteration that no seed has stays a gap in the line.
         warnings.simplefilter("ignore", RuntimeWarning)
-        return band(lines)
+        return bootstrap(np.mean, lines.T)

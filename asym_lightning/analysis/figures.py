@@ -10,8 +10,9 @@ from asym_lightning.analysis.arms import Arm
 from asym_lightning.analysis.canvas import Canvas, Picture, file_name, in_style, shaded, text
 from asym_lightning.analysis.comparison import Comparison
 from asym_lightning.analysis.measures import WINDOW, last_mean, pass_at
-from asym_lightning.analysis.statistics import Array, band, profile
+from asym_lightning.analysis.statistics import profile
 from asym_lightning.analysis.sweeps import fronts, heat_maps
+from asym_lightning.metrics.bootstrap import Array, bootstrap
 
 BINS = "covariance/p_"
 DrawFigures = Callable[[Comparison, Canvas], list[Picture]]
@@ -103,7 +104,7 @@ def _pass_picture(
 def _mean_line(axis: Axes, canvas: Canvas, arm: Arm, *, lines: Lines) -> None:
     """Draw the mean over seeds of an arm's lines, with its band and with markers."""
     x, rows = lines[arm.label]
-    ends = band(rows) if len(rows) > 1 else None
+    ends = bootstrap(np.mean, rows.T) if len(rows) > 1 else None
     shaded(axis, x, rows.mean(axis=0), band=ends, look=canvas.look(arm), marked=True)
 
 

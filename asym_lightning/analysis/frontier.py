@@ -22,7 +22,8 @@ import numpy as np
 from scipy import stats
 
 from asym_lightning.analysis.arms import Arm
-from asym_lightning.analysis.statistics import LEVEL, Array, Paired, Verdict, holm, paired, verdict
+from asym_lightning.analysis.statistics import Paired, Verdict, holm, paired, verdict
+from asym_lightning.metrics.bootstrap import LEVEL, Array, bootstrap
 
 GRID = 101  # rewards at which a frontier is computed
 PARTS = 3  # of the common range
@@ -134,13 +135,15 @@ def _cube(labels: Sequence[str], values: Values, measure: str) -> tuple[Array, l
 
 def _band(cube: Array, grid: Array) -> tuple[Array, Array] | None:
     """The interval of the frontier over resampled seeds; ``cube`` is [seeds, settings, 2]."""
-    n = len(cube)
-    if n < 2:
+    if len(cube) < 2:
         return None
-    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    curves = np.stack([reached(cube[draw].mean(axis=0), grid) for draw in draws])
-    low, high = np.quantile(curves, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
-    return low, high
+
+    def curves(resampled: Array, axis: int) -> Array:
+        points = np.moveaxis(resampled.mean(axis=axis), -1, 0)
+        return np.stack([reached(point, grid) for point in points], axis=-1)
+
+    # [settings, 2, seeds]: a seed is resampled with all of its runs.
+    return bootstrap(curves, np.moveaxis(cube, 0, -1), resamples=RESAMPLES)
 
 
 def gaps(fronts: Sequence[Frontier], values: Values, direction: int) -> list[Gap]:

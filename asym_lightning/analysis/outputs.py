@@ -18,7 +18,8 @@ from asym_lightning.analysis.frontier import Frontier, Gap
 from asym_lightning.analysis.measures import WINDOW
 from asym_lightning.analysis.report import SIGNS, number, page
 from asym_lightning.analysis.runs import ComparisonError
-from asym_lightning.analysis.statistics import LEVEL, RESAMPLES, Interval, as_json
+from asym_lightning.analysis.statistics import Interval, as_json
+from asym_lightning.metrics.bootstrap import LEVEL, RESAMPLES
 
 TOOL = "asym-lightning compare"
 

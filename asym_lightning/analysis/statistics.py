@@ -10,14 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-LEVEL = 0.95
-RESAMPLES = 9999
+from asym_lightning.metrics.bootstrap import LEVEL, Array, bootstrap
+
 # Shared seeds below which there is no verdict.
 FEWEST = 3
-Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
 
@@ -77,9 +75,9 @@ def summarise(values: Sequence[float]) -> Summary:
         n=len(x),
         mean=float(x.mean()),
         std=float(x.std(ddof=1)) if several else None,
-        interval=bootstrap(np.mean, x) if several else None,
+        interval=_interval(np.mean, x) if several else None,
         iqm=iqm(x),
-        iqm_interval=bootstrap(iqm_along, x) if several else None,
+        iqm_interval=_interval(iqm_along, x) if several else None,
     )
 
 
@@ -95,24 +93,10 @@ def iqm(x: Array) -> float:
     return float(iqm_along(x))
 
 
-def bootstrap(statistic: Callable[..., Any], *samples: Array) -> Interval:
-    """Percentile bootstrap interval of a statistic over the seeds of runs.
-
-    Several samples are resampled independently. The resampling has a fixed random seed, so the
-    same samples always give the same interval.
-    """
-    generator = np.random.default_rng(0)
-    interval = stats.bootstrap(
-        samples,
-        statistic,
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        axis=-1,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=generator,
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+def _interval(statistic: Callable[..., Any], *samples: Array) -> Interval:
+    """The bootstrap interval of a number over the seeds of runs."""
+    low, high = bootstrap(statistic, *samples)
+    return float(low), float(high)
 
 
 def improvement_along(x: Array, y: Array, axis: int = -1) -> Array:
@@ -132,7 +116,7 @@ def improvement(
     """
     sign = -1 if direction < 0 else 1
     a, b = (np.asarray(values, dtype=np.float64) * sign for values in (x, y))
-    interval = bootstrap(improvement_along, a, b) if min(len(a), len(b)) > 1 else None
+    interval = _interval(improvement_along, a, b) if min(len(a), len(b)) > 1 else None
     return float(improvement_along(a, b)), interval
 
 
@@ -166,7 +150,7 @@ def paired(values: dict[int, float], baseline: dict[int, float]) -> Paired | Non
         n=n,
         difference=mean,
         t_interval=(low, high),
-        bootstrap_interval=bootstrap(np.mean, differences),
+        bootstrap_interval=_interval(np.mean, differences),
         p_t=p,
         p_sign_flip=float(flips.pvalue),
         smallest_p=2.0 / 2**n,
@@ -230,22 +214,8 @@ def profile(values: Sequence[float], thresholds: Array) -> tuple[Array, Array, A
         The share, and the lower and the upper end of its interval over seeds.
     """
     above = np.asarray(values, dtype=np.float64)[:, None] > thresholds
-    low, high = band(above.astype(np.float64))
+    low, high = bootstrap(np.mean, above.astype(np.float64).T)
     return above.mean(axis=0), low, high
-
-
-def band(curves: Array, resamples: int = 500) -> tuple[Array, Array]:
-    """Pointwise percentile bootstrap interval of the mean curve.
-
-    Args:
-        curves: [seeds, points]; a seed is resampled with its complete curve.
-    """
-    n = len(curves)
-    draws = np.random.default_rng(0).integers(0, n, (resamples, n))
-    # The share of each seed in each resample, so that weights @ curves are the resampled means.
-    weights = np.stack([(draws == i).sum(axis=1) for i in range(n)], axis=1) / n
-    low, high = np.quantile(weights @ curves, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
-    return low, high
 
 
 def as_json(result: Any) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from asym_lightning.analysis.canvas import Canvas, Picture, file_name, shaded, t
 from asym_lightning.analysis.comparison import Comparison
 from asym_lightning.analysis.frontier import Frontier, Gap, reached
 from asym_lightning.analysis.measures import WINDOW
-from asym_lightning.analysis.statistics import Array
+from asym_lightning.metrics.bootstrap import Array
 
 EXPONENTS = ("algo.advantage.beta_neg", "algo.advantage.beta_pos")
 # Frontiers in one picture; with more, each is drawn beside that of the first method.

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torchmetrics import Metric
 
+from asym_lightning.metrics.bootstrap import bootstrap
 from asym_lightning.metrics.passk import pass_at_k, powers_of_two
 from asym_lightning.types import Kind, RolloutGroup, Verdict
 
+# Fewer than of seeds: there are hundreds of problems, with some thirty metrics each.
 RESAMPLES = 2000
 
 
@@ -127,24 +129,9 @@ class EvaluationMetric(Metric):
         return dict(zip(names(n), values, strict=True))
 
 
-def bootstrap(
-    values: np.ndarray, level: float = 0.95, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of the mean of each column of ``values`` [problems, metrics].
-
-    The bootstrap resamples the rows (problems).
-    """
-    count = len(values)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    means = draws @ values / count
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
-
-
 def with_intervals(columns: Sequence[str], values: np.ndarray) -> dict[str, Mapping[str, float]]:
     """Column to mean and to the lower and upper end of its 95% interval over problems."""
-    lows, highs = bootstrap(values)
+    lows, highs = bootstrap(np.mean, np.ascontiguousarray(values.T), resamples=RESAMPLES)
     intervals: dict[str, Mapping[str, float]] = {}
     for name, mean, low, high in zip(columns, values.mean(0), lows, highs, strict=True):
         intervals[name] = {"mean": float(mean), "low": float(low), "high": float(high)}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asym_lightning.analysis.canvas import COLOURS, MARKERS, SETTINGS
-from asym_lightning.analysis.statistics import band
+from asym_lightning.metrics.bootstrap import bootstrap
 from benchmarks.study.judge import best_rate, fronts, select
 from benchmarks.study.pairs import of
 from benchmarks.study.plan import MIDDLE
@@ -235,7 +235,9 @@ def _line(axis: Axes, x: list, values: np.ndarray, i: int, label: str) -> None:
         label=label,
     )
     if len(values) > 1:
-        axis.fill_between(x, *band(values), color=COLOURS[i], alpha=0.13, linewidth=0)
+        axis.fill_between(
+            x, *bootstrap(np.mean, values.T), color=COLOURS[i], alpha=0.13, linewidth=0
+        )
 
 
 def ledger_figure(rows: pd.DataFrame) -> tuple[Figure, str] | None:

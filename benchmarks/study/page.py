@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from asym_lightning.analysis.arms import shown
-from asym_lightning.analysis.statistics import FEWEST, LEVEL, as_json
+from asym_lightning.analysis.statistics import FEWEST, as_json
+from asym_lightning.metrics.bootstrap import LEVEL
 from asym_lightning.runtime.run_folder import versions
 from benchmarks.study.figures import NAMES
 from benchmarks.study.judge import Ruled, Ruling

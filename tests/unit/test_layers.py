@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "config": {"metrics", "learner", "rollout", "tasks", "algorithms", "runtime"},
     "doctor": {"learner", "rollout", "algorithms", "verify", "runtime"},
     "commands": {"config", "metrics", "learner", "rollout", "tasks", "algorithms", "runtime"},
-    "analysis": {"config", "runtime"},
+    "analysis": {"metrics", "runtime"},
 }
 # Modules of `python -m asym_lightning.NAME`, and the room that each one calls.
 ALIASES = {"export": "commands", "serve": "rollout", "warmstart": "commands"}

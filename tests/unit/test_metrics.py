@@ -1,10 +1,9 @@
 """Metrics against numbers worked out by hand."""
 
-import numpy as np
 import pytest
 import torch
 
-from asym_lightning.metrics.evaluation import EvaluationMetric, bootstrap
+from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.metrics.passk import pass_at_k
 from asym_lightning.metrics.rollouts import measure_groups
 from asym_lightning.runtime.meter import Meter
@@ -79,14 +78,6 @@ def test_evaluation_by_hand() -> None:
     assert got["length/truncated"] == 1 / 8
     assert got["verify/correct"] == 3 / 8 and got["verify/truncated"] == 1 / 8
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1
-
-
-def test_bootstrap_of_a_coin_and_of_a_constant() -> None:
-    values = np.array([[float(i % 2), 3.0] for i in range(400)])
-    low, high = bootstrap(values)
-    assert low[1] == high[1] == 3.0
-    error = 0.025  # sqrt(.25/400)
-    assert (low[0], high[0]) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.006)
 
 
 def test_a_mean_is_by_counts_and_nothing_is_not_a_number() -> None:

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from asym_lightning.analysis.statistics import (
     Paired,
     Verdict,
-    band,
-    bootstrap,
     holm,
     improvement,
     iqm,
@@ -81,11 +79,6 @@ def test_a_summary_of_one_seed_claims_no_spread() -> None:
     assert (single.interval, single.iqm_interval) == (None, None)
     two = summarise([0.0, 1.0])
     assert two.mean == 0.5 and two.std == pytest.approx(0.5**0.5) and two.interval == (0.0, 1.0)
-
-
-def test_the_band_of_equal_curves_is_the_curve() -> None:
-    low, high = band(np.array([[1.0, 2.0, 3.0]] * 4))
-    np.testing.assert_allclose([low, high], [[1, 2, 3]] * 2)
 
 
 # ---- verdicts ----
@@ -207,8 +200,3 @@ def test_noise_is_rarely_called_a_winner(seeds: int) -> None:
         trials.append(judge(values, baseline))
     # The level allows 5%; 0.075 is two standard errors above.
     assert sum(said != "not separated" for said in trials) / 300 <= 0.075
-
-
-def test_the_same_samples_give_the_same_interval() -> None:
-    x = np.array([0.1, 0.4, 0.2, 0.9])
-    assert bootstrap(np.mean, x) == bootstrap(np.mean, x)
