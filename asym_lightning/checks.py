@@ -1,9 +1,13 @@
-"""Checks of parameters: a bad value raises one line with the config key and the valid values."""
+"""Checks of parameters: a bad value raises one line with the key or field and the valid values.
+
+A key is that of the config, or the name of a field where a part checks its own: the builder then
+adds the key of the part.
+"""
 
 import math
 from typing import Any
 
-from asym_lightning.types import ConfigError
+from asym_lightning.types import ConfigError, FieldError
 
 
 def number(
@@ -22,13 +26,13 @@ def number(
     ):
         upper = "" if high == math.inf else f" and <= {high:g}"
         lower = "" if low == -math.inf else f" {'>' if open_low else '>='} {low:g}"
-        raise ConfigError(f"{key}={value}: must be a finite number{lower}{upper}")
+        raise _refusal(key, f"{value}: must be a finite number{lower}{upper}")
 
 
 def whole_number(key: str, value: Any, low: int) -> None:
     """Require a whole number >= ``low``. Raises ConfigError otherwise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"{key}={value}: must be a whole number >= {low}")
+        raise _refusal(key, f"{value}: must be a whole number >= {low}")
 
 
 def positive_int(key: str, value: Any) -> None:
@@ -42,11 +46,17 @@ def switch(key: str, value: Any) -> None:
     Without this check a misspelt ``false`` would be text, which Python counts as true.
     """
     if not isinstance(value, bool):
-        raise ConfigError(f"{key}={value}: must be true or false")
+        raise _refusal(key, f"{value}: must be true or false")
 
 
 def one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Require one of ``allowed``; True does not count as 1. Raises ConfigError otherwise."""
     if isinstance(value, bool) or value not in allowed:
         choices = ", ".join(str(choice) for choice in allowed)
-        raise ConfigError(f"{key}={value}: must be one of {choices}")
+        raise _refusal(key, f"{value}: must be one of {choices}")
+
+
+def _refusal(key: str, text: str) -> ConfigError:
+    """The error for a config key, which has a dot, or for the field of a part."""
+    kind = ConfigError if "." in key else FieldError
+    return kind(f"{key}={text}")

@@ -12,6 +12,17 @@ class ConfigError(ValueError):
     """
 
 
+class FieldError(ConfigError):
+    """A field of a part that cannot work, with a message that begins with the field's name.
+
+    A part does not know where the config has it: whoever builds it adds the key.
+    """
+
+    def at(self, key: str) -> ConfigError:
+        """The same refusal with the config key of the part in front of the field."""
+        return FieldError(f"{key}.{self}")
+
+
 class EngineMismatchError(RuntimeError):
     """The engine sampled from a policy other than the trainer's.
 

@@ -26,7 +26,7 @@ from asym_lightning.algorithms.modulation import EntropyBonus, Modulation
 from asym_lightning.algorithms.rules import RolloutRules
 from asym_lightning.algorithms.steering import Steered
 from asym_lightning.algorithms.tokens import Tokens
-from asym_lightning.types import ConfigError
+from asym_lightning.types import FieldError
 
 __all__ = [
     "Advantage",
@@ -67,7 +67,7 @@ class Algorithm:
             trainer's.
 
     Raises:
-        ConfigError: an entry of ``modulation`` is not a Modulation, two of them need different
+        FieldError: an entry of ``modulation`` is not a Modulation, two of them need different
             nuclei, or ``correction`` is not a correction.
     """
 
@@ -85,16 +85,16 @@ class Algorithm:
         named = dict(entries.items() if isinstance(entries, Mapping) else enumerate(entries))
         for key, entry in named.items():
             if not isinstance(entry, Modulation):
-                raise ConfigError(
-                    f"algo.modulation.{key}={entry}: must be a modulation "
+                raise FieldError(
+                    f"modulation.{key}={entry}: must be a modulation "
                     "(a mapping with _target_, see conf/modulation)"
                 )
         self.modulation: tuple[Modulation, ...] = tuple(named.values())
         if len({m.nucleus for m in self.modulation} - {None}) > 1:
-            raise ConfigError("algo.modulation: all that use top_p must use the same top_p")
+            raise FieldError("modulation: all that use top_p must use the same top_p")
         if not callable(self.correction):
-            raise ConfigError(
-                f"algo.correction={self.correction}: must be a correction "
+            raise FieldError(
+                f"correction={self.correction}: must be a correction "
                 "(a mapping with _target_, see conf/correction)"
             )
 

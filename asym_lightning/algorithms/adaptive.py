@@ -41,7 +41,7 @@ class AdaptiveBetaFamily(Steered):
         degenerate_groups, success_threshold: as in BetaFamily.
 
     Raises:
-        ConfigError: an exponent outside its limits, a target, rate, gain or upper limit < 0, or
+        FieldError: an exponent outside its limits, a target, rate, gain or upper limit < 0, or
             smoothing outside [0, .999].
         ValueError: as BetaFamily.
     """
@@ -72,10 +72,10 @@ class AdaptiveBetaFamily(Steered):
             "largest_neg": largest_neg,
         }
         for name, value in non_negative.items():
-            checks.number(f"algo.advantage.{name}", value, 0)
-        checks.number("algo.advantage.smoothing", smoothing, 0, high=0.999)
-        checks.number("algo.advantage.beta_pos", beta_pos, 0, high=largest_pos)
-        checks.number("algo.advantage.beta_neg", beta_neg, 0, high=largest_neg)
+            checks.number(name, value, 0)
+        checks.number("smoothing", smoothing, 0, high=0.999)
+        checks.number("beta_pos", beta_pos, 0, high=largest_pos)
+        checks.number("beta_neg", beta_neg, 0, high=largest_neg)
         self.beta_pos, self.beta_neg = beta_pos, beta_neg
         self.target_pos, self.target_neg = target_pos, target_neg
         self.rate, self.gain, self.smoothing = rate, gain, smoothing

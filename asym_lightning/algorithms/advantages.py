@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from asym_lightning import checks
-from asym_lightning.types import ConfigError
+from asym_lightning.types import FieldError
 
 
 class Advantage(Protocol):
@@ -52,7 +52,7 @@ class BetaFamily:
     Success is reward >= ``success_threshold``; without a threshold rewards must be 0 or 1.
 
     Raises:
-        ConfigError: a parameter is out of range, or a beta is so large that a weight overflows the
+        FieldError: a parameter is out of range, or a beta is so large that a weight overflows the
             dtype of the rewards.
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1 while no
             threshold is set.
@@ -67,13 +67,13 @@ class BetaFamily:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.beta_pos", self.beta_pos, 0)
-        checks.number("algo.advantage.beta_neg", self.beta_neg, 0)
-        checks.one_of("algo.advantage.degenerate_groups", self.degenerate_groups, ("keep", "zero"))
-        checks.one_of("algo.advantage.flip", self.flip, ("none", "positive", "negative"))
-        checks.one_of("algo.advantage.flip_boundary", self.flip_boundary, ("clamp", "zero"))
+        checks.number("beta_pos", self.beta_pos, 0)
+        checks.number("beta_neg", self.beta_neg, 0)
+        checks.one_of("degenerate_groups", self.degenerate_groups, ("keep", "zero"))
+        checks.one_of("flip", self.flip, ("none", "positive", "negative"))
+        checks.one_of("flip_boundary", self.flip_boundary, ("clamp", "zero"))
         if self.success_threshold is not None:
-            checks.number("algo.advantage.success_threshold", self.success_threshold, float("-inf"))
+            checks.number("success_threshold", self.success_threshold, float("-inf"))
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         """Return ((1-p)/p)^beta_pos for successes, -(p/(1-p))^beta_neg for failures."""
@@ -103,8 +103,8 @@ class BetaFamily:
         except OverflowError:
             weights = [float("inf")]
         if max(weights) > torch.finfo(rewards.dtype).max:
-            raise ConfigError(
-                f"algo.advantage.{key}={beta}: overflows {rewards.dtype} with groups of {size}; "
+            raise FieldError(
+                f"{key}={beta}: overflows {rewards.dtype} with groups of {size}; "
                 "use a smaller exponent"
             )
         # A weight of 0 stays +0.0 under a negative sign.
@@ -138,7 +138,7 @@ class GroupStandardized:
     eps = 0 too.
 
     Raises:
-        ConfigError: ddof is not 0 or 1, or eps < 0.
+        FieldError: ddof is not 0 or 1, or eps < 0.
         ValueError: rewards are not [groups, G >= 2] or not finite.
     """
 
@@ -147,8 +147,8 @@ class GroupStandardized:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.one_of("algo.advantage.ddof", self.ddof, (0, 1))
-        checks.number("algo.advantage.eps", self.eps, 0)
+        checks.one_of("ddof", self.ddof, (0, 1))
+        checks.number("eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)
@@ -195,7 +195,7 @@ def successes(
     if graded.any():
         raise ValueError(
             f"reward {rewards[graded][0].item():g} is neither 0 nor 1: "
-            "set algo.advantage.success_threshold to say what a success is"
+            "set success_threshold to say what a success is"
         )
     return rewards == 1
 

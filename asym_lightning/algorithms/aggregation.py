@@ -66,14 +66,14 @@ class SequenceSumOverConstant:
     Source: Dr.GRPO, arXiv 2503.20783; verl "seq-mean-token-sum-norm".
 
     Raises:
-        ConfigError: max_tokens is not a whole number >= 1.
+        FieldError: max_tokens is not a whole number >= 1.
         ValueError: there are tokens but rollout_count < 1.
     """
 
     max_tokens: int
 
     def __post_init__(self) -> None:
-        checks.positive_int("algo.aggregation.max_tokens", self.max_tokens)
+        checks.positive_int("max_tokens", self.max_tokens)
 
     def weights(
         self, lengths: Int[Tensor, "n"], token_count: int, rollout_count: int

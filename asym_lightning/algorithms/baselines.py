@@ -42,7 +42,7 @@ class QuantileBaseline:
     Source: arXiv 2509.22611; K = .4, or .6 where entropy collapses early.
 
     Raises:
-        ConfigError: quantile is not in (0, 1].
+        FieldError: quantile is not in (0, 1].
         ValueError: rewards are not [groups, G >= 2] or not finite.
     """
 
@@ -50,7 +50,7 @@ class QuantileBaseline:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.quantile", self.quantile, 0, high=1, open_low=True)
+        checks.number("quantile", self.quantile, 0, high=1, open_low=True)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)

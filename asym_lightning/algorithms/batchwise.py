@@ -27,7 +27,7 @@ class Whitened:
     it is -m / sqrt(v + eps). 0 for a batch of equal x.
 
     Raises:
-        ConfigError: eps < 0.
+        FieldError: eps < 0.
         ValueError: rewards are not [groups, G], not finite, or G = 1 with baseline.
     """
 
@@ -40,7 +40,7 @@ class Whitened:
         return self.baseline
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.eps", self.eps, 0)
+        checks.number("eps", self.eps, 0)
 
     def __call__(
         self, rewards: Float[Tensor, "groups G"], lengths: Int[Tensor, "groups G"] | None = None
@@ -70,7 +70,7 @@ class AGRAE:
     the paper.)
 
     Raises:
-        ConfigError: alpha <= 0.
+        FieldError: alpha <= 0.
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
@@ -78,7 +78,7 @@ class AGRAE:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.alpha", self.alpha, 0, open_low=True)
+        checks.number("alpha", self.alpha, 0, open_low=True)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)

@@ -88,7 +88,7 @@ class Truncate:
     ``correction/truncated``, 1 on tokens that the bound cuts.
 
     Raises:
-        ConfigError: cap < 1 (it would cut tokens on which engine and trainer agree), or an unknown
+        FieldError: cap < 1 (it would cut tokens on which engine and trainer agree), or an unknown
             level.
     """
 
@@ -97,8 +97,8 @@ class Truncate:
     drops: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        checks.number("algo.correction.cap", self.cap, 1)
-        checks.one_of("algo.correction.level", self.level, LEVELS)
+        checks.number("cap", self.cap, 1)
+        checks.one_of("level", self.level, LEVELS)
 
     def __call__(
         self, logp: Float[Tensor, "n"], engine_logp: Float[Tensor, "n"], rows: Int[Tensor, "n"]
@@ -127,7 +127,7 @@ class Mask:
     ``correction/dropped``, 1 on dropped tokens.
 
     Raises:
-        ConfigError: bounds that exclude 1 (they would drop tokens on which engine and trainer
+        FieldError: bounds that exclude 1 (they would drop tokens on which engine and trainer
             agree), or an unknown level.
     """
 
@@ -137,9 +137,9 @@ class Mask:
     drops: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.correction.low", self.low, 0, high=1)
-        checks.number("algo.correction.high", self.high, 1)
-        checks.one_of("algo.correction.level", self.level, LEVELS)
+        checks.number("low", self.low, 0, high=1)
+        checks.number("high", self.high, 1)
+        checks.one_of("level", self.level, LEVELS)
 
     def __call__(
         self, logp: Float[Tensor, "n"], engine_logp: Float[Tensor, "n"], rows: Int[Tensor, "n"]

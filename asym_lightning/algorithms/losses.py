@@ -80,7 +80,7 @@ class PPOClip:
     (A > 0 above 1 + clip_high), ``clip/dual`` (A < 0 above dual_clip).
 
     Raises:
-        ConfigError: clip_low outside [0, 1], clip_high < 0 or dual_clip <= 1.
+        FieldError: clip_low outside [0, 1], clip_high < 0 or dual_clip <= 1.
     """
 
     clip_low: float = 0.2
@@ -88,10 +88,10 @@ class PPOClip:
     dual_clip: float | None = 3.0
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.clip_low", self.clip_low, 0, high=1)
-        checks.number("algo.loss.clip_high", self.clip_high, 0)
+        checks.number("clip_low", self.clip_low, 0, high=1)
+        checks.number("clip_high", self.clip_high, 0)
         if self.dual_clip is not None:
-            checks.number("algo.loss.dual_clip", self.dual_clip, 1, open_low=True)
+            checks.number("dual_clip", self.dual_clip, 1, open_low=True)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         advantages = inputs.advantages

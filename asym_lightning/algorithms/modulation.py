@@ -72,14 +72,14 @@ class EntropyBonus(Modulation):
     other p, it does not use rewards.
 
     Raises:
-        ConfigError: coef < 0.
+        FieldError: coef < 0.
     """
 
     coef: float = 1e-3
     needs_entropy_grad: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.entropy_bonus.coef", self.coef, 0)
+        checks.number("coef", self.coef, 0)
 
     def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
         return -self.coef * tokens.entropy
@@ -95,7 +95,7 @@ class EntropyAdvantage(Modulation):
     Source: arXiv 2506.14758 (alpha .4, kappa 2). At p = 0 and p = 1: adds nothing where A = 0.
 
     Raises:
-        ConfigError: alpha < 0 or kappa <= 1.
+        FieldError: alpha < 0 or kappa <= 1.
     """
 
     alpha: float = 0.4
@@ -103,8 +103,8 @@ class EntropyAdvantage(Modulation):
     idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.entropy_advantage.alpha", self.alpha, 0)
-        checks.number("algo.modulation.entropy_advantage.kappa", self.kappa, 1, open_low=True)
+        checks.number("alpha", self.alpha, 0)
+        checks.number("kappa", self.kappa, 1, open_low=True)
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
         limit = tokens.advantages.abs() / self.kappa
@@ -123,7 +123,7 @@ class AdaptiveEntropyBonus(Modulation):
     p = 0 and p = 1: acts as at any other p, it does not use rewards.
 
     Raises:
-        ConfigError: target, rate or largest < 0, or start outside [0, largest].
+        FieldError: target, rate or largest < 0, or start outside [0, largest].
     """
 
     needs_entropy_grad: ClassVar[bool] = True
@@ -132,10 +132,9 @@ class AdaptiveEntropyBonus(Modulation):
     def __init__(
         self, target: float = 0.2, rate: float = 1e-4, largest: float = 5e-3, start: float = 0.0
     ):
-        key = "algo.modulation.adaptive_entropy"
         for name, value in {"target": target, "rate": rate, "largest": largest}.items():
-            checks.number(f"{key}.{name}", value, 0)
-        checks.number(f"{key}.start", start, 0, high=largest)
+            checks.number(name, value, 0)
+        checks.number("start", start, 0, high=largest)
         self.target, self.rate, self.largest, self.coef = target, rate, largest, start
         self.below = True
 

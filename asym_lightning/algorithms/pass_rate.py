@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asym_lightning import checks
 from asym_lightning.algorithms.advantages import GroupStandardized, centered, checked, successes
-from asym_lightning.types import ConfigError
+from asym_lightning.types import FieldError
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SignedConstant:
     still count in the aggregation.
 
     Raises:
-        ConfigError: a weight < 0, or both 0.
+        FieldError: a weight < 0, or both 0.
         ValueError: a reward is neither 0 nor 1.
     """
 
@@ -36,12 +36,11 @@ class SignedConstant:
     needs_group: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.positive", self.positive, 0)
-        checks.number("algo.advantage.negative", self.negative, 0)
+        checks.number("positive", self.positive, 0)
+        checks.number("negative", self.negative, 0)
         if self.positive == self.negative == 0:
-            raise ConfigError(
-                "algo.advantage.positive=0 and algo.advantage.negative=0: "
-                "the policy would not learn; set at least one above 0"
+            raise FieldError(
+                "positive=0: with negative=0 the policy would not learn; set at least one above 0"
             )
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
@@ -58,7 +57,7 @@ class MaxRL:
     (1, 0), which keeps -1 at p = 0.
 
     Raises:
-        ConfigError: eps < 0.
+        FieldError: eps < 0.
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
@@ -66,7 +65,7 @@ class MaxRL:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.eps", self.eps, 0)
+        checks.number("eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)
@@ -83,7 +82,7 @@ class FocalGRPO:
     Source: arXiv 2602.06717; gamma is .5 or 1 there. ``ddof`` and ``eps`` are GRPO's.
 
     Raises:
-        ConfigError: gamma < 0, or ddof or eps refused by GRPO.
+        FieldError: gamma < 0, or ddof or eps refused by GRPO.
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
@@ -93,7 +92,7 @@ class FocalGRPO:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.advantage.gamma", self.gamma, 0)
+        checks.number("gamma", self.gamma, 0)
         # GRPO checks its own parameters.
         GroupStandardized(self.ddof, self.eps)
 
@@ -118,7 +117,7 @@ class PassAtK:
     smaller.
 
     Raises:
-        ConfigError: k < 1, or eps < 0.
+        FieldError: k < 1, or eps < 0.
         ValueError: rewards are not [groups, G >= 2], not finite, neither 0 nor 1, or G <= k.
     """
 
@@ -127,16 +126,15 @@ class PassAtK:
     needs_group: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.positive_int("algo.advantage.k", self.k)
-        checks.number("algo.advantage.eps", self.eps, 0)
+        checks.positive_int("k", self.k)
+        checks.number("eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)
         size = rewards.shape[-1]
         if size <= self.k:
-            raise ValueError(
-                f"algo.advantage.k={self.k}: must be below rollout.group_size={size}, "
-                "else no group has a signal"
+            raise FieldError(
+                f"k={self.k}: must be below the group size of {size}, else no group has a signal"
             )
         success = successes(rewards)
         pairs = [self._pair(wrong, size) for wrong in range(size + 1)]

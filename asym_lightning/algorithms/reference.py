@@ -27,7 +27,7 @@ class ReferenceKL(Modulation):
     At p = 0 and p = 1: acts as at any other p.
 
     Raises:
-        ConfigError: coef < 0, or an unknown estimator or place.
+        FieldError: coef < 0, or an unknown estimator or place.
     """
 
     coef: float = 0.001
@@ -36,9 +36,9 @@ class ReferenceKL(Modulation):
     needs_reference: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.reference_kl.coef", self.coef, 0)
-        checks.one_of("algo.modulation.reference_kl.estimator", self.estimator, ("k1", "k2", "k3"))
-        checks.one_of("algo.modulation.reference_kl.where", self.where, ("loss", "reward"))
+        checks.number("coef", self.coef, 0)
+        checks.one_of("estimator", self.estimator, ("k1", "k2", "k3"))
+        checks.one_of("where", self.where, ("loss", "reward"))
 
     def estimate(
         self, logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asym_lightning import checks
 from asym_lightning.algorithms.steering import Observation, Steered
-from asym_lightning.types import ConfigError
+from asym_lightning.types import FieldError
 
 
 class Resample(Steered):
@@ -27,7 +27,7 @@ class Resample(Steered):
     ``coef`` are our choice. At p = 0: adds nothing.
 
     Raises:
-        ConfigError: share outside (0, 1], a temperature or target <= 0, low > high, or coef < 0.
+        FieldError: share outside (0, 1], a temperature or target <= 0, low > high, or coef < 0.
     """
 
     observes: ClassVar[bool] = True
@@ -40,11 +40,11 @@ class Resample(Steered):
         share: float = 0.125,
         coef: float = 1.0,
     ):
-        checks.number("algo.rules.resample.target", target, 0, open_low=True)
-        checks.number("algo.rules.resample.low", low, 0, open_low=True)
-        checks.number("algo.rules.resample.high", high, low)
-        checks.number("algo.rules.resample.share", share, 0, high=1, open_low=True)
-        checks.number("algo.rules.resample.coef", coef, 0)
+        checks.number("target", target, 0, open_low=True)
+        checks.number("low", low, 0, open_low=True)
+        checks.number("high", high, low)
+        checks.number("share", share, 0, high=1, open_low=True)
+        checks.number("coef", coef, 0)
         self.target, self.high, self.low, self.share, self.coef = target, high, low, share, coef
         self.temperature = high
 
@@ -77,7 +77,7 @@ class RolloutRules:
         resample: see :class:`Resample`.
 
     Raises:
-        ConfigError: a number is out of range, or ``resample`` is not a Resample.
+        FieldError: a number is out of range, or ``resample`` is not a Resample.
     """
 
     dynamic_sampling: int = 0
@@ -87,12 +87,10 @@ class RolloutRules:
 
     def __post_init__(self) -> None:
         if self.dynamic_sampling != 0:
-            checks.positive_int("algo.rules.dynamic_sampling", self.dynamic_sampling)
-        checks.number("algo.rules.overlong_share", self.overlong_share, 0, high=1)
+            checks.positive_int("dynamic_sampling", self.dynamic_sampling)
+        checks.number("overlong_share", self.overlong_share, 0, high=1)
         if self.resample is not None and not isinstance(self.resample, Resample):
-            raise ConfigError(
-                f"algo.rules.resample={self.resample}: must be null or a Resample (conf/rules)"
-            )
+            raise FieldError(f"resample={self.resample}: must be null or a Resample (conf/rules)")
 
     def penalty(
         self, lengths: Int[Tensor, "groups G"], max_tokens: int

@@ -34,7 +34,7 @@ class ClipCov(Modulation):
     Tokens that the clip of the loss already drops remain candidates; verl excludes them.
 
     Raises:
-        ConfigError: ratio outside (0, 1], or high <= low.
+        FieldError: ratio outside (0, 1], or high <= low.
     """
 
     ratio: float = 2e-4
@@ -44,9 +44,9 @@ class ClipCov(Modulation):
     idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.clip_cov.ratio", self.ratio, 0, high=1, open_low=True)
-        checks.number("algo.modulation.clip_cov.low", self.low, float("-inf"))
-        checks.number("algo.modulation.clip_cov.high", self.high, self.low, open_low=True)
+        checks.number("ratio", self.ratio, 0, high=1, open_low=True)
+        checks.number("low", self.low, float("-inf"))
+        checks.number("high", self.high, self.low, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
         """0 on the dropped tokens, 1 elsewhere."""
@@ -77,7 +77,7 @@ class KLCov(Modulation):
     At p = 0 and p = 1: as for other tokens.
 
     Raises:
-        ConfigError: coef < 0, or ratio outside (0, 1].
+        FieldError: coef < 0, or ratio outside (0, 1].
     """
 
     coef: float = 1.0
@@ -85,8 +85,8 @@ class KLCov(Modulation):
     needs_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.kl_cov.coef", self.coef, 0)
-        checks.number("algo.modulation.kl_cov.ratio", self.ratio, 0, high=1, open_low=True)
+        checks.number("coef", self.coef, 0)
+        checks.number("ratio", self.ratio, 0, high=1, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
         """1 on the chosen tokens, 0 elsewhere."""
@@ -107,7 +107,7 @@ class TopEntropy(Modulation):
     aggregation, as printed there.
 
     Raises:
-        ConfigError: share outside (0, 1].
+        FieldError: share outside (0, 1].
     """
 
     share: float = 0.2
@@ -115,7 +115,7 @@ class TopEntropy(Modulation):
     idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("algo.modulation.top_entropy.share", self.share, 0, high=1, open_low=True)
+        checks.number("share", self.share, 0, high=1, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
         """1 on the kept tokens, 0 elsewhere."""
@@ -139,16 +139,16 @@ class SIREN(Modulation):
     other p, it does not use rewards.
 
     Raises:
-        ConfigError: coef < 0, top_p outside (0, 1] or quantile outside [0, 1].
+        FieldError: coef < 0, top_p outside (0, 1] or quantile outside [0, 1].
     """
 
     needs_entropy_grad: ClassVar[bool] = True
     needs_batch: ClassVar[bool] = True
 
     def __init__(self, coef: float = 0.005, top_p: float = 0.8, quantile: float = 0.8):
-        checks.number("algo.modulation.siren.coef", coef, 0)
-        checks.number("algo.modulation.siren.top_p", top_p, 0, high=1, open_low=True)
-        checks.number("algo.modulation.siren.quantile", quantile, 0, high=1)
+        checks.number("coef", coef, 0)
+        checks.number("top_p", top_p, 0, high=1, open_low=True)
+        checks.number("quantile", quantile, 0, high=1)
         self.coef, self.nucleus, self.quantile = coef, top_p, quantile
         self.anchor: float | None = None
         self.mean = float("nan")

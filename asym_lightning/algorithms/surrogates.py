@@ -46,15 +46,15 @@ class CISPO:
     ``clip/high``, 1 where a weight is clipped.
 
     Raises:
-        ConfigError: low is not in [0, 1], or high < 1.
+        FieldError: low is not in [0, 1], or high < 1.
     """
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.low", self.low, 0, high=1)
-        checks.number("algo.loss.high", self.high, 1)
+        checks.number("low", self.low, 0, high=1)
+        checks.number("high", self.high, 1)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         ratio = inputs.ratio.detach()
@@ -72,15 +72,15 @@ class SAPO:
     Source: arXiv 2511.20347; tau 1.0 for A > 0 and 1.05 for the others. A = 0 gives 0.
 
     Raises:
-        ConfigError: a tau <= 0.
+        FieldError: a tau <= 0.
     """
 
     tau_pos: float = 1.0
     tau_neg: float = 1.05
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.tau_pos", self.tau_pos, 0, open_low=True)
-        checks.number("algo.loss.tau_neg", self.tau_neg, 0, open_low=True)
+        checks.number("tau_pos", self.tau_pos, 0, open_low=True)
+        checks.number("tau_neg", self.tau_neg, 0, open_low=True)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         ratio, advantages = inputs.ratio, inputs.advantages
@@ -101,15 +101,15 @@ class GSPO:
     Diagnostics: ``clip/low``, ``clip/high``, 1 on tokens of a clipped rollout.
 
     Raises:
-        ConfigError: clip_low outside [0, 1], or clip_high < 0.
+        FieldError: clip_low outside [0, 1], or clip_high < 0.
     """
 
     clip_low: float = 3e-4
     clip_high: float = 4e-4
 
     def __post_init__(self) -> None:
-        checks.number("algo.loss.clip_low", self.clip_low, 0, high=1)
-        checks.number("algo.loss.clip_high", self.clip_high, 0)
+        checks.number("clip_low", self.clip_low, 0, high=1)
+        checks.number("clip_high", self.clip_high, 0)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         log_ratio = _rollout_mean(inputs.logp - inputs.old_logp.detach(), inputs.rows)

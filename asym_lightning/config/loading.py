@@ -18,7 +18,7 @@ from asym_lightning.runtime.moved import MOVED
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
-from asym_lightning.types import ConfigError
+from asym_lightning.types import ConfigError, FieldError
 
 
 def build(config: DictConfig, key: str, **extra: Any) -> Any:
@@ -38,11 +38,13 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
         return instantiate(config[key], **extra)
     except InstantiationException as error:
         cause = error.__cause__
+        where = re.search(r"full_key: (\S+)", str(error))
+        place = where.group(1) if where else key
+        if isinstance(cause, FieldError):
+            raise cause.at(place) from None
         if isinstance(cause, ConfigError):
             raise cause from None
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
-        where = re.search(r"full_key: (\S+)", str(error))
-        place = where.group(1) if where else key
         if unknown:
             raise ConfigError(f"{place}.{unknown.group(1)}: there is no such key") from None
         raise ConfigError(f"{place}: {cause or str(error).splitlines()[0]}") from None

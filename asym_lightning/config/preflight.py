@@ -38,7 +38,7 @@ from asym_lightning.config.trainer_checks import (
 from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.rollout.protocol import check_sampling
-from asym_lightning.types import ConfigError
+from asym_lightning.types import ConfigError, FieldError
 
 # Config keys that check_data reads.
 DATA_KEYS = (
@@ -112,6 +112,9 @@ def check_algorithm(config: DictConfig) -> None:
     rewards[0, 0] = 0.5 if graded else 0.0
     try:
         algorithm.advantages(rewards, torch.ones_like(rewards).long())
+    except FieldError as error:
+        size = f"rollout.group_size={config.rollout.group_size}"
+        raise ConfigError(f"{error.at('algo.advantage')} ({size})") from None
     except ValueError as error:
         raise ConfigError(f"algo={algorithm.name}: {error}") from None
 

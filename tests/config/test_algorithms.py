@@ -19,6 +19,8 @@ from asym_lightning.algorithms import (
     SequenceSumOverConstant,
     TokenMean,
 )
+from asym_lightning.config.loading import build
+from asym_lightning.types import ConfigError
 from tests.support import ROOT
 
 CONF = ROOT / "conf"
@@ -80,9 +82,16 @@ def test_overrides_of_a_user(tmp_path: Path) -> None:
     assert crossed.advantage == BetaFamily(0.9, 0.4) and crossed.modulation == BONUS
 
 
+def test_a_refused_field_has_the_key_of_its_part_whatever_its_name(tmp_path: Path) -> None:
+    bonus = "{mine:{_target_:asym_lightning.algorithms.modulation.EntropyBonus,coef:-1}}"
+    config = composed(tmp_path, "algo=grpo", f"+algo.modulation={bonus}")
+    with pytest.raises(ConfigError, match=r"^algo\.modulation\.mine\.coef=-1: must be "):
+        build(config, "algo")
+
+
 def test_bad_overrides(tmp_path: Path) -> None:
     message = r"algo\.advantage\.beta_neg=-1: must be a finite number >= 0"
-    with pytest.raises(Exception, match=message):
-        built(tmp_path, "algo.advantage.beta_neg=-1")
+    with pytest.raises(ConfigError, match=message):
+        build(composed(tmp_path, "algo.advantage.beta_neg=-1"), "algo")
     with pytest.raises(ConfigCompositionException):
         composed(tmp_path, "algo.advantage.beta_poss=0.75")

@@ -53,7 +53,7 @@ BAD = {
     "rollout.group_size=0": r"rollout\.group_size=0",
     "rollout.group_size=1 algo=grpo": r"rollout\.group_size=1.*2 or more",
     "rules@algo.rules=dapo": (
-        r"algo=asymgrpo: reward 0\.5 is neither 0 nor 1: set algo\.advantage\.success_threshold"
+        r"algo=asymgrpo: reward 0\.5 is neither 0 nor 1: set success_threshold"
     ),
     "algo=siren algo.modulation.siren.top_p=2": (
         r"algo\.modulation\.siren\.top_p=2: must be a finite number > 0 and <= 1"
@@ -61,7 +61,9 @@ BAD = {
     "algo.rules.dynamic_sampling=-1": (
         r"algo\.rules\.dynamic_sampling=-1: must be a whole number >= 1"
     ),
-    "rollout.group_size=4 algo=pass_at_k": r"algo\.advantage\.k=4.*below rollout\.group_size=4",
+    "rollout.group_size=4 algo=pass_at_k": (
+        r"algo\.advantage\.k=4.*below the group .*\(rollout\.group_size=4\)"
+    ),
     "correction=ties": "did you mean correction=tis",
     "correction=tis policy.old_logprobs=engine": (
         r"policy\.old_logprobs=engine: the ratio .* algo=asymgrpo .* weigh by it twice"
@@ -71,6 +73,9 @@ BAD = {
     ),
     "correction=mis algo.correction.high=0.5": (
         r"algo\.correction\.high=0\.5: must be a finite number >= 1"
+    ),
+    "algo=grpo modulation@algo.modulation=entropy_bonus algo.modulation.entropy_bonus.coef=-1": (
+        r"algo\.modulation\.entropy_bonus\.coef=-1: must be a finite number >= 0"
     ),
     "algo.correction=null": r"algo\.correction=None: must be a correction .*conf/correction",
     "policy.old_logprobs=both": r"policy\.old_logprobs=both: must be one of trainer, engine",

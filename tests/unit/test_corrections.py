@@ -163,11 +163,11 @@ def test_with_the_engines_log_probs_a_ratio_holds_the_weight_already() -> None:
 @pytest.mark.parametrize(
     ("key", "make"),
     [
-        ("algo.correction.cap=0.5", lambda: Truncate(0.5)),
-        ("algo.correction.level=group", lambda: Truncate(2.0, "group")),
-        ("algo.correction.low=1.5", lambda: Mask(1.5, 5.0)),
-        ("algo.correction.high=0.9", lambda: Mask(0.5, 0.9)),
-        ("algo.correction.high=nan", lambda: Mask(0.5, math.nan)),
+        ("cap=0.5", lambda: Truncate(0.5)),
+        ("level=group", lambda: Truncate(2.0, "group")),
+        ("low=1.5", lambda: Mask(1.5, 5.0)),
+        ("high=0.9", lambda: Mask(0.5, 0.9)),
+        ("high=nan", lambda: Mask(0.5, math.nan)),
     ],
 )
 def test_bad_parameters_name_the_key(key: str, make: Any) -> None:

@@ -126,11 +126,11 @@ def test_bad_inputs() -> None:
 @pytest.mark.parametrize(
     ("key", "arguments"),
     [
-        ("algo.loss.clip_low=-0.1", {"clip_low": -0.1}),
-        ("algo.loss.clip_low=1.5", {"clip_low": 1.5}),
-        ("algo.loss.clip_high=-1", {"clip_high": -1}),
-        ("algo.loss.dual_clip=1.0", {"dual_clip": 1.0}),
-        ("algo.loss.dual_clip=nan", {"dual_clip": math.nan}),
+        ("clip_low=-0.1", {"clip_low": -0.1}),
+        ("clip_low=1.5", {"clip_low": 1.5}),
+        ("clip_high=-1", {"clip_high": -1}),
+        ("dual_clip=1.0", {"dual_clip": 1.0}),
+        ("dual_clip=nan", {"dual_clip": math.nan}),
     ],
 )
 def test_bad_parameters_name_the_key(key: str, arguments: dict[str, float]) -> None:
@@ -180,6 +180,6 @@ def test_counts_must_be_global_counts(aggregation: TokenMean) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "many", True])
 def test_the_constant_must_be_a_count(value: int) -> None:
-    message = f"algo.aggregation.max_tokens={value}: must be a whole number >= 1"
+    message = f"max_tokens={value}: must be a whole number >= 1"
     with pytest.raises(ConfigError, match=message):
         SequenceSumOverConstant(value)

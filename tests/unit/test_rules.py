@@ -17,7 +17,7 @@ from asym_lightning.rollout.collect import CollectedRollouts, SamplingRequest
 from asym_lightning.runtime.meter import Meter
 from asym_lightning.types import (
     Completion,
-    ConfigError,
+    FieldError,
     Kind,
     Problem,
     Prompt,
@@ -198,5 +198,5 @@ def test_bad_parameters() -> None:
         lambda: Resample(target=0),
         lambda: Resample(coef=-1),
     ):
-        with pytest.raises(ConfigError, match=r"algo\.rules\."):
+        with pytest.raises(FieldError, match=r"^\w+="):
             make()
