@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 class FieldError(ConfigError):
     """A field of a part that cannot work, with a message that begins with the field's name.
 
-    A part does not know where the config has it: whoever builds it adds the key.
+    A part does not know where the config has it; the builder adds the key.
     """
 
     def at(self, key: str) -> ConfigError:
