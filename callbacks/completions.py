@@ -170,8 +170,8 @@ class Completions(Callback):
     """
 
     def __init__(self, folder: str, every: int = 10, prompts: int = 2, terminal: bool = False):
-        whole_number("callbacks.completions.every", every, 0)
-        positive_int("callbacks.completions.prompts", prompts)
+        whole_number("every", every, 0)
+        positive_int("prompts", prompts)
         self.folder, self.every = Path(folder), every
         self.prompts, self.terminal = prompts, terminal
         self._record: StepRecord | None = None

@@ -29,7 +29,7 @@ class EntropyDynamics(Callback):
     reads_every_token = True
 
     def __init__(self, histogram_every: int = 10):
-        whole_number("callbacks.dynamics.histogram_every", histogram_every, 0)
+        whole_number("histogram_every", histogram_every, 0)
         self.histogram_every = histogram_every
         self.threshold: float | None = None
         self._records: list[StepRecord] = []

@@ -44,7 +44,7 @@ class HeldoutEvaluation(Callback):
         greedy: bool = False,
     ):
         for key, value in {"problems": problems, "every": every, "seed": seed}.items():
-            whole_number(f"callbacks.evaluation.{key}", value, 0)
+            whole_number(key, value, 0)
         self.sets, self.problems = sets(), problems
         self.samples, self.temperature, self.seed = samples, temperature, seed
         self.every, self.greedy, self._first = every, greedy, before

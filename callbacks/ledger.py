@@ -42,8 +42,8 @@ class EntropyLedger(Callback):
     reads_every_token = True
 
     def __init__(self, share: float = 0.125, every: int = 1):
-        number("callbacks.ledger.share", share, 0, high=1, open_low=True)
-        positive_int("callbacks.ledger.every", every)
+        number("share", share, 0, high=1, open_low=True)
+        positive_int("every", every)
         self.share, self.every = share, every
         self._updates: list[Tensor] = []
         self._totals = dict.fromkeys((*CHANNELS, "squares", "errors"), 0.0)

@@ -11,7 +11,7 @@ class IterationProgress(Callback):
     """A live bar on a terminal; elsewhere one line every ``print_every`` iterations."""
 
     def __init__(self, print_every: int = 10):
-        positive_int("callbacks.progress.print_every", print_every)
+        positive_int("print_every", print_every)
         self.print_every = print_every
         self._bar: Bar | None = None
 

@@ -29,7 +29,7 @@ class Recorder(Callback):
     """
 
     def __init__(self, folder: str, save_rollouts_every: int = 1):
-        whole_number("callbacks.record.save_rollouts_every", save_rollouts_every, 0)
+        whole_number("save_rollouts_every", save_rollouts_every, 0)
         self.folder, self.save_rollouts_every = Path(folder), save_rollouts_every
         self.history: list[dict[str, float]] = []
         self._start = 0.0

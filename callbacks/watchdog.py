@@ -31,7 +31,7 @@ class Watchdog(Callback):
     """
 
     def __init__(self, limit_s: float = 1800.0, note: Callable[[str], None] | None = None) -> None:
-        number("callbacks.watchdog.limit_s", limit_s, 0, open_low=True)
+        number("limit_s", limit_s, 0, open_low=True)
         self.limit_s, self._note = limit_s, note or (lambda text: None)
         self._watch: Watch | None = None
 

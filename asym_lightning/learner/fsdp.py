@@ -75,10 +75,10 @@ class FSDP2(ModelParallelStrategy):
         timeout_minutes: float = 30,
         tensor_parallel_size: int = 1,
     ):
-        number("trainer.strategy.timeout_minutes", timeout_minutes, 0, open_low=True)
-        one_of("trainer.strategy.param_dtype", param_dtype, (None, "bfloat16"))
-        one_of("trainer.strategy.reduce_each", reduce_each, ("micro_batch", "mini_batch"))
-        positive_int("trainer.strategy.tensor_parallel_size", tensor_parallel_size)
+        number("timeout_minutes", timeout_minutes, 0, open_low=True)
+        one_of("param_dtype", param_dtype, (None, "bfloat16"))
+        one_of("reduce_each", reduce_each, ("micro_batch", "mini_batch"))
+        positive_int("tensor_parallel_size", tensor_parallel_size)
         super().__init__(
             tensor_parallel_size=tensor_parallel_size,
             save_distributed_checkpoint=False,

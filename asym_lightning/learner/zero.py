@@ -69,10 +69,10 @@ class DeepSpeed(DeepSpeedStrategy):
         param_dtype: str | None = None,
         timeout_minutes: float = 30,
     ):
-        one_of("trainer.strategy.stage", stage, (1, 2, 3))
-        switch("trainer.strategy.cpu_offload", cpu_offload)
-        one_of("trainer.strategy.param_dtype", param_dtype, (None, "bfloat16"))
-        number("trainer.strategy.timeout_minutes", timeout_minutes, 0, open_low=True)
+        one_of("stage", stage, (1, 2, 3))
+        switch("cpu_offload", cpu_offload)
+        one_of("param_dtype", param_dtype, (None, "bfloat16"))
+        number("timeout_minutes", timeout_minutes, 0, open_low=True)
         if find_spec("deepspeed") is None:
             raise ConfigError(
                 "trainer=deepspeed needs deepspeed, which is not installed: "

@@ -23,7 +23,7 @@ class Failures:
     """
 
     def __init__(self, most: float) -> None:
-        number("callbacks.rollout.max_verify_errors", most, 0, high=1)
+        number("max_verify_errors", most, 0, high=1)
         self._max_share = most
         self._failed = self._scored = 0
         self._example = ""

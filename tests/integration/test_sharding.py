@@ -204,9 +204,9 @@ def test_the_norm_of_plain_gradients_is_torchs() -> None:
 @pytest.mark.parametrize(
     ("key", "given"),
     [
-        ("trainer.strategy.param_dtype=float16", {"param_dtype": "float16"}),
-        ("trainer.strategy.reduce_each=epoch", {"reduce_each": "epoch"}),
-        ("trainer.strategy.timeout_minutes=0", {"timeout_minutes": 0}),
+        ("param_dtype=float16", {"param_dtype": "float16"}),
+        ("reduce_each=epoch", {"reduce_each": "epoch"}),
+        ("timeout_minutes=0", {"timeout_minutes": 0}),
     ],
 )
 def test_bad_settings_name_the_key(key: str, given: dict[str, Any]) -> None:
