@@ -57,6 +57,9 @@ def one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 
 def _refusal(key: str, text: str) -> ConfigError:
-    """The error for a config key, which has a dot, or for the field of a part."""
+    """The error for a key with a dot, or for a name alone.
+
+    A name alone is the field of a part, or a key at the top of the config, which needs no more.
+    """
     kind = ConfigError if "." in key else FieldError
     return kind(f"{key}={text}")

@@ -20,7 +20,7 @@ class FieldError(ConfigError):
 
     def at(self, key: str) -> ConfigError:
         """The same refusal with the config key of the part in front of the field."""
-        return FieldError(f"{key}.{self}")
+        return ConfigError(f"{key}.{self}")
 
 
 class EngineMismatchError(RuntimeError):

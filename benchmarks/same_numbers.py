@@ -1,9 +1,9 @@
 """Compare metrics.csv of runs before and after a change of the code, to the last digit.
 
     git worktree add ../before COMMIT
-    (cd ../before && python benchmarks/same_numbers.py run /tmp/before)
-    python benchmarks/same_numbers.py run /tmp/after
-    python benchmarks/same_numbers.py compare /tmp/before /tmp/after
+    (cd ../before && python benchmarks/same_numbers.py run ../runs_before)
+    python benchmarks/same_numbers.py run ../runs_after
+    python benchmarks/same_numbers.py compare ../runs_before ../runs_after
 
 `run` takes about five minutes on two cores: the default run with seed 1, chain countdown with
 seed 1, and the default run on two ranks. It prints their commands, for commits without this script.

@@ -77,10 +77,11 @@ class Board(Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         history = next(c for c in callbacks if isinstance(c, Recorder)).history[-10:]
         final = {}
-        if history:
-            for name in FINAL:
-                total = sum(row[name] for row in history if name in row)
-                final[f"last_10/{name}"] = total / len(history)
+        for name in FINAL:
+            # A mean over no values is not in its row.
+            values = [row[name] for row in history if name in row]
+            if values:
+                final[f"last_10/{name}"] = sum(values) / len(values)
         for evaluation in (c for c in callbacks if isinstance(c, HeldoutEvaluation)):
             final |= {f"final/{name}": value for name, value in evaluation.after.items()}
         for logger in _boards(trainer):

@@ -42,8 +42,10 @@ class GracefulStop(Callback):
             self._previous[kind] = signal.signal(kind, stop)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.should_stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
-        self.interrupted = self.interrupted or trainer.should_stop
+        stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
+        self.interrupted = self.interrupted or stop
+        # Another callback may have asked for the end.
+        trainer.should_stop = trainer.should_stop or stop
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for kind, previous in self._previous.items():

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +12,7 @@ from asym_lightning.checks import whole_number
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.throughput import peak_flops, rates
 from asym_lightning.rollout.groups import rows
+from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import RolloutGroup
 from callbacks.vllm_rollout import VLLMRollout
 
@@ -45,12 +45,10 @@ class Recorder(Callback):
         iteration = trainer.current_epoch
         if self.save_rollouts_every and iteration % self.save_rollouts_every == 0:
             self._write(rollout.groups, iteration, trainer.global_rank)
-        meter, strategy = pl_module.meter, cast(Any, trainer.strategy)
+        meter = pl_module.meter
         meter.mean("time/iteration", time.perf_counter() - self._start, 1)
         meter.mean("time/log", time.perf_counter() - start, 1)
-        metrics = meter.compute(
-            lambda values, how: strategy.reduce(values, reduce_op=how), pl_module.device
-        )
+        metrics = meter.compute(reduce_over_ranks, pl_module.device)
         peak = peak_flops(pl_module.device, str(trainer.precision))
         metrics |= rates(metrics, peak, trainer.world_size)
         self.history.append(metrics)

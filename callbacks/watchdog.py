@@ -27,7 +27,7 @@ class Watchdog(Callback):
         note: writes the cause of the run's end into the run's folder.
 
     Raises:
-        ConfigError: the limit is not above 0.
+        FieldError: the limit is not above 0.
     """
 
     def __init__(self, limit_s: float = 1800.0, note: Callable[[str], None] | None = None) -> None:

@@ -1,6 +1,5 @@
 """Environment variables of all tests, their markers and order, and shared fixtures."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -114,14 +113,11 @@ def shared_data() -> Path:
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """``scripts/install.py`` as a module, loaded anew for each test."""
-    script = TESTS.parent / "scripts" / "install.py"
+    from tests.support.scripts import script
+
     # It imports install_checks from its own folder.
-    monkeypatch.syspath_prepend(script.parent)
-    spec = importlib.util.spec_from_file_location("install_script", script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(TESTS.parent / "scripts")
+    return script("install")
 
 
 @pytest.fixture(scope="session")

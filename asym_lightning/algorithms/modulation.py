@@ -41,7 +41,7 @@ class Modulation(Steered):
         Tokens carry no gradient here and have the same order for any number of ranks and
         micro-batches; ``generator`` has the same seed on every rank.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} sets needs_batch, but has no prepare()")
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """New advantages of the tokens. Tokens carry no gradient here."""

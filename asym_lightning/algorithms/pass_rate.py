@@ -117,8 +117,8 @@ class PassAtK:
     smaller.
 
     Raises:
-        FieldError: k < 1, or eps < 0.
-        ValueError: rewards are not [groups, G >= 2], not finite, neither 0 nor 1, or G <= k.
+        FieldError: k < 1, eps < 0, or G <= k.
+        ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
     k: int

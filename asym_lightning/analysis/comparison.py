@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from asym_lightning.analysis.arms import Arm, group, order
 from asym_lightning.analysis.frontier import Frontier, Gap, Values, frontiers, gaps
@@ -70,7 +71,17 @@ class Comparison:
     def baselines(self) -> list[Arm]:
         return [arm for arm in self.arms if self.opponents[arm.label] is arm]
 
-    @property
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The label of each measure."""
+        return {measure.name: measure.label for measure in self.measures}
+
+    @cached_property
+    def by_arm_and_measure(self) -> dict[tuple[str, str], Result]:
+        """The results by the label of an arm and the name of a measure."""
+        return {(r.arm.label, r.measure.name): r for r in self.results}
+
+    @cached_property
     def methods(self) -> dict[str, dict[str, str]]:
         """The settings of each method, where they differ."""
         return method_settings(self.arms)

@@ -128,10 +128,17 @@ def _curve_plot(
     """Return a function that draws the mean of an arm's ``lines`` with its band."""
 
     def plot(axis: Axes, arm: Arm) -> None:
-        steps, rows = lines[arm.label]  # type: ignore[misc]
-        shaded(axis, steps, rows.mean(axis=0), band=_band(rows), look=canvas.look(arm))
+        mean_line(axis, canvas, arm, line=lines[arm.label])  # type: ignore[arg-type]
 
     return plot
+
+
+def mean_line(
+    axis: Axes, canvas: Canvas, arm: Arm, *, line: tuple[Array, Array], marked: bool = False
+) -> None:
+    """Draw the mean of an arm's line (x, [seeds, x]) over seeds, with its band."""
+    x, rows = line
+    shaded(axis, x, rows.mean(axis=0), band=_band(rows), look=canvas.look(arm), marked=marked)
 
 
 def evaluations(comparison: Comparison, canvas: Canvas) -> list[Picture]:
@@ -150,10 +157,9 @@ def evaluations(comparison: Comparison, canvas: Canvas) -> list[Picture]:
             continue
 
         def plot(axis: Axes, arm: Arm, tables: dict[str, pd.DataFrame] = tables) -> None:
-            rows = tables[arm.label].to_numpy(dtype=np.float64)
-            steps = tables[arm.label].columns.to_numpy(dtype=np.float64)
-            middle, look = rows.mean(axis=0), canvas.look(arm)
-            shaded(axis, steps, middle, band=_band(rows), look=look, marked=True)
+            table = tables[arm.label]
+            line = table.columns.to_numpy(dtype=np.float64), table.to_numpy(dtype=np.float64)
+            mean_line(axis, canvas, arm, line=line, marked=True)
 
         pictures.append(
             canvas.draw(

@@ -12,7 +12,7 @@ from asym_lightning.analysis.comparison import Comparison
 from asym_lightning.analysis.measures import WINDOW, last_mean, pass_at
 from asym_lightning.analysis.statistics import profile
 from asym_lightning.analysis.sweeps import fronts, heat_maps
-from asym_lightning.metrics.bootstrap import Array, bootstrap
+from asym_lightning.metrics.bootstrap import Array
 
 BINS = "covariance/p_"
 DrawFigures = Callable[[Comparison, Canvas], list[Picture]]
@@ -42,11 +42,12 @@ def pass_against_k(comparison: Comparison, canvas: Canvas) -> list[Picture]:
         if prefix_and_k := pass_at(measure.name):
             prefix, k = prefix_and_k
             passes.setdefault(prefix, []).append((k, measure.name))
-    values = {(r.arm.label, r.measure.name): r.values for r in comparison.results}
+    results = comparison.by_arm_and_measure
     for prefix, members in passes.items():
         lines = {}
         for arm in comparison.arms:
-            by_k = {k: values.get((arm.label, name), {}) for k, name in members}
+            found = {k: results.get((arm.label, name)) for k, name in members}
+            by_k = {k: result.values if result else {} for k, result in found.items()}
             lines[arm.label] = _over_seeds(by_k)
         problems = prefix.removeprefix("eval/").rstrip("/").replace("heldout", "held-out")
         caption = f"Final evaluation on {problems} problems."
@@ -85,7 +86,7 @@ def _pass_picture(
 
     def plot(axis: Axes, arm: Arm) -> None:
         ks, _ = lines[arm.label]
-        _mean_line(axis, canvas, arm, lines=lines)
+        curves.mean_line(axis, canvas, arm, line=lines[arm.label], marked=True)
         axis.set_xscale("log", base=2)
         axis.set_xticks(ks, [f"{k:g}" for k in ks])
 
@@ -99,13 +100,6 @@ def _pass_picture(
         y="pass@k",
     )
     return [picture]
-
-
-def _mean_line(axis: Axes, canvas: Canvas, arm: Arm, *, lines: Lines) -> None:
-    """Draw the mean over seeds of an arm's lines, with its band and with markers."""
-    x, rows = lines[arm.label]
-    ends = bootstrap(np.mean, rows.T) if len(rows) > 1 else None
-    shaded(axis, x, rows.mean(axis=0), band=ends, look=canvas.look(arm), marked=True)
 
 
 def _over_seeds(points: dict[int, dict[int, float]]) -> tuple[Array, Array]:
@@ -150,7 +144,7 @@ def covariance(comparison: Comparison, canvas: Canvas) -> list[Picture]:
         return []
 
     def plot(axis: Axes, arm: Arm) -> None:
-        _mean_line(axis, canvas, arm, lines=lines)
+        curves.mean_line(axis, canvas, arm, line=lines[arm.label], marked=True)
 
     caption = (
         "Covariance of a rollout's log-prob per token and its outcome (+1, -1) by the accuracy of "

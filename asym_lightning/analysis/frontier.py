@@ -60,10 +60,11 @@ class Gap:
     """Frontier of ``method`` minus that of ``baseline`` over the rewards that both cover.
 
     ``grid`` holds these rewards; it is empty if the ranges do not overlap. ``mean`` is the mean
-    gap over this common range; ``p_holm`` and ``verdict`` are about it (None without a common
-    range). ``above`` and ``below`` are the thirds of the range whose mean gap has a verdict by the
-    same rule, corrected for the number of thirds. Frontiers that cross, above over one third and
-    below over another, are not separated. ``interval`` is Student's at each reward by itself: it
+    gap over this common range; ``p_holm`` and ``verdict`` are about it. Without a common range
+    each is None, ``mean`` and ``p_holm`` also with fewer than two shared seeds. ``above`` and
+    ``below`` are the thirds of the range whose mean gap has a verdict by the same rule, corrected
+    for the number of thirds. Frontiers that cross, above over one third and below over another,
+    are not separated. ``interval`` is Student's at each reward by itself: it
     is for pictures and supports no verdict. ``settings`` are the numbers of settings of the two
     methods: the best of more settings is higher by chance.
     """

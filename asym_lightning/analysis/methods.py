@@ -6,7 +6,6 @@ from itertools import chain
 from asym_lightning.analysis.arms import ABSENT, Arm, shown
 
 TARGET = "_target_"
-# Keys of ``algo`` that say nothing about the method.
 # Keys of a method that are no setting of it.
 NOT_SETTINGS = ("name", "_partial_", "_convert_")
 # Between the values of a key that was swept within a method.

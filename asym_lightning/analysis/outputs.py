@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def _result(r: Result) -> dict[str, Any]:
         "arm": r.arm.label,
         "measure": r.measure.name,
         "values": {str(seed): v for seed, v in r.values.items()},
-        **(as_json(r.summary) or {}),
+        **asdict(r.summary),
         "baseline": r.baseline.label if r.baseline else None,
         "paired": as_json(r.paired),
         "p_holm": r.p_holm,
@@ -210,9 +211,8 @@ def show(comparison: Comparison, out: Path) -> None:
 def _lines(comparison: Comparison) -> list[str]:
     """Notes, frontiers, settings of each method, inequalities, missing seeds, left-out runs."""
     lines = list(comparison.notes)
-    labels = {measure.name: measure.label for measure in comparison.measures}
     for gap in comparison.gaps:
-        lines.append(f"frontier of {labels[gap.measure]}: {gap.statement}")
+        lines.append(f"frontier of {comparison.labels[gap.measure]}: {gap.statement}")
     if comparison.methods:
         lines.append("settings of each method, where they differ:")
     for method, parts in comparison.methods.items():
@@ -234,11 +234,10 @@ def _table(comparison: Comparison) -> Table:
     table = Table(title=title, title_justify="left")
     longest = max(len(arm.label) for arm in comparison.arms)
     table.add_column("arm", no_wrap=longest <= 30, overflow="fold")
-    labels = {measure.name: measure.label for measure in comparison.measures}
     for name in comparison.main:
-        label = labels[name].removesuffix(f", last {WINDOW}").removeprefix("held-out ")
+        label = comparison.labels[name].removesuffix(f", last {WINDOW}").removeprefix("held-out ")
         table.add_column(label, justify="right")
-    results = {(r.arm.label, r.measure.name): r for r in comparison.results}
+    results = comparison.by_arm_and_measure
     for arm in comparison.arms:
         cells = [_cell(results.get((arm.label, name))) for name in comparison.main]
         table.add_row(Text(arm.label), *cells)

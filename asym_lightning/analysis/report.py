@@ -69,7 +69,7 @@ def page(
         trim_blocks=True,
     )
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    results = {(r.arm.label, r.measure.name): r for r in comparison.results}
+    results = comparison.by_arm_and_measure
     by_name = {measure.name: measure for measure in comparison.measures}
     rows = [
         {
@@ -86,7 +86,7 @@ def page(
         version=_version(),
         main=[by_name[name] for name in comparison.main],
         others=[m for m in comparison.measures if m.name not in comparison.main],
-        labels={m.name: m.label for m in comparison.measures},
+        labels=comparison.labels,
         matrix=rows,
         swept=sorted({key for arm in comparison.arms for key in arm.setting}),
         said=said(comparison),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 from pathlib import Path
@@ -64,7 +64,7 @@ class LeftOut:
     reason: str
 
 
-def read_runs(paths: Iterable[Path], unfinished: bool = False) -> tuple[list[Run], list[LeftOut]]:
+def read_runs(paths: Sequence[Path], unfinished: bool = False) -> tuple[list[Run], list[LeftOut]]:
     """Read the runs at and below ``paths``, sorted by folder; list the folders left out.
 
     Args:
@@ -102,7 +102,7 @@ def read_runs(paths: Iterable[Path], unfinished: bool = False) -> tuple[list[Run
     return runs, left_out
 
 
-def find(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
+def find(paths: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     """Find the run folders at and below ``paths``, each once.
 
     A folder that a run started and did not close has no summary.json; it is left out.

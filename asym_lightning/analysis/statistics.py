@@ -140,7 +140,7 @@ def paired(values: dict[int, float], baseline: dict[int, float]) -> Paired | Non
     low, high, p = t_test(mean, float(differences.std(ddof=1)) / n**0.5, n)
     flips = stats.permutation_test(
         (differences,),
-        _mean,
+        np.mean,
         permutation_type="samples",
         vectorized=True,
         n_resamples=2**14,
@@ -169,10 +169,6 @@ def t_test(mean: float, error: float, n: int) -> tuple[float, float, float]:
         return mean, mean, 1.0 if abs(mean) <= 1e-12 else 2.0 / 2**n
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error
     return mean - reach, mean + reach, float(2 * stats.t.sf(abs(mean) / error, n - 1))
-
-
-def _mean(x: Array, axis: int) -> Array:
-    return x.mean(axis=axis)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:

@@ -21,7 +21,6 @@ TOGETHER = 3
 def fronts(comparison: Comparison, canvas: Canvas) -> list[Picture]:
     """Draw the frontiers of each measure, and below them their gaps to that of the first method."""
     pictures = []
-    labels = {measure.name: measure.label for measure in comparison.measures}
     for name in dict.fromkeys(front.measure for front in comparison.frontiers):
         of_measure = [front for front in comparison.frontiers if front.measure == name]
         gaps = [gap for gap in comparison.gaps if gap.measure == name and gap.grid.size]
@@ -32,7 +31,7 @@ def fronts(comparison: Comparison, canvas: Canvas) -> list[Picture]:
             if max(len(front.labels) for front in part) == 1:
                 continue
             methods = {front.method for front in part}
-            file = f"frontier-{file_name(labels[name])}"
+            file = f"frontier-{file_name(comparison.labels[name])}"
             if len(of_measure) > TOGETHER:
                 file += f"-{i + 1}"
             pictures.append(
@@ -41,7 +40,7 @@ def fronts(comparison: Comparison, canvas: Canvas) -> list[Picture]:
                     comparison.arms,
                     part,
                     gaps=[gap for gap in gaps if gap.method in methods],
-                    label=labels[name],
+                    label=comparison.labels[name],
                     file=file,
                 )
             )
@@ -177,7 +176,6 @@ def _heat_picture(
 ) -> Picture:
     """Draw a panel per main measure; ``x`` and ``y`` are the values of both exponents."""
     figure, axes = canvas.grid(len(comparison.main), sharex=False, sharey=False)
-    labels = {measure.name: measure.label for measure in comparison.measures}
     for axis, name in zip(axes, comparison.main, strict=True):
         table = np.full((len(y), len(x)), np.nan)
         results = {r.arm.label: r for r in comparison.of(name)}
@@ -192,7 +190,7 @@ def _heat_picture(
         _write_cells(axis, table)
         axis.set_xticks(range(len(x)), [f"{v:g}" for v in x])
         axis.set_yticks(range(len(y)), [f"{v:g}" for v in y])
-        axis.set_title(text(labels[name]), loc="left")
+        axis.set_title(text(comparison.labels[name]), loc="left")
         axis.grid(False)
     canvas.label(figure, axes, x="beta_neg", y="beta_pos")
     caption = (

@@ -10,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import hydra
@@ -71,7 +71,6 @@ def entry(
     # Hydra must raise its errors, not print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     arguments = get_args_parser().parse_args()
-    module, function = target.split(":")
     user_configs = Path(arguments.config_dir).resolve() if arguments.config_dir else None
     if user_configs is not None and not user_configs.is_dir():
         _refuse(f"--config-dir {arguments.config_dir}: there is no such folder")
@@ -100,7 +99,7 @@ def entry(
         @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
         def main(config: DictConfig) -> Any:
             prepare()
-            run = getattr(import_module(module), function)
+            run = resolve_name(target)
             in_sweep = config_name == "train" and HydraConfig.get().mode == RunMode.MULTIRUN
             return run_in_sweep(run, config, single) if in_sweep else run(config)
 
@@ -165,8 +164,7 @@ def _preflight(
     if sweep is None:
         _check_folder(Path(configs[0].hydra.run.dir))
     GlobalHydra.instance().clear()
-    module, function = check.split(":")
-    getattr(import_module(module), function)(configs)
+    resolve_name(check)(configs)
     if sweep is not None and config_name == "train":
         sweep.check(configs)
     HydraConfig.instance().cfg = None

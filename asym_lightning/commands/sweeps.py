@@ -263,6 +263,7 @@ def run_in_sweep(
             if config.trainer.devices == 1:
                 return train(config)
             return _run_as_command(config, folder, single)
+    # The next runs go on; Sweep.report names this one as failed, and the command ends with 1.
     except Exception:
         traceback.print_exc()
     finally:

@@ -115,6 +115,8 @@ def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
     check_switches(kind, options, key)
     try:
         return kind(**options)
+    except FieldError as error:
+        raise error.at(key) from None
     except TypeError as error:
         raise ConfigError(f"{key}: {error}") from None
 
@@ -274,8 +276,12 @@ _handed_on: dict[str, Prepared] = {}
 def _data_key(config: DictConfig) -> str:
     """The settings that the prepared data depend on."""
     keys = ("task", "benchmarks", "data", "policy.path", "policy.trust_remote_code")
-    parts = [OmegaConf.select(config, key) for key in (*keys, "rollout.max_tokens")]
-    return str(parts)
+    # Resolved, since a setting may follow another key.
+    return str([_plain(OmegaConf.select(config, key)) for key in (*keys, "rollout.max_tokens")])
+
+
+def _plain(part: Any) -> Any:
+    return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
 
 
 def forget_handed_on() -> None:
@@ -325,4 +331,7 @@ def data_settings(config: DictConfig) -> DataSettings:
                 f"data.difficulty.{key}: there is no such key; its keys are {', '.join(known)}"
             )
     check_switches(DataSettings, values, "data")
-    return DataSettings(**{**values, "difficulty": Difficulty(**difficulty)})
+    try:
+        return DataSettings(**{**values, "difficulty": Difficulty(**difficulty)})
+    except TypeError as error:
+        raise ConfigError(f"data: {error}") from None

@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.algorithms.corrections import NoCorrection
-from asym_lightning.checks import number, one_of, positive_int, switch
+from asym_lightning.checks import number, one_of, positive_int, switch, whole_number
 from asym_lightning.config.callback_checks import (
     check_callbacks,
     check_monitors,
@@ -126,9 +126,7 @@ def check_staleness(config: DictConfig) -> None:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     key = f"rollout.staleness={config.rollout.staleness}"
-    number("rollout.staleness", config.rollout.staleness, 0)
-    if not isinstance(config.rollout.staleness, int):
-        raise ConfigError(f"{key}: must be a whole number of iterations")
+    whole_number("rollout.staleness", config.rollout.staleness, 0)
     if not config.rollout.staleness:
         return
     if config.rollout.placement != "servers":
@@ -171,9 +169,8 @@ def check_data(config: DictConfig) -> None:
     evaluation = config.callbacks.get("evaluation")
     names = [prompt_set.name for prompt_set in sets]
     if evaluation is not None and evaluation.problems:
-        settings: dict = OmegaConf.to_container(evaluation, resolve=True)  # type: ignore[assignment]
         prefix = "callbacks.evaluation."
-        check_sampling(settings["samples"], evaluation.temperature, names, prefix=prefix)
+        check_sampling(evaluation.samples, evaluation.temperature, names, prefix=prefix)
     known = evaluated(config, names)
     check_objective(config, known)
     check_monitors(config, known)
@@ -198,7 +195,7 @@ def check_numbers(config: DictConfig) -> None:
     r = config.rollout
     number("rollout.temperature", r.temperature, 0, open_low=True)
     number("rollout.gpu_memory_utilization", r.gpu_memory_utilization, 0, high=1, open_low=True)
-    number("seed", config.seed, 0)
+    whole_number("seed", config.seed, 0)
     one_of("rollout.engine", r.engine, ("vllm", "transformers"))
     one_of("policy.old_logprobs", config.policy.old_logprobs, ("trainer", "engine"))
     check_mini_batches(config)

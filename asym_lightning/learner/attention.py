@@ -5,6 +5,7 @@ No sequence attends to another one; the rollouts of a group may share their prom
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from itertools import accumulate
 from typing import Any
@@ -261,8 +262,14 @@ def flash_kernel(q: Tensor) -> Callable[..., Any] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    supported = {"window_size", "scale"} <= set(signature(varlen_attn).parameters)
+    supported = {"window_size", "scale"} <= _parameters(varlen_attn)
     return varlen_attn if supported else None
+
+
+@cache
+def _parameters(kernel: Callable[..., Any]) -> frozenset[str]:
+    """The names of a kernel's parameters."""
+    return frozenset(signature(kernel).parameters)
 
 
 def flash(
@@ -287,7 +294,7 @@ def flash(
     left = -1 if window is None else window - 1
     options = {}
     if q.shape[1] != k.shape[1]:
-        if "enable_gqa" in signature(kernel).parameters:
+        if "enable_gqa" in _parameters(kernel):
             options = {"enable_gqa": True}
         else:
             # For example in torch 2.11.

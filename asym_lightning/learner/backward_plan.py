@@ -114,7 +114,7 @@ def keep_weighted(
     """
     micro, size, weights = item.micro, len(groups[0].completions), rollout_weights.tolist()
     rollouts = []
-    for row in dict.fromkeys(micro.rows.tolist()):
+    for row in micro.rows.unique_consecutive().tolist():
         if weights[row]:
             group = groups[row // size]
             rollouts.append((row, group.prompt.token_ids, group.completions[row % size]))

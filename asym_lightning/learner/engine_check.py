@@ -1,7 +1,5 @@
 """A check that the engine sampled from the trainer's policy: both must agree on log-probs."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,14 +9,13 @@ from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import EngineMismatchError
 
 
-def check_gap(gap: Float[Tensor, "n"], limit: float, meter: Meter, *, strategy: Any) -> None:
+def check_gap(gap: Float[Tensor, "n"], limit: float, meter: Meter) -> None:
     """Record the gap between engine and trainer, and refuse one above ``limit`` on any rank.
 
     Args:
         gap: |engine - trainer| log-probability of this rank's sampled tokens (nats).
         limit: the largest allowed gap (nats).
         meter: gets ``engine/logprob_gap_mean`` and ``engine/logprob_gap_max``.
-        strategy: Lightning's, to reduce over the ranks.
 
     Raises:
         EngineMismatchError: the gap of a token of any rank is above ``limit``, or not a number.
@@ -26,7 +23,7 @@ def check_gap(gap: Float[Tensor, "n"], limit: float, meter: Meter, *, strategy: 
     top = gap.amax() if gap.numel() else torch.zeros((), device=gap.device)
     meter.mean("engine/logprob_gap_mean", gap.sum(), gap.numel())
     meter.maximum("engine/logprob_gap_max", gap)
-    largest = float(strategy.reduce(top, reduce_op="max"))
+    largest = float(reduce_over_ranks(top, "max"))
     # Negated, so that nan is refused too.
     if not largest <= limit:
         counts = torch.tensor([int((~(gap <= limit)).sum()), gap.numel()])

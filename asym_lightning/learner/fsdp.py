@@ -64,7 +64,7 @@ class FSDP2(ModelParallelStrategy):
             complete layers.
 
     Raises:
-        ConfigError: a value is out of range.
+        FieldError: a value is out of range.
     """
 
     def __init__(

@@ -327,8 +327,7 @@ class PolicyModule(LightningModule):
 
     def check_engine(self, gap: Float[Tensor, "n"]) -> None:
         """Record how far engine and trainer are apart, and refuse a gap above the limit."""
-        strategy = self.trainer.strategy
-        check_gap(gap, self.logprob_gap_limit, self.meter, strategy=strategy)
+        check_gap(gap, self.logprob_gap_limit, self.meter)
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

@@ -59,7 +59,8 @@ class DeepSpeed(DeepSpeedStrategy):
             watchdog at least twice its limit, once training has begun.
 
     Raises:
-        ConfigError: a value is out of range, or DeepSpeed is not installed.
+        FieldError: a value is out of range.
+        ConfigError: DeepSpeed is not installed.
     """
 
     def __init__(

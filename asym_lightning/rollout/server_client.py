@@ -146,13 +146,15 @@ async def connected(
     """Connections to the servers that are not dead.
 
     Raises:
-        EngineServerError: all are dead.
+        EngineServerError: all are dead, before or after the work with them.
     """
     clients = [Client(server, key, timeout_s) for server in servers if not server.dead]
     try:
         if not clients:
             raise_all_dead(servers)
         yield clients
+        if all(server.dead for server in servers):
+            raise_all_dead(servers)
     finally:
         for client in clients:
             await client.close()

@@ -29,11 +29,11 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.count is not None:
-            positive_int("rollout.servers.count", self.count)
+            positive_int("count", self.count)
         for key in ("start_timeout_s", "request_timeout_s"):
-            number(f"rollout.servers.{key}", getattr(self, key), 0, open_low=True)
-        number("rollout.servers.retries", self.retries, 0)
-        one_of("rollout.servers.transfer", self.transfer, ("folder", "nccl", "ipc"))
+            number(key, getattr(self, key), 0, open_low=True)
+        number("retries", self.retries, 0)
+        one_of("transfer", self.transfer, ("folder", "nccl", "ipc"))
         self._check_urls()
         if self.urls and self.count is not None:
             raise ConfigError(

@@ -25,8 +25,15 @@ class Meter:
         """Add ``total`` over ``count`` items to the mean ``name``."""
         values = (total, count)
         device = next((x.device for x in values if isinstance(x, Tensor)), torch.device("cpu"))
-        tensors = [torch.as_tensor(x, dtype=torch.float64, device=device) for x in values]
-        pair = torch.stack([tensor.detach() for tensor in tensors])
+        # A number is filled in on the device: to copy it there would wait for the device.
+        pair = torch.stack(
+            [
+                x.detach().to(device, torch.float64)
+                if isinstance(x, Tensor)
+                else torch.full((), float(x), dtype=torch.float64, device=device)
+                for x in values
+            ]
+        )
         self._sums[name] = self._sums[name].to(device) + pair if name in self._sums else pair
 
     def maximum(self, name: str, values: Tensor) -> None:

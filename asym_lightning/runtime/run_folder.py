@@ -77,9 +77,14 @@ def note_failure(folder: Path, config: DictConfig, error: str) -> None:
     write_summary(folder, defaults | (read_summary(folder) or {}) | {"status": "failed"})
 
 
+def without_hydra(config: DictConfig) -> DictConfig:
+    """Return the config without the keys of Hydra."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
 def settings(config: DictConfig) -> dict[str, Any]:
     """Return the resolved settings of a run by dotted key, except those with its folder."""
-    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    task = without_hydra(config)
     folder_keys = _folder_keys(task)
     # The types of values are those that summary.json returns.
     resolved = json.loads(json.dumps(OmegaConf.to_container(task, resolve=True)))

@@ -59,7 +59,7 @@ class Countdown(ABC):
         train_size: int = 16384,
         heldout_size: int = 256,
     ) -> None:
-        whole_number("task.seed", seed, 0)
+        whole_number("seed", seed, 0)
         # The warm start keeps the first tenth of the hashes out.
         if not 0 < heldout_share <= 0.1:
             raise ConfigError(

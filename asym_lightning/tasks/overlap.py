@@ -77,6 +77,8 @@ def overlaps(
     An instruction that all training problems share is ignored. A passage is a run of ``words``
     words.
     """
+    if not sets:
+        return {}
     texts = {name: {normal(p.text): p for p in problems} for name, problems in sets.items()}
     runs = {
         name: {run: p for p in problems for run in passages(p.text, words)}

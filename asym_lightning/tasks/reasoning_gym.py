@@ -75,7 +75,7 @@ class ReasoningGymTask:
         )
         self._verifier = verify
         generators = {name: _Generator(name, value) for name, value in datasets.items()}
-        whole_number("task.seed", seed, 0)
+        whole_number("seed", seed, 0)
         first_seed = 2 * seed * SEED_SPACE
         heldout, heldout_notes = _draw(
             generators, heldout_size, seed=first_seed + SEED_SPACE, part="heldout"

@@ -25,6 +25,15 @@ def test_a_run_takes_what_was_handed_on_once_and_only_for_its_settings() -> None
     assert prepare_data(config, tokenizer, 4096) is not first
 
 
+def test_a_setting_that_follows_another_key_is_compared_by_its_value() -> None:
+    config, other = composed("task.seed=${seed}", "seed=1"), composed("task.seed=${seed}", "seed=2")
+    tokenizer = load_tokenizer(config)
+    first = prepare_data(config, tokenizer, 4096)
+    hand_on(config, first)
+    assert prepare_data(other, tokenizer, 4096) is not first
+    forget_handed_on()
+
+
 def test_each_prompt_of_a_run_is_tokenised_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,9 @@ BAD = {
     "rollout.max_tokens=100000": "rollout.max_tokens=100000.*context of 16384",
     "rollout.engine=sglang": "must be one of vllm, transformers",
     "seed=x": "seed=x",
+    "seed=1.5": r"seed=1\.5: must be a whole number >= 0",
+    "+data.foo=1": r"^error: data.*foo",
+    "rollout=servers rollout.staleness=0.5": r"rollout\.staleness=0\.5: must be a whole number",
     "trainer.max_epochs=0": r"trainer\.max_epochs=0",
     "trainer.devices=0": r"trainer.*devices=0",
     "trainer.devices=3": "3 ranks",
@@ -179,6 +182,9 @@ BAD = {
     f"{ZERO} trainer.strategy.stage=4": r"trainer\.strategy\.stage=4: must be one of 1, 2, 3",
     f"{ZERO} trainer.precision=16-mixed": (
         r"trainer\.precision=16-mixed: must be one of 32-true, bf16-mixed"
+    ),
+    "task=mixture +task@task.sources.sums=countdown task.sources.sums.seed=-1": (
+        r"task\.sources\.sums\.seed=-1: must be a whole number >= 0"
     ),
     "policy.path=[1,2]": r"policy\.path=\[1, 2\]: must be a folder",
     "task.seed=x": r"task\.seed=x: must be a whole number >= 0",

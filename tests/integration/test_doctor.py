@@ -15,6 +15,7 @@ from asym_lightning.rollout.transformers import TransformersEngine
 from asym_lightning.verify.math import MathVerifier
 from tests.support.doctor import problem
 from tests.support.parts import algorithm
+from tests.support.runs import random_policy
 
 
 def test_a_jail_that_does_not_judge_or_does_not_start(
@@ -30,11 +31,7 @@ def test_a_jail_that_does_not_judge_or_does_not_start(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    tokenizer = byte_tokenizer()
-    build_model(EmbeddedSettings(), tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return random_policy(tmp_path_factory.mktemp("policy"))
 
 
 class Stale(TransformersEngine):

@@ -17,7 +17,7 @@ from asym_lightning.runtime.run_folder import read_summary
 from asym_lightning.runtime.watch.launcher import watch_start
 from asym_lightning.runtime.watch.parent import VARIABLE
 from tests.support import ROOT, preloaded
-from tests.support.runs import SMALL, random_policy
+from tests.support.runs import SMALL, few_problems, random_policy
 from tests.support.watched import FAR_S, LIMIT_S, outcome
 
 SAYS = {
@@ -131,7 +131,7 @@ def train(mine: Path, callbacks: str) -> preloaded.Process:
         "trainer.max_epochs=3",
         f"hydra.run.dir={mine / 'run'}",
     )
-    line = ["train.py", "--config-dir", str(mine), *SMALL, *overrides]
+    line = ["train.py", "--config-dir", str(mine), *SMALL, *few_problems(overrides), *overrides]
     return preloaded.command(line, output=mine / "output")
 
 

@@ -244,6 +244,7 @@ def train_three_iterations(
         "rollout.group_size=4",
         "callbacks.evaluation.problems=4",
         "trainer.max_epochs=3",
+        "task.train_size=256",
     )
     method = (f"policy.path={policy}", "policy.optimizer.warmup_steps=0", "algo=reinforce")
     line = ["train.py", *small, *method, *overrides, f"hydra.run.dir={folder}"]

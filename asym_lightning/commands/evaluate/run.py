@@ -11,7 +11,7 @@ from typing import Any
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.checks import number, one_of, positive_int, switch
+from asym_lightning.checks import number, one_of, positive_int, switch, whole_number
 from asym_lightning.commands.evaluate.checkpoints import (
     base_of,
     check_checkpoint,
@@ -27,7 +27,7 @@ from asym_lightning.config.loading import build_benchmarks, context_length, load
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer, check_sampling, samples_of
-from asym_lightning.runtime.run_folder import git_revision, versions
+from asym_lightning.runtime.run_folder import git_revision, versions, without_hydra
 from asym_lightning.runtime.watch.parent import children_end_with_parent
 from asym_lightning.tasks.base import PromptSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
@@ -65,7 +65,7 @@ def _check_values(config: DictConfig) -> None:
     one_of("rollout.dtype", r.dtype, ("auto", "float32", "bfloat16", "float16"))
     positive_int("devices", config.devices)
     positive_int("problems_per_part", config.problems_per_part)
-    number("seed", config.seed, 0)
+    whole_number("seed", config.seed, 0)
     switch("policy.trust_remote_code", config.policy.trust_remote_code)
     if r.enforce_eager is not None:
         switch("rollout.enforce_eager", r.enforce_eager)
@@ -74,7 +74,7 @@ def _check_values(config: DictConfig) -> None:
     one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu", "cuda"))
     if not config.benchmarks:
         raise ConfigError("benchmarks is empty: name some, such as benchmarks=[math500,aime24]")
-    check_sampling(_plain(config)["samples"], config.temperature, map(str, config.benchmarks))
+    check_sampling(config.samples, config.temperature, map(str, config.benchmarks))
 
 
 def evaluate(config: DictConfig) -> float:
@@ -180,7 +180,7 @@ class Evaluation:
         some of them empty.
         """
         sampling = Sampling(
-            n=samples_of(_plain(self.config)["samples"], prompt_set.name),
+            n=samples_of(self.config.samples, prompt_set.name),
             max_tokens=self.config.rollout.max_tokens,
             temperature=self.config.temperature,
             stop_ids=stop_ids(self.config, self.tokenizer),
@@ -276,5 +276,4 @@ def _settings(config: DictConfig, sets: Sequence[PromptSet]) -> dict[str, Any]:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     """The config as dicts, without the keys of Hydra."""
-    without_hydra = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    return OmegaConf.to_container(without_hydra, resolve=True)  # type: ignore[return-value]
+    return OmegaConf.to_container(without_hydra(config), resolve=True)  # type: ignore[return-value]

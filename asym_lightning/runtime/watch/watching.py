@@ -319,6 +319,7 @@ class Watch:
             print(f"error: {text}", file=sys.stderr, flush=True)
         try:
             self.note(text)
+        # A full disk, say: the process must end all the same.
         except Exception:
             traceback.print_exc()
 
