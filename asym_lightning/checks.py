@@ -1,13 +1,131 @@
-"""Checks of parameters: a bad value raises one line with the key or field and the valid values.
+"""Ranges and choices of settings: declared as types of a part's arguments, checked by pydantic.
 
-A key is that of the config, or the name of a field where a part checks its own: the builder then
-adds the key of the part.
+    @validated
+    @dataclass(frozen=True)
+    class Loss:
+        clip_low: Share = 0.2
+        level: Literal["token", "sequence"] = "token"
+
+A bad value raises a FieldError of one line, with the field, the value and the valid values; the
+builder adds the key that the part has in the config. The functions below check what one type cannot
+say, such as a range that depends on another field.
 """
 
+import inspect
 import math
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
 
 from asym_lightning.types import ConfigError, FieldError
+
+# A number may be written as a whole number; text, bool, nan and inf are no numbers.
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+WholeNumber = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+# In a type of choices, where True would pass for 1.
+NoBool = BeforeValidator(_refuse_bool)
+
+Class = TypeVar("Class", bound=type)
+
+
+def validated(part: Class) -> Class:
+    """Let pydantic check the arguments of a class, by the types of its ``__init__``.
+
+    The class then raises FieldError for an argument outside its type, in place of pydantic's
+    error. A ``Field(description=...)`` in a type is what the error says must be given.
+    """
+    original = part.__init__  # type: ignore[misc]
+    checked = validate_call(config=STRICT)(original)
+
+    @wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            checked(self, *args, **kwargs)
+        except ValidationError as error:
+            raise _field_error(error, original, (self, *args), kwargs) from None
+
+    part.__init__ = init  # type: ignore[misc]
+    return part
+
+
+def check_fields(kind: type, values: Mapping[Any, Any], key: str) -> None:
+    """Check values of a part of the config against the annotations of a class, by their names.
+
+    Names without an annotation are left to others, and so are fields without a value.
+
+    Raises:
+        ConfigError: a value is outside its type.
+    """
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name not in values:
+            continue
+        try:
+            TypeAdapter(hint, config=STRICT).validate_python(values[name])
+        except ValidationError:
+            raise FieldError(f"{name}={values[name]}: must be {expected(hint)}").at(key) from None
+
+
+def expected(hint: Any) -> str:
+    """Say in words what a type allows: "a finite number > 0 and <= 1"."""
+    limits: dict[str, Any] = {}
+    while get_origin(hint) is Annotated:
+        hint, *metadata = get_args(hint)
+        for part in metadata:
+            if (description := getattr(part, "description", None)) is not None:
+                return str(description)
+            for limit in getattr(part, "metadata", ()):
+                limits |= {name: getattr(limit, name) for name in LIMITS if hasattr(limit, name)}
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        text = " or ".join(map(expected, kinds))
+        return text if len(kinds) == len(get_args(hint)) else f"{text}, or null"
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(str(choice) for choice in get_args(hint))}"
+    if get_origin(hint) in (list, tuple) and get_args(hint):
+        items = " and ".join(expected(item) for item in get_args(hint) if item is not ...)
+        return f"a list of {items}"
+    text = WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"
+    ends = [f" {sign} {limits[name]:g}" for name, sign in LIMITS.items() if name in limits]
+    return text + " and".join(ends)
+
+
+LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text"}
+
+
+def _field_error(
+    error: ValidationError, function: Callable[..., None], args: Sequence[Any], kwargs: dict
+) -> FieldError:
+    """The FieldError for the first error that pydantic found in a call of ``function``."""
+    errors = error.errors(include_url=False)
+    for other in errors:
+        if other["type"] == "unexpected_keyword_argument":
+            return FieldError(f"{other['loc'][0]}: there is no such key")
+    first, place = errors[0], errors[0]["loc"][0]
+    names = list(inspect.signature(function).parameters)
+    name = names[place] if isinstance(place, int) else place
+    if first["type"] == "missing_argument":
+        return FieldError(f"{name} has no value")
+    value = inspect.signature(function).bind_partial(*args, **kwargs).arguments[name]
+    hint = get_type_hints(function, include_extras=True)[name]
+    return FieldError(f"{name}={value}: must be {expected(hint)}")
 
 
 def number(

@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from asym_lightning import checks
 from asym_lightning.algorithms.advantages import BetaFamily
 from asym_lightning.algorithms.steering import Observation, Steered
+from asym_lightning.checks import NonNegative, validated
 
 STATE = ("beta_pos", "beta_neg", "first_pos", "first_neg", "share_pos", "share_neg")
 
 
+@validated
 class AdaptiveBetaFamily(Steered):
     """The beta family (arXiv 2604.04894) with a controller for each exponent.
 
@@ -51,29 +54,18 @@ class AdaptiveBetaFamily(Steered):
 
     def __init__(
         self,
-        beta_pos: float = 0.9,
-        beta_neg: float = 0.4,
-        target_pos: float = 0.4,
-        target_neg: float = 0.6,
-        rate: float = 0.05,
-        gain: float = 5.0,
-        smoothing: float = 0.9,
-        largest_pos: float = 1.2,
-        largest_neg: float = 0.75,
+        beta_pos: NonNegative = 0.9,
+        beta_neg: NonNegative = 0.4,
+        target_pos: NonNegative = 0.4,
+        target_neg: NonNegative = 0.6,
+        rate: NonNegative = 0.05,
+        gain: NonNegative = 5.0,
+        smoothing: Annotated[float, Field(ge=0, le=0.999)] = 0.9,
+        largest_pos: NonNegative = 1.2,
+        largest_neg: NonNegative = 0.75,
         degenerate_groups: Literal["keep", "zero"] = "keep",
         success_threshold: float | None = None,
     ):
-        non_negative = {
-            "target_pos": target_pos,
-            "target_neg": target_neg,
-            "rate": rate,
-            "gain": gain,
-            "largest_pos": largest_pos,
-            "largest_neg": largest_neg,
-        }
-        for name, value in non_negative.items():
-            checks.number(name, value, 0)
-        checks.number("smoothing", smoothing, 0, high=0.999)
         checks.number("beta_pos", beta_pos, 0, high=largest_pos)
         checks.number("beta_neg", beta_neg, 0, high=largest_neg)
         self.beta_pos, self.beta_neg = beta_pos, beta_neg

@@ -5,14 +5,17 @@ group (batchwise.py).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from asym_lightning import checks
+from asym_lightning.checks import NoBool, NonNegative, validated
 from asym_lightning.types import FieldError
+
+# Of a group's standard deviation: 0 divides by G, 1 by G - 1.
+DegreesOfFreedom = Annotated[Literal[0, 1], NoBool]
 
 
 class Advantage(Protocol):
@@ -27,6 +30,7 @@ class Advantage(Protocol):
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]: ...
 
 
+@validated
 @dataclass(frozen=True)
 class BetaFamily:
     """AsymGRPO and its relatives: an exponent for correct rollouts and one for wrong rollouts.
@@ -58,22 +62,13 @@ class BetaFamily:
             threshold is set.
     """
 
-    beta_pos: float
-    beta_neg: float
+    beta_pos: NonNegative
+    beta_neg: NonNegative
     degenerate_groups: Literal["keep", "zero"] = "keep"
     flip: Literal["none", "positive", "negative"] = "none"
     flip_boundary: Literal["clamp", "zero"] = "clamp"
     success_threshold: float | None = None
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("beta_pos", self.beta_pos, 0)
-        checks.number("beta_neg", self.beta_neg, 0)
-        checks.one_of("degenerate_groups", self.degenerate_groups, ("keep", "zero"))
-        checks.one_of("flip", self.flip, ("none", "positive", "negative"))
-        checks.one_of("flip_boundary", self.flip_boundary, ("clamp", "zero"))
-        if self.success_threshold is not None:
-            checks.number("success_threshold", self.success_threshold, float("-inf"))
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         """Return ((1-p)/p)^beta_pos for successes, -(p/(1-p))^beta_neg for failures."""
@@ -127,6 +122,7 @@ class BetaFamily:
         return float((part / (size - part)) ** beta)
 
 
+@validated
 @dataclass(frozen=True)
 class GroupStandardized:
     """GRPO: A_i = (r_i - mean) / (std + eps) within the group.
@@ -142,13 +138,9 @@ class GroupStandardized:
         ValueError: rewards are not [groups, G >= 2] or not finite.
     """
 
-    ddof: int = 1
-    eps: float = 1e-6
+    ddof: DegreesOfFreedom = 1
+    eps: NonNegative = 1e-6
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.one_of("ddof", self.ddof, (0, 1))
-        checks.number("eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asym_lightning import checks
+from asym_lightning.checks import Count, validated
 
 
 class Aggregation(Protocol):
@@ -58,6 +58,7 @@ class SequenceMeanTokenMean:
         return _ones(lengths, rollout_count, "rollout_count") / lengths / rollout_count
 
 
+@validated
 @dataclass(frozen=True)
 class SequenceSumOverConstant:
     """w = 1 / (max_tokens * rollout_count): no dependence on length.
@@ -70,10 +71,7 @@ class SequenceSumOverConstant:
         ValueError: there are tokens but rollout_count < 1.
     """
 
-    max_tokens: int
-
-    def __post_init__(self) -> None:
-        checks.positive_int("max_tokens", self.max_tokens)
+    max_tokens: Count
 
     def weights(
         self, lengths: Int[Tensor, "n"], token_count: int, rollout_count: int

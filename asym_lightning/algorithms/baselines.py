@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning import checks
 from asym_lightning.algorithms.advantages import centered, checked
+from asym_lightning.checks import PositiveShare, validated
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class LeaveOneOut:
         return centered(checked(rewards)) * (size / (size - 1))
 
 
+@validated
 @dataclass(frozen=True)
 class QuantileBaseline:
     """QAE: A = (r - b) / std with b the ``quantile`` of the group's rewards.
@@ -46,11 +47,8 @@ class QuantileBaseline:
         ValueError: rewards are not [groups, G >= 2] or not finite.
     """
 
-    quantile: float = 0.4
+    quantile: PositiveShare = 0.4
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("quantile", self.quantile, 0, high=1, open_low=True)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)

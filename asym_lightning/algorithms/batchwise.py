@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asym_lightning import checks
 from asym_lightning.algorithms.advantages import GroupStandardized, centered, checked, successes
 from asym_lightning.algorithms.steering import Observation, Steered
+from asym_lightning.checks import NonNegative, Positive, validated
 
 
+@validated
 @dataclass(frozen=True)
 class Whitened:
     """REINFORCE++: rewards whitened over all completion tokens of the mini-batch.
@@ -32,15 +33,12 @@ class Whitened:
     """
 
     baseline: bool = False
-    eps: float = 1e-8
+    eps: NonNegative = 1e-8
     uses_lengths: ClassVar[bool] = True
 
     @property
     def needs_group(self) -> bool:
         return self.baseline
-
-    def __post_init__(self) -> None:
-        checks.number("eps", self.eps, 0)
 
     def __call__(
         self, rewards: Float[Tensor, "groups G"], lengths: Int[Tensor, "groups G"] | None = None
@@ -55,6 +53,7 @@ class Whitened:
         return difference / (variance + self.eps).sqrt()
 
 
+@validated
 @dataclass(frozen=True)
 class AGRAE:
     """A-GRAE: GRPO's advantage with a batch-dependent weight between hard and easy prompts.
@@ -74,11 +73,8 @@ class AGRAE:
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("alpha", self.alpha, 0, open_low=True)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)

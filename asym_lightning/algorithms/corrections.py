@@ -8,15 +8,16 @@ aggregation stay, so a dropped token still counts in the denominator.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
-from asym_lightning import checks
+from asym_lightning.checks import Share, validated
 
-LEVELS = ("token", "sequence")
+Level = Literal["token", "sequence"]
 
 
 @dataclass
@@ -74,6 +75,7 @@ class NoCorrection:
         return Weights(torch.ones_like(logp))
 
 
+@validated
 @dataclass(frozen=True)
 class Truncate:
     """w = min(pi / mu, cap): no token is dropped, none weighs more than ``cap``.
@@ -92,13 +94,9 @@ class Truncate:
             level.
     """
 
-    cap: float = 2.0
-    level: str = "token"
+    cap: Annotated[float, Field(ge=1)] = 2.0
+    level: Level = "token"
     drops: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        checks.number("cap", self.cap, 1)
-        checks.one_of("level", self.level, LEVELS)
 
     def __call__(
         self, logp: Float[Tensor, "n"], engine_logp: Float[Tensor, "n"], rows: Int[Tensor, "n"]
@@ -113,6 +111,7 @@ class Truncate:
         return Weights(used, diagnostics)
 
 
+@validated
 @dataclass(frozen=True)
 class Mask:
     """w = pi / mu where low <= pi / mu <= high, else 0: tokens outside the bounds are dropped.
@@ -131,15 +130,10 @@ class Mask:
             agree), or an unknown level.
     """
 
-    low: float = 0.5
-    high: float = 5.0
-    level: str = "token"
+    low: Share = 0.5
+    high: Annotated[float, Field(ge=1)] = 5.0
+    level: Level = "token"
     drops: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("low", self.low, 0, high=1)
-        checks.number("high", self.high, 1)
-        checks.one_of("level", self.level, LEVELS)
 
     def __call__(
         self, logp: Float[Tensor, "n"], engine_logp: Float[Tensor, "n"], rows: Int[Tensor, "n"]

@@ -1,13 +1,14 @@
 """Policy losses: one value per completion token. aggregation.py averages them over tokens."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
-from asym_lightning import checks
+from asym_lightning.checks import NonNegative, Share, validated
 
 
 @dataclass
@@ -63,6 +64,7 @@ class PolicyLoss(Protocol):
     def __call__(self, inputs: LossInputs) -> LossOutput: ...
 
 
+@validated
 @dataclass(frozen=True)
 class PPOClip:
     """The clipped surrogate, with rho = exp(logp - old_logp).
@@ -83,15 +85,9 @@ class PPOClip:
         FieldError: clip_low outside [0, 1], clip_high < 0 or dual_clip <= 1.
     """
 
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float | None = 3.0
-
-    def __post_init__(self) -> None:
-        checks.number("clip_low", self.clip_low, 0, high=1)
-        checks.number("clip_high", self.clip_high, 0)
-        if self.dual_clip is not None:
-            checks.number("dual_clip", self.dual_clip, 1, open_low=True)
+    clip_low: Share = 0.2
+    clip_high: NonNegative = 0.2
+    dual_clip: Annotated[float, Field(gt=1)] | None = 3.0
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         advantages = inputs.advantages

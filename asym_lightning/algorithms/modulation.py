@@ -5,15 +5,17 @@ They compose; an empty list means no modulation.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from asym_lightning import checks
 from asym_lightning.algorithms.steering import Observation, Steered
 from asym_lightning.algorithms.tokens import Tokens
+from asym_lightning.checks import NonNegative, validated
 
 
 class Modulation(Steered):
@@ -61,6 +63,7 @@ class Modulation(Steered):
         return None
 
 
+@validated
 @dataclass(frozen=True)
 class EntropyBonus(Modulation):
     """Adds -coef * H_t to the loss of every token.
@@ -75,16 +78,14 @@ class EntropyBonus(Modulation):
         FieldError: coef < 0.
     """
 
-    coef: float = 1e-3
+    coef: NonNegative = 1e-3
     needs_entropy_grad: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("coef", self.coef, 0)
 
     def loss_term(self, tokens: Tokens) -> Float[Tensor, "n"]:
         return -self.coef * tokens.entropy
 
 
+@validated
 @dataclass(frozen=True)
 class EntropyAdvantage(Modulation):
     """A_t += min(alpha H_t, |A_t| / kappa), with H_t without gradient.
@@ -98,19 +99,16 @@ class EntropyAdvantage(Modulation):
         FieldError: alpha < 0 or kappa <= 1.
     """
 
-    alpha: float = 0.4
-    kappa: float = 2.0
+    alpha: NonNegative = 0.4
+    kappa: Annotated[float, Field(gt=1)] = 2.0
     idle_at_zero: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("alpha", self.alpha, 0)
-        checks.number("kappa", self.kappa, 1, open_low=True)
 
     def shape_advantages(self, tokens: Tokens) -> Float[Tensor, "n"]:
         limit = tokens.advantages.abs() / self.kappa
         return tokens.advantages + torch.minimum(self.alpha * tokens.entropy, limit)
 
 
+@validated
 class AdaptiveEntropyBonus(Modulation):
     """An entropy bonus that acts only below a target entropy and adapts its coefficient to it.
 
@@ -130,10 +128,12 @@ class AdaptiveEntropyBonus(Modulation):
     observes: ClassVar[bool] = True
 
     def __init__(
-        self, target: float = 0.2, rate: float = 1e-4, largest: float = 5e-3, start: float = 0.0
+        self,
+        target: NonNegative = 0.2,
+        rate: NonNegative = 1e-4,
+        largest: NonNegative = 5e-3,
+        start: NonNegative = 0.0,
     ):
-        for name, value in {"target": target, "rate": rate, "largest": largest}.items():
-            checks.number(name, value, 0)
         checks.number("start", start, 0, high=largest)
         self.target, self.rate, self.largest, self.coef = target, rate, largest, start
         self.below = True

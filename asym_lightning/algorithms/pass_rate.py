@@ -11,11 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning import checks
-from asym_lightning.algorithms.advantages import GroupStandardized, centered, checked, successes
+from asym_lightning.algorithms.advantages import (
+    DegreesOfFreedom,
+    GroupStandardized,
+    centered,
+    checked,
+    successes,
+)
+from asym_lightning.checks import Count, NonNegative, validated
 from asym_lightning.types import FieldError
 
 
+@validated
 @dataclass(frozen=True)
 class SignedConstant:
     """A = ``positive`` on correct rollouts and -``negative`` on wrong ones, for every p.
@@ -31,13 +38,11 @@ class SignedConstant:
         ValueError: a reward is neither 0 nor 1.
     """
 
-    positive: float
-    negative: float
+    positive: NonNegative
+    negative: NonNegative
     needs_group: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        checks.number("positive", self.positive, 0)
-        checks.number("negative", self.negative, 0)
         if self.positive == self.negative == 0:
             raise FieldError(
                 "positive=0: with negative=0 the policy would not learn; set at least one above 0"
@@ -49,6 +54,7 @@ class SignedConstant:
         return torch.where(success, self.positive, -self.negative).to(dtype)
 
 
+@validated
 @dataclass(frozen=True)
 class MaxRL:
     """A = (r - p) / (p + eps): (1-p)/p on correct rollouts, -1 on wrong ones; 0 at p = 0 and p = 1.
@@ -61,11 +67,8 @@ class MaxRL:
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
-    eps: float = 1e-6
+    eps: NonNegative = 1e-6
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)
@@ -73,6 +76,7 @@ class MaxRL:
         return torch.where(p > 0, centered(rewards) / (p + self.eps), 0.0)
 
 
+@validated
 @dataclass(frozen=True)
 class FocalGRPO:
     """F-GRPO: (1-p)^gamma times GRPO's advantage, so that groups already solved weigh less.
@@ -86,15 +90,10 @@ class FocalGRPO:
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
-    gamma: float = 0.5
-    ddof: int = 1
-    eps: float = 1e-6
+    gamma: NonNegative = 0.5
+    ddof: DegreesOfFreedom = 1
+    eps: NonNegative = 1e-6
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("gamma", self.gamma, 0)
-        # GRPO checks its own parameters.
-        GroupStandardized(self.ddof, self.eps)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         advantages = GroupStandardized(self.ddof, self.eps)(rewards)
@@ -103,6 +102,7 @@ class FocalGRPO:
         return advantages * failure_rate**self.gamma
 
 
+@validated
 @dataclass(frozen=True)
 class PassAtK:
     """Pass@k training: a rollout's share in the reward of the subsets of k rollouts.
@@ -121,13 +121,9 @@ class PassAtK:
         ValueError: rewards are not [groups, G >= 2], not finite, or neither 0 nor 1.
     """
 
-    k: int
-    eps: float = 1e-6
+    k: Count
+    eps: NonNegative = 1e-6
     needs_group: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.positive_int("k", self.k)
-        checks.number("eps", self.eps, 0)
 
     def __call__(self, rewards: Float[Tensor, "groups G"]) -> Float[Tensor, "groups G"]:
         rewards = checked(rewards)

@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from asym_lightning import checks
 from asym_lightning.algorithms.modulation import Modulation
 from asym_lightning.algorithms.tokens import Tokens
+from asym_lightning.checks import NonNegative, validated
 
 
+@validated
 @dataclass(frozen=True)
 class ReferenceKL(Modulation):
     """An estimate of KL(policy || reference) per token, times coef.
@@ -30,15 +31,10 @@ class ReferenceKL(Modulation):
         FieldError: coef < 0, or an unknown estimator or place.
     """
 
-    coef: float = 0.001
+    coef: NonNegative = 0.001
     estimator: Literal["k1", "k2", "k3"] = "k3"
     where: Literal["loss", "reward"] = "loss"
     needs_reference: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("coef", self.coef, 0)
-        checks.one_of("estimator", self.estimator, ("k1", "k2", "k3"))
-        checks.one_of("where", self.where, ("loss", "reward"))
 
     def estimate(
         self, logp: Float[Tensor, "n"], reference_logp: Float[Tensor, "n"]

@@ -2,17 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from asym_lightning import checks
 from asym_lightning.algorithms.steering import Observation, Steered
-from asym_lightning.types import FieldError
+from asym_lightning.checks import (
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Share,
+    WholeNumber,
+    validated,
+)
 
 
+@validated
 class Resample(Steered):
     """AEPO: learning from correct rollouts that are sampled at another temperature.
 
@@ -34,17 +43,13 @@ class Resample(Steered):
 
     def __init__(
         self,
-        target: float = 0.5,
-        high: float = 1.2,
-        low: float = 0.8,
-        share: float = 0.125,
-        coef: float = 1.0,
+        target: Positive = 0.5,
+        high: Positive = 1.2,
+        low: Positive = 0.8,
+        share: PositiveShare = 0.125,
+        coef: NonNegative = 1.0,
     ):
-        checks.number("target", target, 0, open_low=True)
-        checks.number("low", low, 0, open_low=True)
         checks.number("high", high, low)
-        checks.number("share", share, 0, high=1, open_low=True)
-        checks.number("coef", coef, 0)
         self.target, self.high, self.low, self.share, self.coef = target, high, low, share, coef
         self.temperature = high
 
@@ -61,6 +66,7 @@ class Resample(Steered):
         self.temperature = state["temperature"]
 
 
+@validated
 @dataclass(frozen=True)
 class RolloutRules:
     """Rollout-side parts of a recipe; the defaults change nothing.
@@ -80,17 +86,12 @@ class RolloutRules:
         FieldError: a number is out of range, or ``resample`` is not a Resample.
     """
 
-    dynamic_sampling: int = 0
-    overlong_share: float = 0.0
+    dynamic_sampling: WholeNumber = 0
+    overlong_share: Share = 0.0
     mask_truncated: bool = False
-    resample: Resample | None = None
-
-    def __post_init__(self) -> None:
-        if self.dynamic_sampling != 0:
-            checks.positive_int("dynamic_sampling", self.dynamic_sampling)
-        checks.number("overlong_share", self.overlong_share, 0, high=1)
-        if self.resample is not None and not isinstance(self.resample, Resample):
-            raise FieldError(f"resample={self.resample}: must be null or a Resample (conf/rules)")
+    resample: Annotated[Resample | None, Field(description="null or a Resample (conf/rules)")] = (
+        None
+    )
 
     def penalty(
         self, lengths: Int[Tensor, "groups G"], max_tokens: int

@@ -11,6 +11,7 @@ from torch import Tensor
 from asym_lightning import checks
 from asym_lightning.algorithms.modulation import Modulation
 from asym_lightning.algorithms.tokens import Tokens
+from asym_lightning.checks import NonNegative, PositiveShare, Share, validated
 
 
 def covariance(tokens: Tokens) -> Float[Tensor, "n"]:
@@ -21,6 +22,7 @@ def covariance(tokens: Tokens) -> Float[Tensor, "n"]:
     return (tokens.logp - tokens.logp.mean()) * (tokens.advantages - tokens.advantages.mean())
 
 
+@validated
 @dataclass(frozen=True)
 class ClipCov(Modulation):
     """Drops the policy loss of a few random tokens whose covariance is in (low, high).
@@ -37,15 +39,13 @@ class ClipCov(Modulation):
         FieldError: ratio outside (0, 1], or high <= low.
     """
 
-    ratio: float = 2e-4
+    ratio: PositiveShare = 2e-4
     low: float = 1.0
     high: float = 5.0
     needs_batch: ClassVar[bool] = True
     idle_at_zero: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.number("ratio", self.ratio, 0, high=1, open_low=True)
-        checks.number("low", self.low, float("-inf"))
         checks.number("high", self.high, self.low, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
@@ -64,6 +64,7 @@ class ClipCov(Modulation):
         return tokens.advantages * tokens.plan
 
 
+@validated
 @dataclass(frozen=True)
 class KLCov(Modulation):
     """Adds coef |logp - old_logp| to the loss of the tokens of the highest covariance.
@@ -80,13 +81,9 @@ class KLCov(Modulation):
         FieldError: coef < 0, or ratio outside (0, 1].
     """
 
-    coef: float = 1.0
-    ratio: float = 0.002
+    coef: NonNegative = 1.0
+    ratio: PositiveShare = 0.002
     needs_batch: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("coef", self.coef, 0)
-        checks.number("ratio", self.ratio, 0, high=1, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
         """1 on the chosen tokens, 0 elsewhere."""
@@ -97,6 +94,7 @@ class KLCov(Modulation):
         return self.coef * tokens.plan * (tokens.logp - tokens.old_logp).abs()
 
 
+@validated
 @dataclass(frozen=True)
 class TopEntropy(Modulation):
     """Keeps the policy loss of the ``share`` of the mini-batch's tokens with the highest entropy.
@@ -110,12 +108,9 @@ class TopEntropy(Modulation):
         FieldError: share outside (0, 1].
     """
 
-    share: float = 0.2
+    share: PositiveShare = 0.2
     needs_batch: ClassVar[bool] = True
     idle_at_zero: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        checks.number("share", self.share, 0, high=1, open_low=True)
 
     def prepare(self, tokens: Tokens, generator: torch.Generator) -> Float[Tensor, "n"]:
         """1 on the kept tokens, 0 elsewhere."""
@@ -126,6 +121,7 @@ class TopEntropy(Modulation):
         return tokens.advantages * tokens.plan
 
 
+@validated
 class SIREN(Modulation):
     """Adds coef (H - anchor)^2 to the loss, H the mean entropy of selected tokens.
 
@@ -145,10 +141,9 @@ class SIREN(Modulation):
     needs_entropy_grad: ClassVar[bool] = True
     needs_batch: ClassVar[bool] = True
 
-    def __init__(self, coef: float = 0.005, top_p: float = 0.8, quantile: float = 0.8):
-        checks.number("coef", coef, 0)
-        checks.number("top_p", top_p, 0, high=1, open_low=True)
-        checks.number("quantile", quantile, 0, high=1)
+    def __init__(
+        self, coef: NonNegative = 0.005, top_p: PositiveShare = 0.8, quantile: Share = 0.8
+    ):
         self.coef, self.nucleus, self.quantile = coef, top_p, quantile
         self.anchor: float | None = None
         self.mean = float("nan")

@@ -1,13 +1,14 @@
 """Policy losses beside PPO's clip."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from asym_lightning import checks
 from asym_lightning.algorithms.losses import LossInputs, LossOutput
+from asym_lightning.checks import NonNegative, Positive, Share, validated
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Ratio:
         return LossOutput(-inputs.advantages * inputs.ratio)
 
 
+@validated
 @dataclass(frozen=True)
 class CISPO:
     """L = -sg(clip(rho, low, high)) A logp: no token loses its gradient.
@@ -49,12 +51,8 @@ class CISPO:
         FieldError: low is not in [0, 1], or high < 1.
     """
 
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        checks.number("low", self.low, 0, high=1)
-        checks.number("high", self.high, 1)
+    low: Share
+    high: Annotated[float, Field(ge=1)]
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         ratio = inputs.ratio.detach()
@@ -63,6 +61,7 @@ class CISPO:
         return LossOutput(per_token, {name: mask.to(ratio.dtype) for name, mask in masks.items()})
 
 
+@validated
 @dataclass(frozen=True)
 class SAPO:
     """L = -A (4/tau) sigmoid(tau (rho - 1)): a soft gate in place of the clip.
@@ -75,12 +74,8 @@ class SAPO:
         FieldError: a tau <= 0.
     """
 
-    tau_pos: float = 1.0
-    tau_neg: float = 1.05
-
-    def __post_init__(self) -> None:
-        checks.number("tau_pos", self.tau_pos, 0, open_low=True)
-        checks.number("tau_neg", self.tau_neg, 0, open_low=True)
+    tau_pos: Positive = 1.0
+    tau_neg: Positive = 1.05
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         ratio, advantages = inputs.ratio, inputs.advantages
@@ -88,6 +83,7 @@ class SAPO:
         return LossOutput(-advantages * torch.sigmoid(tau * (ratio - 1)) * 4 / tau)
 
 
+@validated
 @dataclass(frozen=True)
 class GSPO:
     """The clip on the ratio of a full rollout, s = exp(mean over its tokens of logp - old_logp).
@@ -104,12 +100,8 @@ class GSPO:
         FieldError: clip_low outside [0, 1], or clip_high < 0.
     """
 
-    clip_low: float = 3e-4
-    clip_high: float = 4e-4
-
-    def __post_init__(self) -> None:
-        checks.number("clip_low", self.clip_low, 0, high=1)
-        checks.number("clip_high", self.clip_high, 0)
+    clip_low: Share = 3e-4
+    clip_high: NonNegative = 4e-4
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         log_ratio = _rollout_mean(inputs.logp - inputs.old_logp.detach(), inputs.rows)

@@ -59,7 +59,7 @@ BAD = {
         r"algo\.modulation\.siren\.top_p=2: must be a finite number > 0 and <= 1"
     ),
     "algo.rules.dynamic_sampling=-1": (
-        r"algo\.rules\.dynamic_sampling=-1: must be a whole number >= 1"
+        r"algo\.rules\.dynamic_sampling=-1: must be a whole number >= 0"
     ),
     "rollout.group_size=4 algo=pass_at_k": (
         r"algo\.advantage\.k=4.*below the group .*\(rollout\.group_size=4\)"

@@ -1,0 +1,125 @@
+"""Settings declared as types: what is taken, and the one line for what is not."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from asym_lightning.checks import (
+    Count,
+    NoBool,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    Share,
+    WholeNumber,
+    check_fields,
+    validated,
+)
+from asym_lightning.types import ConfigError, FieldError
+
+
+class Part:
+    """A part of another part."""
+
+
+@validated
+@dataclass(frozen=True)
+class Settings:
+    rate: Positive
+    coef: NonNegative = 0.0
+    share: Share = 0.5
+    ratio: PositiveShare = 1.0
+    steps: WholeNumber = 0
+    size: Count = 1
+    on: bool = False
+    level: Literal["token", "sequence"] = "token"
+    dtype: Literal["bfloat16"] | None = None
+    ddof: Annotated[Literal[0, 1], NoBool] = 1
+    cap: Annotated[float, Field(gt=1)] | None = None
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    threshold: float | None = None
+    part: Annotated[Part | None, Field(description="null or a Part (conf/parts)")] = None
+    other: Part | None = None
+    names: list[str] | None = None
+
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("rate", 0, "rate=0: must be a finite number > 0"),
+    ("rate", "fast", "rate=fast: must be a finite number > 0"),
+    ("rate", True, "rate=True: must be a finite number > 0"),
+    ("coef", -1, "coef=-1: must be a finite number >= 0"),
+    ("coef", float("nan"), "coef=nan: must be a finite number >= 0"),
+    ("coef", float("inf"), "coef=inf: must be a finite number >= 0"),
+    ("share", 1.5, "share=1.5: must be a finite number >= 0 and <= 1"),
+    ("ratio", 0, "ratio=0: must be a finite number > 0 and <= 1"),
+    ("steps", 1.5, "steps=1.5: must be a whole number >= 0"),
+    ("size", True, "size=True: must be a whole number >= 1"),
+    ("size", 0, "size=0: must be a whole number >= 1"),
+    ("on", "flase", "on=flase: must be true or false"),
+    ("on", 1, "on=1: must be true or false"),
+    ("level", "word", "level=word: must be one of token, sequence"),
+    ("dtype", "float16", "dtype=float16: must be one of bfloat16, or null"),
+    ("ddof", 2, "ddof=2: must be one of 0, 1"),
+    ("ddof", True, "ddof=True: must be one of 0, 1"),
+    ("cap", 1, "cap=1: must be a finite number > 1, or null"),
+    ("beta", 1, "beta=1: must be a finite number >= 0 and < 1"),
+    ("threshold", "low", "threshold=low: must be a finite number, or null"),
+    ("part", 3, "part=3: must be null or a Part (conf/parts)"),
+    ("other", 3, "other=3: must be a Part, or null"),
+    ("names", ["a", 3], "names=['a', 3]: must be a list of text, or null"),
+    ("names", "a", "names=a: must be a list of text, or null"),
+    ("bogus", 1, "bogus: there is no such key"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "text"), REFUSED, ids=[text for *_, text in REFUSED])
+def test_a_value_outside_its_type_is_one_line(name: str, value: Any, text: str) -> None:
+    values: dict[str, Any] = {"rate": 1.0, name: value}
+    with pytest.raises(FieldError) as refused:
+        Settings(**values)
+    assert str(refused.value) == text
+
+
+def test_values_within_their_types_are_taken() -> None:
+    part = Part()
+    settings = Settings(1, cap=2, part=part, names=["a"], ddof=0, dtype="bfloat16")
+    assert (settings.rate, settings.cap, settings.ddof, settings.names) == (1.0, 2.0, 0, ["a"])
+    assert settings.part is part
+
+
+def test_a_missing_value_is_named_and_so_is_a_positional_one() -> None:
+    with pytest.raises(FieldError, match=r"^rate has no value$"):
+        Settings()  # type: ignore[call-arg]
+    with pytest.raises(FieldError, match=r"^coef=-2: must be a finite number >= 0$"):
+        Settings(1.0, -2)
+
+
+def test_a_copy_with_a_bad_value_is_refused_too() -> None:
+    with pytest.raises(FieldError, match=r"^share=2: "):
+        replace(Settings(1.0), share=2)
+
+
+def test_an_error_of_the_class_itself_passes() -> None:
+    @validated
+    class Ordered:
+        def __init__(self, low: float = 0.0, high: float = 1.0):
+            if low > high:
+                raise FieldError(f"high={high}: must be at least low={low}")
+
+    with pytest.raises(FieldError, match=r"^high=1\.0: must be at least low=2\.0$"):
+        Ordered(low=2)
+
+
+def test_fields_of_a_part_of_the_config_are_checked_by_name() -> None:
+    class Rollout:
+        group_size: Count
+        temperature: Positive
+
+    check_fields(Rollout, {"group_size": 4, "temperature": 1, "another": "x"}, "rollout")
+    check_fields(Rollout, {"group_size": 4}, "rollout")
+    with pytest.raises(
+        ConfigError, match=r"^rollout\.group_size=two: must be a whole number >= 1$"
+    ):
+        check_fields(Rollout, {"group_size": "two"}, "rollout")
