@@ -14,11 +14,11 @@ say, such as a range that depends on another field.
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, validate_call
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, validate_call
 
 from asym_lightning.types import ConfigError, FieldError
 
@@ -59,27 +59,10 @@ def validated(part: Class) -> Class:
         try:
             checked(self, *args, **kwargs)
         except ValidationError as error:
-            raise _field_error(error, original, (self, *args), kwargs) from None
+            raise _field_error(error, original, args=(self, *args), kwargs=kwargs) from None
 
     part.__init__ = init  # type: ignore[misc]
     return part
-
-
-def check_fields(kind: type, values: Mapping[Any, Any], key: str) -> None:
-    """Check values of a part of the config against the annotations of a class, by their names.
-
-    Names without an annotation are left to others, and so are fields without a value.
-
-    Raises:
-        ConfigError: a value is outside its type.
-    """
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if name not in values:
-            continue
-        try:
-            TypeAdapter(hint, config=STRICT).validate_python(values[name])
-        except ValidationError:
-            raise FieldError(f"{name}={values[name]}: must be {expected(hint)}").at(key) from None
 
 
 def expected(hint: Any) -> str:
@@ -111,7 +94,7 @@ WORDS = {float: "a finite number", int: "a whole number", bool: "true or false",
 
 
 def _field_error(
-    error: ValidationError, function: Callable[..., None], args: Sequence[Any], kwargs: dict
+    error: ValidationError, function: Callable[..., None], *, args: Sequence[Any], kwargs: dict
 ) -> FieldError:
     """The FieldError for the first error that pydantic found in a call of ``function``."""
     errors = error.errors(include_url=False)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from asym_lightning.checks import positive_int, whole_number
+from asym_lightning.checks import Count, WholeNumber, validated
 from asym_lightning.learner.batch import StepRecord
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.types import Completion, RolloutGroup, Verdict
@@ -159,6 +159,7 @@ def page(groups: list[tuple[RolloutGroup, list[ShownRollout]]], tokenizer: Any, 
     )
 
 
+@validated
 class Completions(Callback):
     """Shows the first prompts of an iteration with their rollouts.
 
@@ -169,9 +170,9 @@ class Completions(Callback):
         terminal: print them on the terminal too.
     """
 
-    def __init__(self, folder: str, every: int = 10, prompts: int = 2, terminal: bool = False):
-        whole_number("every", every, 0)
-        positive_int("prompts", prompts)
+    def __init__(
+        self, folder: str, every: WholeNumber = 10, prompts: Count = 2, terminal: bool = False
+    ):
         self.folder, self.every = Path(folder), every
         self.prompts, self.terminal = prompts, terminal
         self._record: StepRecord | None = None

@@ -6,13 +6,14 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from asym_lightning.checks import whole_number
+from asym_lightning.checks import WholeNumber, validated
 from asym_lightning.learner.batch import StepRecord
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.dynamics import measure_entropy, upper_quantile
 from asym_lightning.runtime.ranks import gather_rows
 
 
+@validated
 class EntropyDynamics(Callback):
     """Measures ``entropy/*`` of the iteration.
 
@@ -28,8 +29,7 @@ class EntropyDynamics(Callback):
     # Also the tokens of rollouts that nothing is learned from.
     reads_every_token = True
 
-    def __init__(self, histogram_every: int = 10):
-        whole_number("histogram_every", histogram_every, 0)
+    def __init__(self, histogram_every: WholeNumber = 10):
         self.histogram_every = histogram_every
         self.threshold: float | None = None
         self._records: list[StepRecord] = []

@@ -1,11 +1,13 @@
 """Held-out problems and benchmarks before, during and after training, with the rollout engine."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from pydantic import Field
 
-from asym_lightning.checks import whole_number
+from asym_lightning.checks import Count, WholeNumber, validated
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.evaluation import EvaluationMetric
 from asym_lightning.rollout.base import Sampling
@@ -14,7 +16,13 @@ from asym_lightning.runtime.watch.phases import mark
 from asym_lightning.tasks.base import PromptSet
 from callbacks.vllm_rollout import VLLMRollout
 
+Samples = Annotated[
+    Count | Mapping[str, Count],
+    Field(description="a whole number >= 1, or one for each set by its name"),
+]
 
+
+@validated
 class HeldoutEvaluation(Callback):
     """Evaluates every set after the last iteration and, if asked for, before the first and between.
 
@@ -35,16 +43,14 @@ class HeldoutEvaluation(Callback):
     def __init__(
         self,
         sets: Callable[[], Sequence[PromptSet]] = tuple,
-        problems: int = 256,
-        samples: int | Mapping[str, int] = 8,
+        problems: WholeNumber = 256,
+        samples: Samples = 8,
         temperature: float = 1.0,
-        seed: int = 0,
-        every: int = 0,
+        seed: WholeNumber = 0,
+        every: WholeNumber = 0,
         before: bool = True,
         greedy: bool = False,
     ):
-        for key, value in {"problems": problems, "every": every, "seed": seed}.items():
-            whole_number(key, value, 0)
         self.sets, self.problems = sets(), problems
         self.samples, self.temperature, self.seed = samples, temperature, seed
         self.every, self.greedy, self._first = every, greedy, before

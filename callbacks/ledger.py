@@ -6,7 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from asym_lightning.checks import number, positive_int
+from asym_lightning.checks import Count, PositiveShare, validated
 from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.packing import pack_bins, pack_units, packing_units
@@ -17,6 +17,7 @@ from asym_lightning.runtime.ranks import reduce_over_ranks
 CHANNELS = ("measured_positive", "measured_negative", "predicted_positive", "predicted_negative")
 
 
+@validated
 class EntropyLedger(Callback):
     """Scores a few groups again after every ``every``-th update, and logs in nats per token:
 
@@ -41,9 +42,7 @@ class EntropyLedger(Callback):
     # Also the tokens of rollouts that nothing is learned from.
     reads_every_token = True
 
-    def __init__(self, share: float = 0.125, every: int = 1):
-        number("share", share, 0, high=1, open_low=True)
-        positive_int("every", every)
+    def __init__(self, share: PositiveShare = 0.125, every: Count = 1):
         self.share, self.every = share, every
         self._updates: list[Tensor] = []
         self._totals = dict.fromkeys((*CHANNELS, "squares", "errors"), 0.0)

@@ -2,16 +2,16 @@
 
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.checks import positive_int
+from asym_lightning.checks import Count, validated
 from asym_lightning.runtime.progress import Bar
 from callbacks.record import Recorder
 
 
+@validated
 class IterationProgress(Callback):
     """A live bar on a terminal; elsewhere one line every ``print_every`` iterations."""
 
-    def __init__(self, print_every: int = 10):
-        positive_int("print_every", print_every)
+    def __init__(self, print_every: Count = 10):
         self.print_every = print_every
         self._bar: Bar | None = None
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from asym_lightning.checks import whole_number
+from asym_lightning.checks import WholeNumber, validated
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.throughput import peak_flops, rates
 from asym_lightning.rollout.groups import rows
@@ -17,6 +17,7 @@ from asym_lightning.types import RolloutGroup
 from callbacks.vllm_rollout import VLLMRollout
 
 
+@validated
 class Recorder(Callback):
     """Closes each iteration: reduces its metrics over all ranks and logs them.
 
@@ -28,8 +29,7 @@ class Recorder(Callback):
         history: one dict of metrics per iteration, on every rank.
     """
 
-    def __init__(self, folder: str, save_rollouts_every: int = 1):
-        whole_number("save_rollouts_every", save_rollouts_every, 0)
+    def __init__(self, folder: str, save_rollouts_every: WholeNumber = 1):
         self.folder, self.save_rollouts_every = Path(folder), save_rollouts_every
         self.history: list[dict[str, float]] = []
         self._start = 0.0

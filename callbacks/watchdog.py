@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch.distributed import distributed_c10d
 
-from asym_lightning.checks import number
+from asym_lightning.checks import Positive, validated
 from asym_lightning.runtime.watch.phases import mark, training_state
 from asym_lightning.runtime.watch.watching import Watch, store
 
@@ -15,6 +15,7 @@ from asym_lightning.runtime.watch.watching import Watch, store
 PATIENCE = 2.0
 
 
+@validated
 class Watchdog(Callback):
     """The first callback: it marks the beginnings of phases before other callbacks act.
 
@@ -30,8 +31,9 @@ class Watchdog(Callback):
         FieldError: the limit is not above 0.
     """
 
-    def __init__(self, limit_s: float = 1800.0, note: Callable[[str], None] | None = None) -> None:
-        number("limit_s", limit_s, 0, open_low=True)
+    def __init__(
+        self, limit_s: Positive = 1800.0, note: Callable[[str], None] | None = None
+    ) -> None:
         self.limit_s, self._note = limit_s, note or (lambda text: None)
         self._watch: Watch | None = None
 

@@ -4,7 +4,8 @@ Error messages name the config key and the valid values.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -103,6 +104,15 @@ def check_targets(node: Any) -> None:
         check_targets(child)
 
 
+@contextmanager
+def at_key(key: str) -> Iterator[None]:
+    """Add the config key of a part to the FieldErrors that it raises within the context."""
+    try:
+        yield
+    except FieldError as error:
+        raise error.at(key) from None
+
+
 def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
     """Make an object of class ``kind`` from a part of the config.
 
@@ -112,13 +122,8 @@ def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
     if not isinstance(part, DictConfig):
         raise ConfigError(f"{key}={part}: must be made of keys")
     options: Any = OmegaConf.to_container(part, resolve=True)
-    check_switches(kind, options, key)
-    try:
+    with at_key(key):
         return kind(**options)
-    except FieldError as error:
-        raise error.at(key) from None
-    except TypeError as error:
-        raise ConfigError(f"{key}: {error}") from None
 
 
 def load_tokenizer(config: DictConfig) -> Any:

@@ -4,17 +4,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms.corrections import NoCorrection
-from asym_lightning.checks import number, one_of, positive_int, switch, whole_number
 from asym_lightning.config.callback_checks import (
     check_callbacks,
     check_monitors,
     check_objective,
     evaluated,
 )
+from asym_lightning.config.keys import (
+    PolicyKeys,
+    RolloutKeys,
+    RunKeys,
+    TrainerKeys,
+    check_keys,
+)
 from asym_lightning.config.loading import (
+    at_key,
     build,
     context_length,
     data_settings,
@@ -126,7 +133,6 @@ def check_staleness(config: DictConfig) -> None:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     key = f"rollout.staleness={config.rollout.staleness}"
-    whole_number("rollout.staleness", config.rollout.staleness, 0)
     if not config.rollout.staleness:
         return
     if config.rollout.placement != "servers":
@@ -149,7 +155,9 @@ def check_staleness(config: DictConfig) -> None:
 def check_adapters(config: DictConfig) -> None:
     """Check that the policy has the layers that adapters are for. Raises ConfigError otherwise."""
     if config.policy.lora is not None:
-        add_adapters(skeleton(config), settings_of(LoRASettings, config.policy.lora, "policy.lora"))
+        settings = settings_of(LoRASettings, config.policy.lora, "policy.lora")
+        with at_key("policy.lora"):
+            add_adapters(skeleton(config), settings)
 
 
 def check_data(config: DictConfig) -> None:
@@ -183,66 +191,11 @@ def check_numbers(config: DictConfig) -> None:
     Raises:
         ConfigError: one line that names the key, its value, and what would be right.
     """
-    t = config.trainer
-    if t.devices not in ("auto", "-1", -1) and (type(t.devices) is not int or t.devices < 1):
-        raise ConfigError(
-            f"trainer.devices={t.devices}: must be a number, or auto; "
-            "CUDA_VISIBLE_DEVICES=2,3 chooses the GPUs"
-        )
-    _check_counts(config)
-    _check_policy(config.policy)
-    _check_optimizer(config.policy.optimizer)
-    r = config.rollout
-    number("rollout.temperature", r.temperature, 0, open_low=True)
-    number("rollout.gpu_memory_utilization", r.gpu_memory_utilization, 0, high=1, open_low=True)
-    whole_number("seed", config.seed, 0)
-    one_of("rollout.engine", r.engine, ("vllm", "transformers"))
-    one_of("policy.old_logprobs", config.policy.old_logprobs, ("trainer", "engine"))
+    check_keys(
+        config,
+        {"rollout": RolloutKeys, "policy": PolicyKeys, "trainer": TrainerKeys, "": RunKeys},
+    )
+    settings_of(OptimizerSettings, config.policy.optimizer, "policy.optimizer")
     check_mini_batches(config)
     if config.ckpt_path is not None:
-        check_checkpoint(Path(str(config.ckpt_path)), t.strategy, world_size(config))
-
-
-def _check_counts(config: DictConfig) -> None:
-    r, p, t = config.rollout, config.policy, config.trainer
-    counts = {
-        "rollout.group_size": r.group_size,
-        "rollout.prompts_per_iteration": r.prompts_per_iteration,
-        "rollout.max_tokens": r.max_tokens,
-        "rollout.max_num_seqs": r.max_num_seqs,
-        "rollout.kv_cache_gb": r.kv_cache_gb,
-        "policy.prompts_per_mini_batch": p.prompts_per_mini_batch,
-        "policy.tokens_per_micro_batch": p.tokens_per_micro_batch,
-        "trainer.max_epochs": t.max_epochs,
-        "trainer.num_nodes": t.num_nodes,
-    }
-    for key, value in counts.items():
-        positive_int(key, value)
-    for key in ("trust_remote_code", "share_prompts", "gradient_checkpointing", "compile"):
-        switch(f"policy.{key}", p[key])
-    if r.enforce_eager is not None:
-        switch("rollout.enforce_eager", r.enforce_eager)
-
-
-def _check_policy(policy: DictConfig) -> None:
-    if policy.logprob_gap_limit is not None:
-        number("policy.logprob_gap_limit", policy.logprob_gap_limit, 0, open_low=True)
-    if policy.path is not None and not isinstance(policy.path, str):
-        raise ConfigError(
-            f"policy.path={policy.path}: must be a folder or the id of a model on the hub"
-        )
-
-
-def _check_optimizer(optimizer: DictConfig) -> None:
-    settings_of(OptimizerSettings, optimizer, "policy.optimizer")
-    for key in ("learning_rate", "max_grad_norm"):
-        number(f"policy.optimizer.{key}", optimizer[key], 0, open_low=True)
-    for key in ("weight_decay", "warmup_steps"):
-        number(f"policy.optimizer.{key}", optimizer[key], 0)
-    betas = optimizer.betas
-    is_pair = isinstance(betas, ListConfig) and len(betas) == 2
-    if not is_pair or not all(isinstance(b, float | int) and 0 <= b < 1 for b in betas):
-        raise ConfigError(
-            f"policy.optimizer.betas={betas}: must be two numbers of at least 0 and below 1, "
-            "such as [0.9,0.999]"
-        )
+        check_checkpoint(Path(str(config.ckpt_path)), config.trainer.strategy, world_size(config))

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from asym_lightning.checks import one_of
 from asym_lightning.config.division import check_division, check_shared_engine
-from asym_lightning.config.loading import build, settings_of
+from asym_lightning.config.loading import at_key, build, settings_of
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.runtime.run_folder import is_checkpoint
 from asym_lightning.types import ConfigError
@@ -70,7 +70,6 @@ def check_servers(config: DictConfig) -> None:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     r, t = config.rollout, config.trainer
-    one_of("rollout.placement", r.placement, ("colocated", "servers"))
     if r.placement != "servers":
         return
     if r.engine != "vllm" or "servers" not in r:
@@ -80,7 +79,8 @@ def check_servers(config: DictConfig) -> None:
     settings = settings_of(ServerSettings, r.servers, "rollout.servers")
     use_gpus = t.accelerator != "cpu" and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if use_gpus else 0
-    settings.check(world_size(config), t.num_nodes, gpus)
+    with at_key("rollout.servers"):
+        settings.check(world_size(config), t.num_nodes, gpus)
     if settings.transfer == "ipc" and r.gpu_memory_utilization >= 0.9:
         raise ConfigError(
             f"rollout.gpu_memory_utilization={r.gpu_memory_utilization}: with "
@@ -89,13 +89,12 @@ def check_servers(config: DictConfig) -> None:
 
 
 def check_placement(config: DictConfig) -> None:
-    """Check ``rollout.sleep`` and the tensor parallelism of engine and policy.
+    """Check ``rollout.sleep``, and the tensor parallelism of engine and policy.
 
     Raises:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     r, strategy = config.rollout, config.trainer.strategy
-    one_of("rollout.sleep", str(r.sleep), ("True", "False"))
     colocated = r.placement == "colocated"
     if colocated:
         check_shared_engine(config, world_size(config))

@@ -6,16 +6,19 @@ They learn in place of the weights, and are merged into them wherever weights le
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from asym_lightning.types import ConfigError
+from asym_lightning.checks import Count, Positive, validated
+from asym_lightning.types import FieldError
 
 # The name that peft gives an adapter by default.
 _ADAPTER = "default"
 
 
+@validated
 @dataclass(frozen=True)
 class LoRASettings:
     """LoRA as in the paper: a weight W becomes W + alpha / r * B A, and B starts at 0.
@@ -27,34 +30,22 @@ class LoRASettings:
             ``all-linear`` for all but the output head.
 
     Raises:
-        ConfigError: r < 1, alpha <= 0, or ``target_modules`` is neither of the two.
+        FieldError: r < 1, alpha <= 0, or ``target_modules`` is neither of the two.
     """
 
-    r: int
-    alpha: float
-    target_modules: str | list[str] = "all-linear"
-
-    def __post_init__(self) -> None:
-        if self.r < 1 or self.alpha <= 0:
-            raise ConfigError(
-                f"policy.lora: r={self.r} must be at least 1 and alpha={self.alpha} above 0"
-            )
-        names = self.target_modules
-        if isinstance(names, str):
-            names = [names]
-        valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not valid or not names:
-            raise ConfigError(
-                f"policy.lora.target_modules={self.target_modules}: must be all-linear, or names "
-                "such as [q_proj,v_proj]"
-            )
+    r: Count
+    alpha: Positive
+    target_modules: Annotated[
+        str | Annotated[list[str], Field(min_length=1)],
+        Field(description="all-linear, or names such as [q_proj,v_proj]"),
+    ] = "all-linear"
 
 
 def add_adapters(model: Any, settings: LoRASettings) -> None:
     """Put adapters into ``model`` and freeze everything else.
 
     Raises:
-        ConfigError: no layer has one of the names.
+        FieldError: no layer has one of the names.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -65,7 +56,7 @@ def add_adapters(model: Any, settings: LoRASettings) -> None:
         inject_adapter_in_model(config, model)
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"policy.lora.target_modules={targets}: {reason}") from None
+        raise FieldError(f"target_modules={targets}: {reason}") from None
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
 

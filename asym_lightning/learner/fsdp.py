@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -30,7 +30,7 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from asym_lightning.checks import number, one_of, positive_int
+from asym_lightning.checks import Count, Positive, validated
 from asym_lightning.runtime.ranks import RolloutShard, own_shard
 from asym_lightning.types import ConfigError
 
@@ -45,6 +45,7 @@ TP_STYLES: dict[str, Callable[[], ParallelStyle]] = {
 }
 
 
+@validated
 class FSDP2(ModelParallelStrategy):
     """Lightning's strategy for sharded modules, over all ranks of the run.
 
@@ -70,15 +71,11 @@ class FSDP2(ModelParallelStrategy):
     def __init__(
         self,
         cpu_offload: bool = False,
-        param_dtype: str | None = None,
-        reduce_each: str = "micro_batch",
-        timeout_minutes: float = 30,
-        tensor_parallel_size: int = 1,
+        param_dtype: Literal["bfloat16"] | None = None,
+        reduce_each: Literal["micro_batch", "mini_batch"] = "micro_batch",
+        timeout_minutes: Positive = 30,
+        tensor_parallel_size: Count = 1,
     ):
-        number("timeout_minutes", timeout_minutes, 0, open_low=True)
-        one_of("param_dtype", param_dtype, (None, "bfloat16"))
-        one_of("reduce_each", reduce_each, ("micro_batch", "mini_batch"))
-        positive_int("tensor_parallel_size", tensor_parallel_size)
         super().__init__(
             tensor_parallel_size=tensor_parallel_size,
             save_distributed_checkpoint=False,

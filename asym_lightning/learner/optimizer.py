@@ -3,16 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from asym_lightning.types import ConfigError
+from asym_lightning.checks import NonNegative, Positive, WholeNumber, validated
+from asym_lightning.types import FieldError
 
-KINDS = ("adamw", "adamw_8bit")
+# Decay of a running mean.
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+@validated
 @dataclass(frozen=True)
 class OptimizerSettings:
     """AdamW with gradients clipped to a norm of ``max_grad_norm``.
@@ -24,29 +28,28 @@ class OptimizerSettings:
             take a byte each per weight (CUDA only).
 
     Raises:
-        ConfigError: the kind is unknown, its package is not installed, or it needs a GPU and there
-            is no GPU.
+        FieldError: a number is out of range, the kind is unknown, its package is not installed, or
+            it needs a GPU and there is no GPU.
     """
 
-    learning_rate: float
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-    max_grad_norm: float = 1.0
-    eps: float = 1e-8
-    kind: str = "adamw"
+    learning_rate: Positive
+    betas: Annotated[
+        tuple[Beta, Beta],
+        Field(
+            strict=False, description="two numbers of at least 0 and below 1, such as [0.9,0.999]"
+        ),
+    ] = (0.9, 0.95)
+    weight_decay: NonNegative = 0.0
+    warmup_steps: WholeNumber = 0
+    max_grad_norm: Positive = 1.0
+    eps: NonNegative = 1e-8
+    kind: Literal["adamw", "adamw_8bit"] = "adamw"
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(
-                f"policy.optimizer.kind={self.kind} is unknown; choose one of {', '.join(KINDS)}"
-            )
         if self.kind == "adamw_8bit" and find_spec("bitsandbytes") is None:
-            raise ConfigError(
-                "policy.optimizer.kind=adamw_8bit needs bitsandbytes: pip install bitsandbytes"
-            )
+            raise FieldError("kind=adamw_8bit: it needs bitsandbytes: pip install bitsandbytes")
         if self.kind == "adamw_8bit" and not torch.cuda.is_available():
-            raise ConfigError("policy.optimizer.kind=adamw_8bit needs a CUDA GPU; use adamw")
+            raise FieldError("kind=adamw_8bit: it needs a CUDA GPU; use adamw")
 
 
 def build_optimizer(
@@ -56,7 +59,7 @@ def build_optimizer(
     s = settings
     options: dict[str, Any] = {
         "lr": s.learning_rate,
-        "betas": tuple(s.betas),
+        "betas": s.betas,
         "weight_decay": s.weight_decay,
         "eps": s.eps,
     }

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from io import StringIO
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning import Trainer
@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from torch import Tensor
 
-from asym_lightning.checks import number, one_of, switch
+from asym_lightning.checks import NoBool, Positive, one_of, validated
 from asym_lightning.runtime import how_to_install
 from asym_lightning.types import ConfigError
 
@@ -43,6 +43,7 @@ class SamePrecision(DeepSpeedPrecision):
         return nullcontext()
 
 
+@validated
 class DeepSpeed(DeepSpeedStrategy):
     """Lightning's strategy for DeepSpeed, on CPUs too (with gloo).
 
@@ -65,15 +66,11 @@ class DeepSpeed(DeepSpeedStrategy):
 
     def __init__(
         self,
-        stage: int = 2,
+        stage: Annotated[Literal[1, 2, 3], NoBool] = 2,
         cpu_offload: bool = False,
-        param_dtype: str | None = None,
-        timeout_minutes: float = 30,
+        param_dtype: Literal["bfloat16"] | None = None,
+        timeout_minutes: Positive = 30,
     ):
-        one_of("stage", stage, (1, 2, 3))
-        switch("cpu_offload", cpu_offload)
-        one_of("param_dtype", param_dtype, (None, "bfloat16"))
-        number("timeout_minutes", timeout_minutes, 0, open_low=True)
         if find_spec("deepspeed") is None:
             raise ConfigError(
                 "trainer=deepspeed needs deepspeed, which is not installed: "

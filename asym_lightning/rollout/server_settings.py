@@ -3,13 +3,17 @@
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from asym_lightning.checks import number, one_of, positive_int
+from pydantic import Field
+
+from asym_lightning.checks import Count, Positive, WholeNumber, validated
 from asym_lightning.rollout.address import is_loopback
-from asym_lightning.types import ConfigError
+from asym_lightning.types import ConfigError, FieldError
 
 
+@validated
 @dataclass(frozen=True)
 class ServerSettings:
     """The keys under ``rollout.servers``; conf/rollout/servers.yaml says what they mean.
@@ -18,48 +22,39 @@ class ServerSettings:
         ConfigError: a value is not allowed there.
     """
 
-    count: int | None = None
-    urls: tuple[str, ...] | list[str] = ()
-    transfer: str = "folder"
+    count: Count | None = None
+    urls: Annotated[
+        tuple[str, ...], Field(strict=False, description="a list such as [http://127.0.0.1:8000]")
+    ] = ()
+    transfer: Literal["folder", "nccl", "ipc"] = "folder"
     folder: str | None = None
     api_key_env: str = "VLLM_API_KEY"
-    start_timeout_s: float = 300
-    request_timeout_s: float = 600
-    retries: int = 2
+    start_timeout_s: Positive = 300
+    request_timeout_s: Positive = 600
+    retries: WholeNumber = 2
 
     def __post_init__(self) -> None:
-        if self.count is not None:
-            positive_int("count", self.count)
-        for key in ("start_timeout_s", "request_timeout_s"):
-            number(key, getattr(self, key), 0, open_low=True)
-        number("retries", self.retries, 0)
-        one_of("transfer", self.transfer, ("folder", "nccl", "ipc"))
         self._check_urls()
         if self.urls and self.count is not None:
-            raise ConfigError(
-                "rollout.servers: urls names servers that run already, count is how many to "
+            raise FieldError(
+                f"urls={list(self.urls)}: it names servers that run already, count is how many to "
                 "start; give one of the two"
             )
         if self.urls and self.transfer == "ipc":
-            raise ConfigError(
-                "rollout.servers.transfer=ipc is for servers that the run starts on its own GPUs; "
+            raise FieldError(
+                "transfer=ipc: it is for servers that the run starts on its own GPUs; "
                 "take nccl with urls"
             )
 
     def _check_urls(self) -> None:
-        if isinstance(self.urls, str) or not all(isinstance(url, str) for url in self.urls):
-            raise ConfigError(
-                f"rollout.servers.urls={self.urls}: must be a list such as [http://127.0.0.1:8000]"
-            )
         for url in self.urls:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-                raise ConfigError(
-                    f"rollout.servers.urls: {url} is not a server's address, such as "
-                    "http://127.0.0.1:8000"
+                raise FieldError(
+                    f"urls: {url} is not a server's address, such as http://127.0.0.1:8000"
                 )
         if len(set(self.urls)) < len(self.urls):
-            raise ConfigError(f"rollout.servers.urls={list(self.urls)}: a server is named twice")
+            raise FieldError(f"urls={list(self.urls)}: a server is named twice")
 
     @property
     def remote_urls(self) -> list[str]:
@@ -98,34 +93,33 @@ class ServerSettings:
         else:
             key, servers = "count", self.count or ranks
         if servers % ranks:
-            raise ConfigError(
-                f"rollout.servers.{key}: {servers} servers for {ranks} ranks; every rank needs "
+            raise FieldError(
+                f"{key}: {servers} servers for {ranks} ranks; every rank needs "
                 "the same number of servers"
             )
         if self.remote_urls and self.api_key is None:
-            raise ConfigError(
-                f"rollout.servers.urls: {self.remote_urls[0]} is not on this machine, so its "
+            raise FieldError(
+                f"urls: {self.remote_urls[0]} is not on this machine, so its "
                 f"server needs an API key; put the key into the environment variable "
-                f"{self.api_key_env} "
-                "(rollout.servers.api_key_env) here and into VLLM_API_KEY there"
+                f"{self.api_key_env} (api_key_env) here and into VLLM_API_KEY there"
             )
         self._check_transfer(machines, gpus)
         gpus_needed = (ranks if self.transfer == "ipc" else ranks + servers) // machines
         if gpus and not self.urls and gpus_needed > gpus:
-            raise ConfigError(
-                f"rollout.servers.count: {servers // machines} servers beside "
+            raise FieldError(
+                f"count: {servers // machines} servers beside "
                 f"{ranks // machines} ranks on a machine with {gpus} GPUs; each takes one: "
                 "lower trainer.devices"
             )
 
     def _check_transfer(self, machines: int, gpus: int) -> None:
         if self.transfer == "folder" and (self.remote_urls or machines > 1) and self.folder is None:
-            raise ConfigError(
-                "rollout.servers.folder is not given: with several machines, name a folder that "
-                "all of them see, or take rollout.servers.transfer=nccl"
+            raise FieldError(
+                "folder is not given: with several machines, name a folder that all of them see, "
+                "or take transfer=nccl"
             )
         if self.transfer != "folder" and not gpus:
-            raise ConfigError(
-                f"rollout.servers.transfer={self.transfer}: weights go from GPU to GPU, and "
+            raise FieldError(
+                f"transfer={self.transfer}: weights go from GPU to GPU, and "
                 "this machine has no GPU; take folder"
             )

@@ -161,9 +161,14 @@ BAD = {
     "lora=default policy.lora.target_modules=3": (
         r"policy\.lora\.target_modules=3: must be all-linear, or names"
     ),
-    "lora=default policy.lora.alpha=0": (
-        r"policy\.lora: r=16 must be at least 1 and alpha=0 above 0"
-    ),
+    "lora=default policy.lora.alpha=0": (r"policy\.lora\.alpha=0: must be a finite number > 0"),
+    "lora=default policy.lora.r=true": r"policy\.lora\.r=True: must be a whole number >= 1",
+    "lora=default policy.lora.alpha=nan": r"policy\.lora\.alpha=nan: must be a finite number > 0",
+    "policy.optimizer.betas=[0.9,1]": r"policy\.optimizer\.betas=\[0\.9, 1\].*two numbers",
+    "+policy.optimizer.eps=-1": r"policy\.optimizer\.eps=-1: must be a finite number >= 0",
+    "policy.optimizer.kind=sgd": r"policy\.optimizer\.kind=sgd: must be one of adamw, adamw_8bit",
+    "rollout.placement=somewhere": r"rollout\.placement=somewhere: .* one of colocated, servers",
+    "rollout.sleep=maybe": r"rollout\.sleep=maybe: must be true or false",
     "trainer.num_nodes=x": r"trainer\.num_nodes=x: must be a whole number >= 1",
     "rollout=2": r"rollout=2: must be one of servers, transformers, vllm",
     "trainer.precision=bf16-true": (

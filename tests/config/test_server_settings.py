@@ -39,7 +39,6 @@ from asym_lightning.types import ConfigError
         ),
         (["rollout.servers.request_timeout_s=0"], "request_timeout_s=0"),
         (["rollout.engine=transformers"], "take rollout=servers"),
-        (["rollout.placement=somewhere"], "must be one of colocated, servers"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(overrides: list[str], message: str) -> None:

@@ -14,10 +14,9 @@ from asym_lightning.checks import (
     PositiveShare,
     Share,
     WholeNumber,
-    check_fields,
     validated,
 )
-from asym_lightning.types import ConfigError, FieldError
+from asym_lightning.types import FieldError
 
 
 class Part:
@@ -110,16 +109,3 @@ def test_an_error_of_the_class_itself_passes() -> None:
 
     with pytest.raises(FieldError, match=r"^high=1\.0: must be at least low=2\.0$"):
         Ordered(low=2)
-
-
-def test_fields_of_a_part_of_the_config_are_checked_by_name() -> None:
-    class Rollout:
-        group_size: Count
-        temperature: Positive
-
-    check_fields(Rollout, {"group_size": 4, "temperature": 1, "another": "x"}, "rollout")
-    check_fields(Rollout, {"group_size": 4}, "rollout")
-    with pytest.raises(
-        ConfigError, match=r"^rollout\.group_size=two: must be a whole number >= 1$"
-    ):
-        check_fields(Rollout, {"group_size": "two"}, "rollout")

@@ -11,7 +11,6 @@ from typing import Any
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.checks import number, one_of, positive_int, switch, whole_number
 from asym_lightning.commands.evaluate.checkpoints import (
     base_of,
     check_checkpoint,
@@ -23,6 +22,13 @@ from asym_lightning.commands.evaluate.checkpoints import (
 from asym_lightning.commands.evaluate.report import benchmark_result, show
 from asym_lightning.commands.evaluate.store import Store, check_same, remember
 from asym_lightning.config.division import check_shared_engine
+from asym_lightning.config.keys import (
+    DataKeys,
+    EngineKeys,
+    EvaluationKeys,
+    PolicyKeys,
+    check_keys,
+)
 from asym_lightning.config.loading import build_benchmarks, context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
@@ -57,21 +63,10 @@ def check_all(configs: Sequence[DictConfig]) -> None:
 
 def _check_values(config: DictConfig) -> None:
     """Check each value by itself. Raises ConfigError for the first invalid one."""
-    r = config.rollout
-    for key in ("max_tokens", "max_num_seqs", "kv_cache_gb"):
-        positive_int(f"rollout.{key}", r[key])
-    number("rollout.gpu_memory_utilization", r.gpu_memory_utilization, 0, high=1, open_low=True)
-    one_of("rollout.engine", r.engine, ("vllm", "transformers"))
-    one_of("rollout.dtype", r.dtype, ("auto", "float32", "bfloat16", "float16"))
-    positive_int("devices", config.devices)
-    positive_int("problems_per_part", config.problems_per_part)
-    whole_number("seed", config.seed, 0)
-    switch("policy.trust_remote_code", config.policy.trust_remote_code)
-    if r.enforce_eager is not None:
-        switch("rollout.enforce_eager", r.enforce_eager)
-    if config.data.max_prompt_tokens is not None:
-        positive_int("data.max_prompt_tokens", config.data.max_prompt_tokens)
-    one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu", "cuda"))
+    check_keys(
+        config,
+        {"rollout": EngineKeys, "policy": PolicyKeys, "data": DataKeys, "": EvaluationKeys},
+    )
     if not config.benchmarks:
         raise ConfigError("benchmarks is empty: name some, such as benchmarks=[math500,aime24]")
     check_sampling(config.samples, config.temperature, map(str, config.benchmarks))
