@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from asym_lightning.runtime.progress import Bar
+from asym_lightning.runtime.resolvers import cache_folder
 from asym_lightning.tasks.countdown import PairsCountdown
 
 CHAT_TEMPLATE = (
@@ -56,7 +57,7 @@ class EmbeddedSettings:
 def byte_tokenizer() -> Any:
     """Return a tokenizer with one token per byte, so that it encodes any text.
 
-    Id 256 pads, id 257 ends a completion.
+    Id 257 pads, id 256 ends a completion.
     """
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
@@ -244,11 +245,6 @@ def is_complete(folder: Path) -> bool:
         return json.loads((folder / "card.json").read_text())["sha256"] == _checksum(folder)
     except (OSError, ValueError, KeyError):
         return False
-
-
-def cache_folder() -> Path:
-    """Return the folder that embedded policies are kept in."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asym-lightning"
 
 
 def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None) -> Path:

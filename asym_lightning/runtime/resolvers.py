@@ -1,12 +1,16 @@
-"""OmegaConf resolvers for configs: ``${run_name:...}`` and ``${shipped:...}``."""
+"""OmegaConf resolvers for configs: ``${run_name:...}``, ``${shipped:...}``, ``${fetched:...}``."""
 
+import os
 import re
 from hashlib import sha256
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from asym_lightning.runtime import PACKAGE
 
+# Pretrained policies that learner/fetched.py fetches -> their folders in the cache.
+FETCHED = {"smollm2": "smollm2-135m-instruct-b179c952"}
 LONGEST_NAME = 200  # file systems take 255
 
 
@@ -28,7 +32,18 @@ def shipped(name: str) -> str:
     return str(PACKAGE / "assets" / name)
 
 
+def cache_folder() -> Path:
+    """Return the folder that policies are kept in which were made or fetched on first use."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "asym-lightning"
+
+
+def fetched(name: str) -> str:
+    """Return the folder of the fetched policy ``name``, which need not exist yet."""
+    return str(cache_folder() / FETCHED[name])
+
+
 def register() -> None:
     """Register the resolvers with OmegaConf in this process."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", shipped, replace=True)
+    OmegaConf.register_new_resolver("fetched", fetched, replace=True)
