@@ -23,6 +23,7 @@ def token_logprobs(
     entropy_grad: bool = False,
     logits_per_chunk: int = LOGITS_PER_CHUNK,
     top_p: float | None = None,
+    cap: float | None = None,
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n"] | None]:
     """Return log-prob of each target, and entropy of the full-vocabulary distribution it is from.
 
@@ -36,16 +37,17 @@ def token_logprobs(
         logits_per_chunk: most logits that exist at a time; if there are more in all, the backward
             pass computes them again.
         top_p: the nucleus is the fewest tokens that hold a probability of at least ``top_p``.
+        cap: logits are cap * tanh(logits / cap) before the temperature.
     """
     tokens = max(1, logits_per_chunk // weight.shape[0])
     if top_p is None:
         logp, entropy = _LogProb.apply(
-            hidden, weight, bias, targets, temperature, entropy_grad, tokens
+            hidden, weight, bias, targets, temperature, entropy_grad, tokens, cap
         )
         return logp, entropy if entropy_grad else entropy.detach(), None
     chunks = []
     for h, t in zip(hidden.split(tokens), targets.split(tokens), strict=True):
-        arguments = (h, weight, bias, t, temperature, entropy_grad, top_p)
+        arguments = (h, weight, bias, t, temperature, entropy_grad, top_p, cap)
         chunks.append(checkpoint(_nucleus_chunk, *arguments, use_reentrant=False))
     logp, entropy, nucleus_entropy = (torch.cat(column) for column in zip(*chunks, strict=True))
     return logp, entropy, nucleus_entropy
@@ -68,6 +70,7 @@ class _LogProb(torch.autograd.Function):
         temperature: float,
         entropy_grad: bool,
         tokens: int,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         with _WithoutAutocast(hidden) as dtype:
             hidden_, weight_ = hidden.detach().to(dtype), weight.detach().to(dtype)
@@ -84,18 +87,20 @@ class _LogProb(torch.autograd.Function):
                     at = slice(rows.start + part.start, rows.start + part.stop)
                     # Nested, so that the copy of the logits is freed at once.
                     logp[at], entropy[at], lse[at] = _reduce(
-                        _scaled(logits[part], bias_, temperature, wide=wide), targets[at]
+                        _scaled(logits[part], bias_, temperature, wide=wide, cap=cap), targets[at]
                     )
         kept = logits if keep else None
         ctx.save_for_backward(hidden_, weight_, bias_, targets, entropy, lse, kept)
-        ctx.settings = temperature, entropy_grad, tokens, hidden.dtype, weight.dtype
+        ctx.settings = temperature, entropy_grad, tokens, cap
+        ctx.dtypes = hidden.dtype, weight.dtype
         return logp, entropy
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_logp: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, entropy, lse, kept = ctx.saved_tensors
-        temperature, entropy_grad, tokens, hidden_dtype, weight_dtype = ctx.settings
+        temperature, entropy_grad, tokens, cap = ctx.settings
+        hidden_dtype, weight_dtype = ctx.dtypes
         wide = lse.dtype
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = grad_weight = grad_bias = None
@@ -115,15 +120,18 @@ class _LogProb(torch.autograd.Function):
                     slopes = torch.empty_like(logits, dtype=hidden.dtype)
                 for part in _pieces(logits.shape[0], _rows_per_block(logits)):
                     at = slice(rows.start + part.start, rows.start + part.stop)
-                    slope = _scaled(logits[part], bias, temperature, wide=wide)
+                    scaled = _scaled(logits[part], bias, temperature, wide=wide, cap=cap)
+                    # d cap tanh(x / cap) / dx = 1 - tanh(x / cap)^2
+                    through_cap = None if cap is None else 1 - (scaled * (temperature / cap)) ** 2
                     slope = _logit_gradient(
-                        slope.sub_(lse[at, None]),
+                        scaled.sub_(lse[at, None]),
                         targets[at],
                         entropy[at] if entropy_grad else None,
                         grad_logp=grad_logp[at],
                         grad_entropy=grad_entropy[at],
                     )
-                    slopes[part] = slope.div_(temperature)
+                    slope.div_(temperature)
+                    slopes[part] = slope if through_cap is None else slope.mul_(through_cap)
                     if grad_bias is not None:
                         grad_bias += slope.sum(0)
                 if grad_hidden is not None:
@@ -134,7 +142,7 @@ class _LogProb(torch.autograd.Function):
                     else:
                         grad_weight += _product(slopes.T, hidden[rows].T)
         grad_weight = grad_weight.to(weight_dtype) if grad_weight is not None else None
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
 
 
 def _logit_gradient(
@@ -203,12 +211,15 @@ def _scaled(
     temperature: float,
     *,
     wide: torch.dtype,
+    cap: float | None,
 ) -> Float[Tensor, "n v"]:
-    """Return a copy of the logits in dtype ``wide``, with bias, divided by the temperature."""
+    """Return a copy of the logits in dtype ``wide``: with bias, capped, over the temperature."""
     scaled = logits.to(wide, copy=True)
     if bias is not None:
         # A bias of -inf excludes a token. The limit keeps 0 * inf out of the entropy.
         scaled.add_(bias).clamp_(min=torch.finfo(wide).min / 2)
+    if cap is not None:
+        scaled.div_(cap).tanh_().mul_(cap)
     return scaled if temperature == 1 else scaled.div_(temperature)
 
 
@@ -234,10 +245,12 @@ def _nucleus_chunk(
     temperature: float,
     entropy_grad: bool,
     top_p: float,
+    cap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return log-prob of the targets, entropy and nucleus entropy of a chunk, by autograd."""
-    logits = torch.nn.functional.linear(hidden, weight, bias).float() / temperature
-    logits = logits.log_softmax(-1)
+    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+    logits = logits if cap is None else cap * (logits / cap).tanh()
+    logits = (logits / temperature).log_softmax(-1)
     logp = logits.gather(-1, targets[:, None])[:, 0]
     source = logits if entropy_grad else logits.detach()
     entropy = -(source.exp() * source).nan_to_num(nan=0.0).sum(-1)

@@ -19,6 +19,7 @@ from asym_lightning.learner.backward_plan import BackwardPlan, plan_backward
 from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
 from asym_lightning.learner.engine_check import check_gap
 from asym_lightning.learner.fsdp import full_tensor
+from asym_lightning.learner.head import output_head
 from asym_lightning.learner.logprob import token_logprobs
 from asym_lightning.learner.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.learner.planning import plan_modulations
@@ -155,7 +156,7 @@ class PolicyModule(LightningModule):
             use_cache=False,
             **layout,
         ).last_hidden_state[0]
-        head, top_p = model.get_output_embeddings(), self.algorithm.nucleus
+        head, top_p = output_head(model), self.algorithm.nucleus
         predicting = hidden.index_select(0, batch.predict_at)
         if not batch.targets.numel():
             # An empty micro-batch still takes part in the reduction of gradients over ranks.
@@ -168,9 +169,10 @@ class PolicyModule(LightningModule):
             head.weight,
             batch.targets,
             bias=head.bias,
-            temperature=temperature,
+            temperature=temperature / head.scale,
             entropy_grad=entropy_grad,
             top_p=top_p,
+            cap=head.cap,
         )
         return Scores(logp, entropy, nucleus_entropy)
 

@@ -24,16 +24,18 @@ from tests.support.models import COMMON
 
 @pytest.mark.parametrize("per_chunk", [1 << 20, 37 * 4, 1])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("cap", [None, 3.0])
 def test_logprob_and_entropy_match_the_full_float64_reference(
-    per_chunk: int, temperature: float
+    per_chunk: int, temperature: float, cap: float | None
 ) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(10, 8, requires_grad=True), torch.randn(37, 8, requires_grad=True)
     bias, targets = torch.randn(37, requires_grad=True), torch.randint(37, (10,))
     leaves = [hidden, weight, bias]
     exact = [x.detach().double().requires_grad_() for x in leaves]
-    logits = (exact[0] @ exact[1].T + exact[2]) / temperature
-    full = logits.log_softmax(-1)
+    logits = exact[0] @ exact[1].T + exact[2]
+    logits = logits if cap is None else cap * (logits / cap).tanh()
+    full = (logits / temperature).log_softmax(-1)
     want = full.gather(1, targets[:, None])[:, 0], -(full.exp() * full).sum(-1)
     got = token_logprobs(
         hidden,
@@ -43,6 +45,7 @@ def test_logprob_and_entropy_match_the_full_float64_reference(
         temperature=temperature,
         entropy_grad=True,
         logits_per_chunk=per_chunk,
+        cap=cap,
     )
     for g, w in zip(got[:2], want, strict=True):
         torch.testing.assert_close(g.double(), w, rtol=1e-6, atol=1e-6)
