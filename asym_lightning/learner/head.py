@@ -18,7 +18,7 @@ DIVISOR = "logits_scaling"
 
 @dataclass(frozen=True)
 class OutputHead:
-    """logits = cap * tanh(scale * (hidden @ weight.T + bias) / cap); without a cap, the argument."""
+    """logits = cap * tanh(z / cap), or z without a cap; z = scale * (hidden @ weight.T + bias)."""
 
     weight: Tensor
     bias: Tensor | None = None

@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,9 @@ from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
 from asym_lightning.learner.engine_check import check_gap
 from asym_lightning.learner.fsdp import full_tensor
 from asym_lightning.learner.head import output_head
+from asym_lightning.learner.hidden import last_hidden_states
 from asym_lightning.learner.logprob import token_logprobs
+from asym_lightning.learner.noise import switch_off_noise
 from asym_lightning.learner.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.learner.planning import plan_modulations
 from asym_lightning.learner.policy_loss import (
@@ -70,13 +72,14 @@ class PolicyModule(LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.model = model.train()
+        self.model = model
         self.model.config.use_cache = False
         self.packed, self.compiled = use_packed_attention(self.model), compile_layers
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
+        switch_off_noise(self.model)
         self.algorithm, self.settings = algorithm, optimizer
         self.temperature, self.logprob_gap_limit = temperature, logprob_gap_limit
         self.meter, self.seed = Meter(), seed
@@ -92,6 +95,12 @@ class PolicyModule(LightningModule):
         self._priors: list[Prior] = []
         # Whether a diagnostic reads the tokens of rollouts that nothing is learned from.
         self.diagnostics_read = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of this module; the model stays without dropout in either."""
+        super().train(mode)
+        switch_off_noise(self.model)
+        return self
 
     def setup(self, stage: str) -> None:
         if self.packed:
@@ -148,14 +157,7 @@ class PolicyModule(LightningModule):
         mark()
         temperature = self.temperature if temperature is None else temperature
         model = self.model if model is None else model
-        decoder = model.get_decoder()
-        layout = {"layout": batch.layout} if self.packed else {}
-        hidden = decoder(
-            input_ids=batch.input_ids[None],
-            position_ids=batch.position_ids[None],
-            use_cache=False,
-            **layout,
-        ).last_hidden_state[0]
+        hidden = last_hidden_states(model.get_decoder(), batch, self.packed)
         head, top_p = output_head(model), self.algorithm.nucleus
         predicting = hidden.index_select(0, batch.predict_at)
         if not batch.targets.numel():
