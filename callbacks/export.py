@@ -27,4 +27,5 @@ class PolicyFolder(Callback):
         state = {name: tensor.cpu() for name, tensor in weights if trainer.is_global_zero}
         if trainer.is_global_zero:
             tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
-            save(pl_module.model, state, tokenizer, folder=self.folder)
+            model = pl_module.model
+            save(model, state, tokenizer, folder=self.folder, base=model.name_or_path)

@@ -55,7 +55,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     else:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
-    save(model, dict(merged_state_dict(model)), load_tokenizer(config), folder=folder)
+    weights = dict(merged_state_dict(model))
+    save(model, weights, load_tokenizer(config), folder=folder, base=path)
 
 
 def main() -> None:
