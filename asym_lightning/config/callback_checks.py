@@ -38,7 +38,7 @@ def check_callbacks(config: DictConfig) -> None:
     trial.callbacks = _without_folders(OmegaConf.to_container(config.callbacks, resolve=False))
     for name, settings in trial.callbacks.items():
         if settings is not None:
-            build(trial.callbacks, name, **GIVEN.get(name, {}), _convert_="object")
+            build(trial.callbacks, name, **GIVEN.get(name, {}))
 
 
 def _without_folders(tree: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from asym_lightning.checks import number
+from asym_lightning.checks import Share, validated
 from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import Kind, Verdict
 
@@ -15,16 +15,15 @@ class VerificationError(RuntimeError):
     """More answers of an iteration could not be verified than the run allows."""
 
 
+@validated
 class Failures:
     """Counts the kind ``error`` over the verdicts of an iteration.
 
-    ``most`` is the largest share of them with which the run goes on. Raises ``ConfigError`` unless
-    it is from 0 to 1.
+    ``max_verify_errors`` is the largest share of them with which the run goes on.
     """
 
-    def __init__(self, most: float) -> None:
-        number("max_verify_errors", most, 0, high=1)
-        self._max_share = most
+    def __init__(self, max_verify_errors: Share) -> None:
+        self._max_share = max_verify_errors
         self._failed = self._scored = 0
         self._example = ""
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.commands.train import gap_limit
 from asym_lightning.config.callback_checks import check_monitors, evaluated
+from asym_lightning.config.loading import build_benchmarks, build_task
 from asym_lightning.config.preflight import check_all, check_numbers
 from asym_lightning.learner.fsdp import FSDP2
 from asym_lightning.learner.zero import DeepSpeed
@@ -153,13 +154,13 @@ def check_algorithm(config: Any, group: str, name: str) -> None:
 
 def check_task(config: Any, group: str, name: str) -> None:
     if group == "verify":
-        verifier = instantiate(config.task).verifier()
+        verifier = build_task(config, "task").verifier()
         # A truncated completion starts no worker.
         (verdict,) = verifier.score(["so \\boxed{2}"], ["2"], [True])
         assert verdict.kind is Kind.TRUNCATED
         verifier.close()
         return
-    task = instantiate(config.task if group == "task" else config.benchmarks[name])
+    task = build_task(config, "task") if group == "task" else build_benchmarks(config)[name]
     assert task.train and task.train[0].text and task.train[0].answer
     if group == "benchmarks":
         assert list(config.benchmarks) == [name]

@@ -115,15 +115,58 @@ BAD = {
     "policy.prompts_per_mini_batch=5": r"policy\.prompts_per_mini_batch=5 does not divide",
     "policy=hf": r"error: policy\.path has no value; set it .*: policy\.path=VALUE",
     "policy=hf policy.path=./nowhere": "there is no such folder",
-    "task=math task.path=null": r"task\.path is not set",
+    "task=math task.path=null": (
+        r"task\.path=None: must be a local \.parquet, \.jsonl or \.csv file or the id of a hub"
+    ),
     "task=math task.path=none.jsonl benchmarks=[gsm9k]": "did you mean benchmarks=gsm8k",
     "benchmarks=[amc23] benchmarks.amc23.path=none.jsonl": (
         r"benchmarks\.amc23\.path=none\.jsonl is no file"
     ),
+    "benchmarks=[amc23] benchmarks.amc23.verify.workers=1.5": (
+        r"^error: benchmarks\.amc23\.verify\.workers=1\.5: must be a whole number >= 1$"
+    ),
+    "+benchmarks.mine=3": r"^error: benchmarks\.mine=3: must be a task \(conf/task\)",
+    "+benchmarks.mine=null": r"^error: benchmarks\.mine=None: must be a task \(conf/task\)",
+    "+benchmarks.mine._target_=asym_lightning.verify.math.MathVerifier": (
+        r"^error: benchmarks\.mine=.*: must be a task \(conf/task\)"
+    ),
+    "task._target_=null": r"^error: task: Expected a callable target, got 'None'",
+    "task=math task.path=none.jsonl task.limit=abc": (
+        r"^error: task\.limit=abc: must be a whole number >= 1, or null$"
+    ),
+    "task=math task.path=none.jsonl task.chat_template=1": (
+        r"^error: task\.chat_template=1: must be true or false$"
+    ),
+    "task=math task.path=none.jsonl task.plain_template=Q": (
+        r"^error: task\.plain_template=Q: must be text with \{prompt\} where"
+    ),
+    "task=math task.path=none.jsonl task.verify=3": (
+        r"^error: task\.verify=3: must be a verifier \(conf/verify\), which has .*, or null$"
+    ),
+    "task=math task.path=none.jsonl task.verify.timeout_s=nan": (
+        r"^error: task\.verify\.timeout_s=nan: must be a finite number > 0$"
+    ),
+    "task=math verify@task.verify=composite task.verify.correctness.workers=0": (
+        r"^error: task\.verify\.correctness\.workers=0: must be a whole number >= 1$"
+    ),
+    "task=math verify@task.verify=composite +task.verify.weights.style=1": (
+        r"^error: task\.verify\.weights\.style: the key must be one of correctness, format, length$"
+    ),
+    "task=mixture": r"^error: task\.sources=\{\}: must be made of tasks, such as \+task@KEY",
+    "+task@benchmarks.mine=mixture": r"^error: benchmarks\.mine\.sources=\{\}: must be made of",
+    "task=mixture +task@task.sources.math=math task.sources.math.path=none.jsonl": (
+        r"^error: task\.sources\.math\.path=none\.jsonl is no file"
+    ),
+    "task.seed=true": r"^error: task\.seed=True: must be a whole number >= 0$",
+    "data=3": r"^error: data=3: must be made of keys: max_prompt_tokens, drop_duplicates",
+    "data.max_prompt_tokens=true": (
+        r"^error: data\.max_prompt_tokens=True: must be a whole number >= 1, or null$"
+    ),
+    "data.overlap_words=null": r"^error: data\.overlap_words=None: must be a whole number >= 1$",
     "data.max_prompt_tokens=3": (
         r"train: every prompt is too long: .* has \d+ tokens and at most 3 fit"
     ),
-    "data.drop_overlap=yes": r"data\.drop_overlap=yes: must be null, exact or passage",
+    "data.drop_overlap=yes": r"data\.drop_overlap=yes: must be one of exact, passage, or null",
     "data.difficulty.min_accuracy=-0.1": (
         r"data\.difficulty\.min_accuracy=-0\.1: must be a finite number >= 0 and <= 1"
     ),
@@ -138,7 +181,7 @@ BAD = {
         r"data\.difficulty\.after: there is no such key; its keys are min_accuracy, max_accuracy, "
         r"groups"
     ),
-    "data.difficulty=3": r"data\.difficulty=3; its keys are min_accuracy",
+    "data.difficulty=3": r"data\.difficulty=3: must be made of keys: min_accuracy",
     "callbacks.evaluation.temperature=0": (
         r"callbacks\.evaluation\.temperature=0 is greedy.*samples=1"
     ),
@@ -270,6 +313,15 @@ def test_an_objective_of_held_out_problems_needs_some(
     given = ("sweep=optuna_exponents", "task=math", f"task.path={tmp_path / 'one.jsonl'}")
     line = refusal(capsys, monkeypatch, tmp_path, *given)
     assert "objective=eval/heldout/pass@8: must be one of reward" in line
+
+
+def test_training_problems_that_are_all_in_a_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    line = refusal_of_parts(
+        *("task=math", f"task.path={tmp_path / 'one.jsonl'}", "data.drop_overlap=exact"),
+        *("benchmarks=[amc23]", f"benchmarks.amc23.path={tmp_path / 'one.jsonl'}"),
+    )
+    assert line.startswith("data.drop_overlap=exact leaves no training problem: all of them")
 
 
 # A few of each kind go through the command; for the others only the part that refuses them runs.
