@@ -37,6 +37,10 @@ class StrategyAdapter:
     def configure(self, policy: Any) -> None:
         """Divide the policy among the ranks, before the optimizer is made."""
 
+    def forward(self, policy: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the policy's forward pass."""
+        return policy(*args, **kwargs)
+
     def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
         """Return the context for one of the backward passes of an update.
 
@@ -82,7 +86,10 @@ class FSDP2Adapter(StrategyAdapter):
 
 
 class DeepSpeedAdapter(StrategyAdapter):
-    """ZeRO: DeepSpeed's engine accumulates, clips and updates."""
+    """ZeRO: DeepSpeed's engine calls the forward pass, accumulates, clips and updates."""
+
+    def forward(self, policy: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.strategy.deepspeed_engine(*args, **kwargs)
 
     def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
         self.strategy.last_backward(last)
