@@ -6,6 +6,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from asym_lightning.runtime.lightning_patches import save_last
+
 
 class RunCheckpoint(ModelCheckpoint):
     """``ModelCheckpoint`` with two more promises.
@@ -19,9 +21,8 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         run_ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        # Lightning also skips an iteration that it has saved already.
-        if run_ends and self.save_last and not self._should_skip_saving_checkpoint(trainer):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        if run_ends and self.save_last:
+            save_last(self, trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from torch.distributed import distributed_c10d
 
 from asym_lightning.checks import Positive, validated
+from asym_lightning.runtime.torch_patches import wait_at_least
 from asym_lightning.runtime.watch.phases import mark, training_state
 from asym_lightning.runtime.watch.watching import Watch, store
 
@@ -84,15 +84,3 @@ class Watchdog(Callback):
         if self._watch is not None:
             self._watch.finish()
             self._watch = None
-
-
-def wait_at_least(timeout: timedelta) -> None:
-    """Raise the time-outs of all process groups to at least ``timeout``.
-
-    A rank may wait for other ranks as long as these make progress.
-    """
-    for group in list(distributed_c10d._world.pg_map):
-        for device in group._device_types:
-            options = getattr(group._get_backend(device), "options", None)
-            if options is not None and options._timeout < timeout:
-                distributed_c10d._set_pg_timeout(timeout, group)

@@ -5,14 +5,15 @@ Hydra finds plugins only in the package ``hydra_plugins``.
 
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig, OmegaConf
+
+from asym_lightning.commands.hydra_patches import CombinationSweeper
 
 # Runs at a time with submitit_local, which starts all runs of a batch at once.
 AT_ONCE = 2
 
 
-class MissingRuns(BasicSweeper):
+class MissingRuns(CombinationSweeper):
     """Runs every combination of the swept values, except those with a complete run."""
 
     def setup(self, *, config: DictConfig, **context: Any) -> None:

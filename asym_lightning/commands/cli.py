@@ -16,7 +16,6 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -24,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from asym_lightning.commands.hydra_patches import command_line, forget_config
 from asym_lightning.commands.sweeps import Sweep, end_local_jobs, run_in_sweep
 from asym_lightning.config import unknown_keys
 from asym_lightning.runtime import config_dir, how_to_install, setup
@@ -70,7 +70,7 @@ def entry(
     die_with_launcher()
     # Hydra must raise its errors, not print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    arguments = get_args_parser().parse_args()
+    arguments = command_line()
     user_configs = Path(arguments.config_dir).resolve() if arguments.config_dir else None
     if user_configs is not None and not user_configs.is_dir():
         _refuse(f"--config-dir {arguments.config_dir}: there is no such folder")
@@ -167,7 +167,7 @@ def _preflight(
     resolve_name(check)(configs)
     if sweep is not None and config_name == "train":
         sweep.check(configs)
-    HydraConfig.instance().cfg = None
+    forget_config()
     # An evaluation resumes in its folder by itself.
     return sweep if config_name == "train" else None
 

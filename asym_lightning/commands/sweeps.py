@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, open_dict, read_write
 
+from asym_lightning.commands.hydra_patches import BASIC_SWEEPER, combinations
 from asym_lightning.runtime.run_folder import (
     claim,
     complete,
@@ -36,10 +36,7 @@ from asym_lightning.runtime.watch.parent import VARIABLE, die_with_parent
 from asym_lightning.types import ConfigError
 
 # Sweepers that run every combination of the swept values; the others search.
-LISTED = (
-    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-    "hydra_plugins.missing_runs.MissingRuns",
-)
+LISTED = (BASIC_SWEEPER, "hydra_plugins.missing_runs.MissingRuns")
 # The name of a run's folder begins with the values of these keys, without the keys.
 IN_FRONT = ("algo", "seed")
 
@@ -102,7 +99,7 @@ class Sweep:
         if not any(text.startswith("hydra.sweep.dir=") for text in master.hydra.overrides.hydra):
             arguments.append(f"hydra.sweep.dir={quoted(master.hydra.sweep.dir)}")
         return cls(
-            jobs=BasicSweeper.split_arguments(overrides, None)[0] if listed else _ends(last),
+            jobs=combinations(overrides) if listed else _ends(last),
             listed=listed,
             searched=[o.package or o.key_or_group.replace("/", ".") for o in varying],
             folder=Path(master.hydra.sweep.dir),

@@ -15,6 +15,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.checks import expected, switch
+from asym_lightning.config.omegaconf_patches import full_key
 from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
 from asym_lightning.runtime.moved import MOVED
 from asym_lightning.tasks.base import Task, TaskPart
@@ -79,7 +80,7 @@ def _check_switches_in(node: Any) -> None:
                 kind = get_object(node._target_)
             except (ImportError, AttributeError):
                 return  # instantiate() raises the error
-            check_switches(kind, node, node._get_full_key(None))
+            check_switches(kind, node, full_key(node))
         for value in node.values():
             _check_switches_in(value)
     elif isinstance(node, ListConfig):
@@ -94,12 +95,13 @@ def check_targets(node: Any) -> None:
     """
     if not isinstance(node, DictConfig):
         return
-    for key in node:
-        child: Any = node._get_node(key)
-        if key == "_target_" and child._value() in MOVED:
-            target = child._value()
-            place = node._get_full_key("_target_")
-            raise ConfigError(f"{place}={target}: it has moved; write {MOVED[target]}")
+    for key in map(str, node):
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        child = node[key]
+        if key == "_target_" and child in MOVED:
+            place = full_key(node, "_target_")
+            raise ConfigError(f"{place}={child}: it has moved; write {MOVED[child]}")
         check_targets(child)
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from asym_lightning.tasks.datasets_patches import read_cache_only
 from asym_lightning.types import FieldError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
@@ -96,8 +97,7 @@ def _hub_rows(path: str, subset: str | None, split: str) -> Iterable[Mapping[str
     asks_hub = not (Path(path).is_dir() or datasets.config.HF_HUB_OFFLINE)
     failure = _hub_failure() if asks_hub else ""
     if failure:
-        # Reads the cache without half a minute of retries for each file.
-        datasets.config.HF_HUB_OFFLINE = True
+        read_cache_only()
     try:
         return datasets.load_dataset(path, subset, split=split)
     except ConnectionError:

@@ -11,9 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from lightning import Trainer
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from asym_lightning.runtime.lightning_patches import ScriptLauncher, replace_launcher
 from asym_lightning.runtime.watch import watching
 from asym_lightning.runtime.watch.parent import children_end_with_parent
 
@@ -21,7 +20,7 @@ PERIOD_S = 0.2
 LEAVE_S = 30.0  # for the other ranks to end after rank 0
 
 
-class Launcher(_SubprocessScriptLauncher):
+class Launcher(ScriptLauncher):
     """Lightning's launcher of this machine's other ranks, with an error message for a failed rank.
 
     Lightning's own launcher kills this process silently when one of the others has failed.
@@ -31,8 +30,8 @@ class Launcher(_SubprocessScriptLauncher):
         note: records in the run's folder why the run ended.
     """
 
-    def __init__(self, launcher: _SubprocessScriptLauncher, note: Callable[[str], None]) -> None:
-        super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
+    def __init__(self, launcher: Any, note: Callable[[str], None]) -> None:
+        super().__init__(launcher)
         self._note = note
 
     def launch(
@@ -48,9 +47,9 @@ class Launcher(_SubprocessScriptLauncher):
         )
         if not self.cluster_environment.creates_processes_externally:
             with children_end_with_parent():
-                self._call_children_scripts()
+                self.start_ranks()
             threading.Thread(target=self._observe, name="launcher", daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
+        self.share_threads()
         result = function(*args, **kwargs)
         if self.procs:
             atexit.register(self._await_ends)
@@ -82,6 +81,4 @@ class Launcher(_SubprocessScriptLauncher):
 
 def watch_start(trainer: Trainer, note: Callable[[str], None]) -> None:
     """Make the trainer start its ranks by :class:`Launcher`, if it starts them as commands."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        trainer.strategy._launcher = Launcher(launcher, note)
+    replace_launcher(trainer, lambda launcher: Launcher(launcher, note))
