@@ -1,10 +1,12 @@
 """Lightning's checkpoints, for runs that are interrupted and resumed in another folder."""
 
+import logging
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
 
 from asym_lightning.runtime.lightning_patches import save_last
 
@@ -31,10 +33,8 @@ class RunCheckpoint(ModelCheckpoint):
             return
         for name in ("best_model_score", "best_k_models", "kth_best_model_path", "kth_value"):
             setattr(self, name, state_dict[name])
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            best, place = float(state_dict["best_model_score"]), state_dict["best_model_path"]
-            print(
-                f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be "
-                f"in {self.dirpath}",
-                flush=True,
-            )
+        best, place = float(state_dict["best_model_score"]), state_dict["best_model_path"]
+        log.info(
+            f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be "
+            f"in {self.dirpath}"
+        )

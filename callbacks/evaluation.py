@@ -1,5 +1,6 @@
 """Held-out problems and benchmarks before, during and after training, with the rollout engine."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
@@ -15,6 +16,8 @@ from asym_lightning.rollout.protocol import answer, samples_of
 from asym_lightning.runtime.watch.phases import mark
 from asym_lightning.tasks.base import PromptSet
 from callbacks.vllm_rollout import VLLMRollout
+
+log = logging.getLogger(__name__)
 
 Samples = Annotated[
     Count | Mapping[str, Count],
@@ -59,15 +62,12 @@ class HeldoutEvaluation(Callback):
         self._evaluated = -1  # iterations done at the last evaluation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not trainer.is_global_zero or not self.problems:
-            return
         for prompt_set in self.sets:
             total = len(prompt_set.prompts)
-            if total > self.problems:
-                print(
+            if 0 < self.problems < total:
+                log.info(
                     f"{prompt_set.name}: evaluated on the first {self.problems} of {total} "
-                    "problems (callbacks.evaluation.problems)",
-                    flush=True,
+                    "problems (callbacks.evaluation.problems)"
                 )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

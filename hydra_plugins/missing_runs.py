@@ -3,12 +3,15 @@
 Hydra finds plugins only in the package ``hydra_plugins``.
 """
 
+import logging
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.commands.hydra_patches import CombinationSweeper
+from asym_lightning.runtime.log import show_messages
 
+log = logging.getLogger(__name__)
 # Runs at a time with submitit_local, which starts all runs of a batch at once.
 AT_ONCE = 2
 
@@ -18,6 +21,7 @@ class MissingRuns(CombinationSweeper):
 
     def setup(self, *, config: DictConfig, **context: Any) -> None:
         super().setup(config=config, **context)
+        show_messages()  # Hydra has configured logging
         self.choice = config.hydra.runtime.choices["hydra/launcher"]
         if self.choice == "submitit_local":
             self.max_batch_size = self.max_batch_size or AT_ONCE
@@ -37,11 +41,10 @@ class MissingRuns(CombinationSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
             folder = locate(config, number)
             if check_same(folder, config):
-                print(f"{folder.name}: complete, left out", flush=True)
+                log.info(f"{folder.name}: complete, left out")
             else:
                 missing.append(job)
         if missing and self.choice.startswith("submitit"):
             place = f"{self.config.hydra.sweep.dir}/.submitit/"
-            text = f"{len(missing)} runs start by {self.choice}; their output goes to {place}"
-            print(text, flush=True)
+            log.info(f"{len(missing)} runs start by {self.choice}; their output goes to {place}")
         return list(self.split_overrides_to_chunks(missing, max_batch_size)) if missing else []

@@ -1,6 +1,7 @@
 """Sweeps: the runs of a command with several jobs, their folders, and their start and report."""
 
 import gc
+import logging
 import multiprocessing
 import os
 import re
@@ -35,6 +36,7 @@ from asym_lightning.runtime.run_folder import (
 from asym_lightning.runtime.watch.parent import VARIABLE, die_with_parent
 from asym_lightning.types import ConfigError
 
+log = logging.getLogger(__name__)
 # Sweepers that run every combination of the swept values; the others search.
 LISTED = (BASIC_SWEEPER, "hydra_plugins.missing_runs.MissingRuns")
 # The name of a run's folder begins with the values of these keys, without the keys.
@@ -252,11 +254,11 @@ def run_in_sweep(
     try:
         with claim(folder):
             if check_same(folder, config):
-                print(f"{folder.name}: complete, left out", flush=True)
+                log.info(f"{folder.name}: complete, left out")
                 return objective(complete(folder) or {}, config)
             if moved := set_aside(folder):
-                text = f"{folder.name}: starts anew; the files of an unfinished run are in {moved}"
-                print(text, flush=True)
+                files = f"the files of an unfinished run are in {moved}"
+                log.info(f"{folder.name}: starts anew; {files}")
             if config.trainer.devices == 1:
                 return train(config)
             return _run_as_command(config, folder, single)

@@ -1,7 +1,6 @@
 """A training run, from config to summary."""
 
-import os
-import sys
+import logging
 import time
 from functools import partial
 from math import inf
@@ -46,6 +45,8 @@ from asym_lightning.runtime.run_folder import (
     write_summary,
 )
 from asym_lightning.runtime.watch.launcher import watch_start
+
+log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> float:
@@ -117,8 +118,8 @@ class Run:
         tokenizer = load_tokenizer(config)
         prepared = prepare_data(config, tokenizer, context_length(config))
         self.task, self.sets, self.longest = prepared.task, prepared.sets, prepared.longest
-        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            print(*prepared.notes, sep="\n", end="\n" if prepared.notes else "", flush=True)
+        for note in prepared.notes:
+            log.info(note)
         algorithm = build(config, "algo")
         self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
         self.policy = self._policy(algorithm)
@@ -261,10 +262,9 @@ class Run:
 
         write_summary(self.folder, self.summary("failed") | {"error": error})
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            print(
+            log.warning(
                 "this run is in the process of its sweep, so the sweep ends too; "
-                "the same command starts the runs that are missing",
-                file=sys.stderr,
+                "the same command starts the runs that are missing"
             )
 
     def summary(self, status: str) -> dict[str, Any]:

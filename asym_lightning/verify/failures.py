@@ -1,13 +1,16 @@
 """A count of the answers whose verification failed: one is shown, too many stop the run."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
 
 from asym_lightning.checks import Share, validated
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import Kind, Verdict
 
+log = logging.getLogger(__name__)
 _SHOWN_CHARS = 80
 
 
@@ -43,7 +46,7 @@ class Failures:
                 )
 
     def settle(self) -> None:
-        """End an iteration, on every rank: print one line where answers failed.
+        """End an iteration, on every rank: log one line where answers failed.
 
         Raises ``VerificationError`` for too many failures.
         """
@@ -57,4 +60,4 @@ class Failures:
             shown = example or "the other ranks show an example"
             raise VerificationError(f"{summary}, {allowed}: {shown}")
         if example:
-            print(f"{summary}, e.g.: {example}", flush=True)
+            log.info(f"{summary}, e.g.: {example}", extra=ALL_RANKS)

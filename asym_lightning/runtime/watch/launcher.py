@@ -1,6 +1,7 @@
 """A launcher of ranks that end with their parent; it reports the loss of a rank."""
 
 import atexit
+import logging
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 from lightning import Trainer
 
 from asym_lightning.runtime.lightning_patches import ScriptLauncher, replace_launcher
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.watch import watching
 from asym_lightning.runtime.watch.parent import children_end_with_parent
 
+log = logging.getLogger(__name__)
 PERIOD_S = 0.2
 LEAVE_S = 30.0  # for the other ranks to end after rank 0
 
@@ -66,7 +69,7 @@ class Launcher(ScriptLauncher):
                         f"rank {rank} ended with status {process.returncode} "
                         "before the ranks had found each other"
                     )
-                    print(f"error: {text}", file=sys.stderr, flush=True)
+                    log.error(text, extra=ALL_RANKS)
                     self._note(text)
                     sys.stdout.flush()
                     os._exit(1)
