@@ -122,7 +122,7 @@ def refused(name: str, value: Any, hint: Any, path: Sequence[Any]) -> str:
         key_hint, value_hint = get_args(kind)
         if rest == ("[key]",):
             return f"{name}.{key}: the key must be {expected(key_hint)}"
-        return refused(f"{name}.{key}", value[key], value_hint, rest)
+        return refused(f"{name}.{key}", value[key], value_hint, path=rest)
     # An error is one line, and an empty text must be seen.
     shown = repr(value) if isinstance(value, str) and not (value and value.isprintable()) else value
     return f"{name}={shown}: must be {expected(hint)}"

@@ -110,5 +110,5 @@ def check_keys(config: DictConfig, sections: dict[str, type]) -> None:
                 TypeAdapter(hint, config=STRICT).validate_python(value)
             except ValidationError as error:
                 path = error.errors(include_url=False)[0]["loc"]
-                refusal = FieldError(refused(name, value, hint, path))
+                refusal = FieldError(refused(name, value, hint, path=path))
                 raise (refusal.at(section) if section else refusal) from None

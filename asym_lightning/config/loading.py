@@ -263,7 +263,7 @@ def build_task(config: DictConfig, key: str) -> Task:
     part = config[key]
     task = build(config, key) if isinstance(part, DictConfig) else part
     if not isinstance(task, Task):
-        raise ConfigError(f"{config._get_full_key(key)}={part}: must be {expected(TaskPart)}")
+        raise ConfigError(f"{full_key(config, key)}={part}: must be {expected(TaskPart)}")
     return task
 
 

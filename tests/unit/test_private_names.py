@@ -103,7 +103,9 @@ def replaced(tree: ast.AST) -> Iterator[str]:
                 place, method = target, function
             if not isinstance(place, ast.Attribute) or ast.unparse(place.value) == "self":
                 continue
-            if root(place) in foreign or method:
+            # A class decorator replaces the __init__ of the class that it is given.
+            of_decorator = place.attr == "__init__" and root(place) not in foreign
+            if root(place) in foreign or (method and not of_decorator):
                 yield ast.unparse(node)
 
 
