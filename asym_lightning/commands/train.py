@@ -27,13 +27,13 @@ from asym_lightning.config.loading import (
     context_length,
     data_settings,
     load_tokenizer,
+    policy_folder,
     prepare_data,
     settings_of,
     stop_ids,
 )
 from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.datamodule import RolloutDataModule
-from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
@@ -120,7 +120,7 @@ class Run:
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(*prepared.notes, sep="\n", end="\n" if prepared.notes else "", flush=True)
         algorithm = build(config, "algo")
-        self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
+        self.path = policy_folder(config)
         self.policy = self._policy(algorithm)
         self.data = RolloutDataModule(
             prepared.train,

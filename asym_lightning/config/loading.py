@@ -13,7 +13,12 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.checks import switch
-from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from asym_lightning.learner.embedded import (
+    EmbeddedSettings,
+    build_model,
+    byte_tokenizer,
+    embedded_policy,
+)
 from asym_lightning.runtime.moved import MOVED
 from asym_lightning.tasks.base import Task
 from asym_lightning.tasks.order import Difficulty
@@ -119,6 +124,11 @@ def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
         raise error.at(key) from None
     except TypeError as error:
         raise ConfigError(f"{key}: {error}") from None
+
+
+def policy_folder(config: DictConfig) -> str:
+    """Return the folder or hub id of the policy's model: the embedded policy if none is named."""
+    return str(config.policy.path or embedded_policy(EmbeddedSettings()))
 
 
 def load_tokenizer(config: DictConfig) -> Any:
