@@ -190,6 +190,11 @@ BAD = {
     "task.seed=x": r"task\.seed=x: must be a whole number >= 0",
     "callbacks.record=null": r"callbacks\.record is missing: it writes the metrics",
     "~callbacks.rollout": r"callbacks\.rollout is missing: it makes the rollouts",
+    "+callbacks.record.every=1": r"callbacks\.record\.every: there is no such key",
+    "+callbacks.rollout._target_=mine.Rollout": (
+        r"callbacks\.rollout\._target_=mine\.Rollout: every run builds this part itself, as "
+        r"callbacks\.vllm_rollout\.VLLMRollout; give a callback of your own another name"
+    ),
     "+callbacks.mine._target_=no.such.Callback": r"callbacks\.mine: .*no\.such\.Callback",
     "+callbacks.ledger.shares=1": r"callbacks\.ledger\.shares: there is no such key",
     "callbacks.ledger.share=x": r"callbacks\.ledger\.share=x: must be a finite number > 0 and <= 1",
