@@ -201,10 +201,15 @@ def locate(config: DictConfig, number: int) -> Path:
         config.hydra.job.id = str(number)
         HydraConfig.instance().set_config(config)
     folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+    place(config, folder)
+    return folder
+
+
+def place(config: DictConfig, folder: Path) -> None:
+    """Set in ``config`` the folder that Hydra sets when the run starts."""
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = str(folder)
     HydraConfig.instance().set_config(config)
-    return folder
 
 
 def check_same(folder: Path, config: DictConfig, ignore: list[str] | None = None) -> bool:

@@ -16,7 +16,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.checks import expected, switch
 from asym_lightning.config.omegaconf_patches import full_key
-from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from asym_lightning.learner.embedded import (
+    EmbeddedSettings,
+    build_model,
+    byte_tokenizer,
+    embedded_policy,
+)
 from asym_lightning.runtime.moved import MOVED
 from asym_lightning.tasks.base import Task, TaskPart
 from asym_lightning.tasks.order import Difficulty
@@ -129,6 +134,11 @@ def settings_of(kind: type[Any], part: DictConfig, key: str, **built: Any) -> An
     options: Any = OmegaConf.to_container(part, resolve=True)
     with at_key(key):
         return kind(**(options | built))
+
+
+def policy_folder(config: DictConfig) -> str:
+    """Return the folder or hub id of the policy's model: the embedded policy if none is named."""
+    return str(config.policy.path or embedded_policy(EmbeddedSettings()))
 
 
 def load_tokenizer(config: DictConfig) -> Any:
@@ -282,35 +292,8 @@ def build_benchmarks(config: DictConfig) -> dict[str, Task]:
     return tasks
 
 
-# Data that a check has prepared, for the run that follows it in this process.
-_handed_on: dict[str, Prepared] = {}
-
-
-def _data_key(config: DictConfig) -> str:
-    """The settings that the prepared data depend on."""
-    keys = ("task", "benchmarks", "data", "policy.path", "policy.trust_remote_code")
-    # Resolved, since a setting may follow another key.
-    return str([_plain(OmegaConf.select(config, key)) for key in (*keys, "rollout.max_tokens")])
-
-
-def _plain(part: Any) -> Any:
-    return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
-
-
-def forget_handed_on() -> None:
-    """Drop data that were handed on and that no run has taken."""
-    _handed_on.clear()
-
-
-def hand_on(config: DictConfig, prepared: Prepared) -> None:
-    """Keep prepared data for one run with the same settings: problems are tokenised once."""
-    _handed_on[_data_key(config)] = prepared
-
-
 def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
     """Build the task and the benchmarks, without problems that training cannot use.
-
-    Data that a check has handed on are taken instead, by the first run that asks for them.
 
     Args:
         context: longest sequence of the policy, in tokens.
@@ -319,8 +302,6 @@ def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
         ConfigError: a completion of ``rollout.max_tokens``, with any of the prompts, does not fit
             the context.
     """
-    if (handed_on := _handed_on.pop(_data_key(config), None)) is not None:
-        return handed_on
     room = context - config.rollout.max_tokens
     if room < 1:
         raise ConfigError(

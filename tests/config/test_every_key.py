@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.config import preflight
@@ -73,7 +74,9 @@ def composed(chosen: Sequence[str], tmp_path: Path) -> Iterator[DictConfig]:
     given = [override.replace("FILE", str(file)) for override in chosen]
     few = [] if any(override.startswith("task=") for override in given) else FEW
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        yield compose("train", [*few, *given])
+        config = compose("train", [*few, *given], return_hydra_config=True)
+        place(config, tmp_path)
+        yield without_hydra(config)
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[str]:
@@ -98,6 +101,7 @@ def test_a_word_is_refused_where_it_means_nothing(
     check_data = preflight.check_data
     monkeypatch.setattr(preflight, "check_launcher", not_asked)  # it reads Hydra's own keys
     monkeypatch.setattr(jail, "obstacle", lambda: "")
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # it has the folder of the run
     taken, keys = set(), 0
     with composed(chosen, tmp_path) as default:
         for key in leaves(OmegaConf.to_container(default)):  # type: ignore[arg-type]

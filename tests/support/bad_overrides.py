@@ -248,6 +248,11 @@ BAD = {
     "callbacks.record.save_rollouts_every=x": (
         r"callbacks\.record\.save_rollouts_every=x: must be a whole number >= 0"
     ),
+    "+callbacks.record.every=1": r"callbacks\.record\.every: there is no such key",
+    "+callbacks.rollout._target_=mine.Rollout": (
+        r"callbacks\.rollout\._target_=mine\.Rollout: every run builds this part itself, as "
+        r"callbacks\.vllm_rollout\.VLLMRollout; give a callback of your own another name"
+    ),
     "callbacks.rollout.max_verify_errors=2": (
         r"callbacks\.rollout\.max_verify_errors=2: must be a finite number >= 0 and <= 1"
     ),
