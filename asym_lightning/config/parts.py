@@ -81,7 +81,7 @@ def build_trainer(config: DictConfig) -> tuple[Trainer, dict[str, Callback]]:
     The run adds its loggers, and the callbacks that it builds itself.
     """
     callbacks: dict[str, Callback] = {
-        str(name): build(config.callbacks, str(name), _convert_="object")
+        str(name): build(config.callbacks, str(name))
         for name, settings in config.callbacks.items()
         if settings is not None and name not in MANDATORY
     }

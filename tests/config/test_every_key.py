@@ -10,8 +10,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from asym_lightning.commands.sweeps import place
 from asym_lightning.config import preflight
 from asym_lightning.runtime import config_dir
+from asym_lightning.runtime.run_folder import without_hydra
 from asym_lightning.types import ConfigError
 from asym_lightning.verify import jail
 
