@@ -7,14 +7,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.commands.hydra_patches import CombinationSweeper
+from asym_lightning.commands.hydra_patches import basic_sweeper
 
 # Runs at a time with submitit_local, which starts all runs of a batch at once.
 AT_ONCE = 2
 
 
-class MissingRuns(CombinationSweeper):
+class MissingRuns(basic_sweeper()):  # type: ignore[misc]
     """Runs every combination of the swept values, except those with a complete run."""
+
+    max_batch_size: int | None
 
     def setup(self, *, config: DictConfig, **context: Any) -> None:
         super().setup(config=config, **context)
@@ -22,13 +24,12 @@ class MissingRuns(CombinationSweeper):
         if self.choice == "submitit_local":
             self.max_batch_size = self.max_batch_size or AT_ONCE
 
-    def split_arguments(  # type: ignore[override]
+    def split_arguments(
         self, overrides: list[Any], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Return batches of jobs, each job the overrides of a run."""
         from asym_lightning.commands.sweeps import check_same, locate
 
-        assert self.config is not None and self.hydra_context is not None
         jobs, missing = super().split_arguments(overrides, None)[0], []
         # Folders that are named by job number would change if a job were left out.
         if "job.num" in str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)):

@@ -2,25 +2,28 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.utils import get_class
 
 # The `_target_` of Hydra's default sweeper.
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-class CombinationSweeper(BasicSweeper):
-    """Hydra's sweeper that runs every combination of the swept values, to be subclassed.
+def basic_sweeper() -> Any:
+    """Return the class of Hydra's default sweeper, which runs every combination of swept values.
 
-    Needed since Hydra cannot leave out runs of a sweep that are complete, and its public
-    ``Sweeper`` combines nothing.
+    Needed to subclass it, since Hydra cannot leave out runs of a sweep that are complete, and its
+    public ``Sweeper`` combines nothing. Hydra's search for plugins loads the class anew, so that it
+    is looked up at each call.
 
     Upstream: https://github.com/hydra-ecosystem/hydra/issues/3328
     Versions: hydra-core~=1.3.2 (tried with 1.3.8)
     """
+    return get_class(BASIC_SWEEPER)
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
@@ -31,7 +34,7 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     Upstream: no issue found
     Versions: hydra-core~=1.3.2 (tried with 1.3.8)
     """
-    return BasicSweeper.split_arguments(list(overrides), None)[0]
+    return basic_sweeper().split_arguments(list(overrides), None)[0]
 
 
 def command_line() -> Namespace:
