@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.commands.hydra_patches import CombinationSweeper
+from asym_lightning.commands.hydra_patches import basic_sweeper
 from asym_lightning.runtime.log import show_messages
 
 log = logging.getLogger(__name__)
@@ -16,8 +16,10 @@ log = logging.getLogger(__name__)
 AT_ONCE = 2
 
 
-class MissingRuns(CombinationSweeper):
+class MissingRuns(basic_sweeper()):  # type: ignore[misc]
     """Runs every combination of the swept values, except those with a complete run."""
+
+    max_batch_size: int | None
 
     def setup(self, *, config: DictConfig, **context: Any) -> None:
         super().setup(config=config, **context)
@@ -26,13 +28,12 @@ class MissingRuns(CombinationSweeper):
         if self.choice == "submitit_local":
             self.max_batch_size = self.max_batch_size or AT_ONCE
 
-    def split_arguments(  # type: ignore[override]
+    def split_arguments(
         self, overrides: list[Any], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Return batches of jobs, each job the overrides of a run."""
         from asym_lightning.commands.sweeps import check_same, locate
 
-        assert self.config is not None and self.hydra_context is not None
         jobs, missing = super().split_arguments(overrides, None)[0], []
         # Folders that are named by job number would change if a job were left out.
         if "job.num" in str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -16,6 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import configure_log
 from hydra.errors import HydraException
 from hydra.types import RunMode, TaskFunction
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 VERSION_BASE = "1.3"
@@ -26,15 +26,17 @@ MODULE = "asym_lightning.commands.cli"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-class CombinationSweeper(BasicSweeper):
-    """Hydra's sweeper that runs every combination of the swept values, to be subclassed.
+def basic_sweeper() -> Any:
+    """Return the class of Hydra's default sweeper, which runs every combination of swept values.
 
-    Needed since Hydra cannot leave out runs of a sweep that are complete, and its public
-    ``Sweeper`` combines nothing.
+    Needed to subclass it, since Hydra cannot leave out runs of a sweep that are complete, and its
+    public ``Sweeper`` combines nothing. Hydra's search for plugins loads the class anew, so that it
+    is looked up at each call.
 
     Upstream: https://github.com/hydra-ecosystem/hydra/issues/3328
     Versions: hydra-core~=1.3.2 (tried with 1.3.8)
     """
+    return get_class(BASIC_SWEEPER)
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
@@ -45,7 +47,7 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     Upstream: no issue found
     Versions: hydra-core~=1.3.2 (tried with 1.3.8)
     """
-    return BasicSweeper.split_arguments(list(overrides), None)[0]
+    return basic_sweeper().split_arguments(list(overrides), None)[0]
 
 
 def command_line() -> Namespace:

@@ -94,7 +94,8 @@ class FSDP2(ModelParallelStrategy):
         ranks = self.num_nodes * self.num_processes
         set_data_parallel_size(self, ranks // self.tensor_parallel_size)
         if self.cpu_offload and isinstance(self.accelerator, CUDAAccelerator):
-            # The norms of gradients on the host are reduced there, which NCCL cannot.
+            # The norms of gradients on the host are reduced there, which NCCL cannot. Not tried on
+            # GPUs.
             set_process_group_backend(self, "cpu:gloo,cuda:nccl")
         super().setup_environment()
         self.rollout_shard = own_shard()

@@ -95,7 +95,6 @@ class PolicyModule(LightningModule):
         self.strategy_adapter = StrategyAdapter(None)
 
     def setup(self, stage: str) -> None:
-        self.strategy_adapter = adapter_in(self.trainer)
         if self.packed:
             # A spawned process starts without the registration.
             register_attention(self.compiled)
@@ -108,6 +107,7 @@ class PolicyModule(LightningModule):
         self.diagnostics_read = any(getattr(c, "reads_every_token", False) for c in callbacks)
 
     def configure_model(self) -> None:
+        self.strategy_adapter = adapter_in(self.trainer)
         self.strategy_adapter.configure(self)
 
     @property

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning import LightningModule, Trainer
@@ -275,15 +274,15 @@ def test_set_attention_makes_every_layer_call_the_registered_function() -> None:
 # Hydra
 
 
-def test_a_combination_sweeper_is_hydras_default() -> None:
-    module, _, name = hydra_patches.BASIC_SWEEPER.rpartition(".")
-    assert getattr(importlib.import_module(module), name) is BasicSweeper
-    sweeper = hydra_patches.CombinationSweeper(max_batch_size=2)
-    assert isinstance(sweeper, BasicSweeper) and sweeper.max_batch_size == 2
-    assert list(sweeper.split_overrides_to_chunks([["a"], ["b"], ["c"]], 2)) == [
-        [["a"], ["b"]],
-        [["c"]],
-    ]
+def test_the_basic_sweeper_is_hydras_default_also_after_a_search_for_plugins() -> None:
+    module = importlib.import_module("hydra._internal.core_plugins.basic_sweeper")
+    assert hydra_patches.basic_sweeper() is module.BasicSweeper
+    importlib.reload(module)  # as Hydra does
+    kind = type("Own", (hydra_patches.basic_sweeper(),), {})
+    sweeper = kind(max_batch_size=2)
+    assert isinstance(sweeper, module.BasicSweeper) and sweeper.max_batch_size == 2
+    chunks = sweeper.split_overrides_to_chunks([["a"], ["b"], ["c"]], 2)
+    assert list(chunks) == [[["a"], ["b"]], [["c"]]]
 
 
 def test_combinations_are_the_jobs_of_a_sweep() -> None:

@@ -45,9 +45,9 @@ def is_foreign(dotted: str) -> bool:
 
 
 def root(node: ast.expr) -> str:
-    """The variable that an attribute belongs to; empty if it belongs to no variable."""
-    while isinstance(node, ast.Attribute):
-        node = node.value
+    """The variable that an attribute or a call belongs to; empty if it belongs to none."""
+    while isinstance(node, ast.Attribute | ast.Call):
+        node = node.value if isinstance(node, ast.Attribute) else node.func
     return node.id if isinstance(node, ast.Name) else ""
 
 
