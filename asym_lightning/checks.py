@@ -81,11 +81,13 @@ def expected(hint: Any) -> str:
         return text if len(kinds) == len(get_args(hint)) else f"{text}, or null"
     if get_origin(hint) is Literal:
         return f"one of {', '.join(str(choice) for choice in get_args(hint))}"
+    if get_origin(hint) is dict:
+        return f"made of keys, each with {expected(get_args(hint)[1])}"
     if get_origin(hint) in (list, tuple) and get_args(hint):
         items = " and ".join(expected(item) for item in get_args(hint) if item is not ...)
         return f"a list of {items}"
     text = WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"
-    ends = [f" {sign} {limits[name]:g}" for name, sign in LIMITS.items() if name in limits]
+    ends = [f" {sign} {limits[name]:.12g}" for name, sign in LIMITS.items() if name in limits]
     return text + " and".join(ends)
 
 
@@ -100,7 +102,8 @@ def _field_error(
     errors = error.errors(include_url=False)
     for other in errors:
         if other["type"] == "unexpected_keyword_argument":
-            return FieldError(f"{other['loc'][0]}: there is no such key")
+            keys = ", ".join(list(inspect.signature(function).parameters)[1:])
+            return FieldError(f"{other['loc'][0]}: there is no such key; its keys are {keys}")
     first, place = errors[0], errors[0]["loc"][0]
     names = list(inspect.signature(function).parameters)
     name = names[place] if isinstance(place, int) else place
@@ -108,7 +111,31 @@ def _field_error(
         return FieldError(f"{name} has no value")
     value = inspect.signature(function).bind_partial(*args, **kwargs).arguments[name]
     hint = get_type_hints(function, include_extras=True)[name]
-    return FieldError(f"{name}={value}: must be {expected(hint)}")
+    return FieldError(refused(str(name), value, hint, path=first["loc"][1:]))
+
+
+def refused(name: str, value: Any, hint: Any, path: Sequence[Any]) -> str:
+    """Say what a value must be; of a mapping, only the entry that ``path`` leads to."""
+    kind = _without_none(hint)
+    if get_origin(kind) is dict and path:
+        key, rest = path[0], path[1:]
+        key_hint, value_hint = get_args(kind)
+        if rest == ("[key]",):
+            return f"{name}.{key}: the key must be {expected(key_hint)}"
+        return refused(f"{name}.{key}", value[key], value_hint, path=rest)
+    # An error is one line, and an empty text must be seen.
+    shown = repr(value) if isinstance(value, str) and not (value and value.isprintable()) else value
+    return f"{name}={shown}: must be {expected(hint)}"
+
+
+def _without_none(hint: Any) -> Any:
+    """The type itself: without its ranges, and without ``None``."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        return _without_none(kinds[0]) if len(kinds) == 1 else hint
+    return hint
 
 
 def number(

@@ -11,6 +11,10 @@ class ConfigError(ValueError):
     The message is one line: what is wrong, where, and what would be correct.
     """
 
+    def at(self, key: str) -> "ConfigError":
+        """The same refusal by a part that the config has under ``key``: here the key is known."""
+        return self
+
 
 class FieldError(ConfigError):
     """A field of a part that cannot work, with a message that begins with the field's name.
@@ -21,6 +25,14 @@ class FieldError(ConfigError):
     def at(self, key: str) -> ConfigError:
         """The same refusal with the config key of the part in front of the field."""
         return ConfigError(f"{key}.{self}")
+
+
+class PartError(ConfigError):
+    """A part that cannot work as a whole, such as one whose package is not installed."""
+
+    def at(self, key: str) -> ConfigError:
+        """The same refusal with the config key of the part in front."""
+        return ConfigError(f"{key}: {self}")
 
 
 class EngineMismatchError(RuntimeError):

@@ -53,7 +53,7 @@ def main() -> None:
                 setattr(run.callbacks[name], hook, gated(getattr(run.callbacks[name], hook), on))
         run.policy._plan = reading(run.policy._plan, on, run.policy)  # type: ignore[method-assign]
         run.policy.score = without_gradient(run.policy.score, measured["scoring"])  # type: ignore[method-assign]
-        watch(run.callbacks["record"], measured)
+        watch(run.record, measured)
         run.fit()
     inner = range(given.block, len(on))  # the first block warms up
     groups = statistics.mean(measured["groups"][i] for i in inner)

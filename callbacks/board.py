@@ -3,13 +3,10 @@
 The hparams tab shows the run with its final metrics.
 """
 
-from typing import Any
-
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from callbacks.evaluation import HeldoutEvaluation
-from callbacks.record import Recorder
+from callbacks.parts import RunParts
 
 # Category -> chart -> tags (regular expressions). The first category is the one to look at first.
 CHARTS: dict[str, dict[str, list[str]]] = {
@@ -49,13 +46,10 @@ class Board(Callback):
     """Writes the layout of the custom-scalars tab, and the hparams tab.
 
     The layout is written when training starts, the hparams tab when it ends, also by an error.
-
-    Args:
-        hyperparameters: the settings that the hparams tab lists, by dotted key.
     """
 
-    def __init__(self, hyperparameters: dict[str, Any]):
-        self.hyperparameters = hyperparameters
+    def take_parts(self, parts: RunParts) -> None:
+        self._record, self._hyperparameters = parts.record, parts.hyperparameters
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         layout = {
@@ -74,18 +68,17 @@ class Board(Callback):
         self._write_hparams(trainer)
 
     def _write_hparams(self, trainer: Trainer) -> None:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        history = next(c for c in callbacks if isinstance(c, Recorder)).history[-10:]
+        history = self._record.history[-10:]
         final = {}
         for name in FINAL:
             # A mean over no values is not in its row.
             values = [row[name] for row in history if name in row]
             if values:
                 final[f"last_10/{name}"] = sum(values) / len(values)
-        for evaluation in (c for c in callbacks if isinstance(c, HeldoutEvaluation)):
-            final |= {f"final/{name}": value for name, value in evaluation.after.items()}
+        after = self._record.evaluation.get("after", {})
+        final |= {f"final/{name}": value for name, value in after.items()}
         for logger in _boards(trainer):
-            logger.log_hyperparams(self.hyperparameters, final)
+            logger.log_hyperparams(dict(self._hyperparameters), final)
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:

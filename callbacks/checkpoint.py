@@ -1,10 +1,14 @@
 """Lightning's checkpoints, for runs that are interrupted and resumed in another folder."""
 
+import logging
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
+
+from asym_lightning.runtime.lightning_patches import save_last
+
+log = logging.getLogger(__name__)
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -19,9 +23,8 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         run_ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        # Lightning also skips an iteration that it has saved already.
-        if run_ends and self.save_last and not self._should_skip_saving_checkpoint(trainer):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        if run_ends and self.save_last:
+            save_last(self, trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -30,10 +33,8 @@ class RunCheckpoint(ModelCheckpoint):
             return
         for name in ("best_model_score", "best_k_models", "kth_best_model_path", "kth_value"):
             setattr(self, name, state_dict[name])
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            best, place = float(state_dict["best_model_score"]), state_dict["best_model_path"]
-            print(
-                f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be "
-                f"in {self.dirpath}",
-                flush=True,
-            )
+        best, place = float(state_dict["best_model_score"]), state_dict["best_model_path"]
+        log.info(
+            f"the best {self.monitor} so far, {best:.4g}, is in {place}; better ones will be "
+            f"in {self.dirpath}"
+        )

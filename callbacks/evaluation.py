@@ -1,6 +1,8 @@
 """Held-out problems and benchmarks before, during and after training, with the rollout engine."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -14,7 +16,9 @@ from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer, samples_of
 from asym_lightning.runtime.watch.phases import mark
 from asym_lightning.tasks.base import PromptSet
-from callbacks.vllm_rollout import VLLMRollout
+from callbacks.parts import RunParts
+
+log = logging.getLogger(__name__)
 
 Samples = Annotated[
     Count | Mapping[str, Count],
@@ -26,11 +30,12 @@ Samples = Annotated[
 class HeldoutEvaluation(Callback):
     """Evaluates every set after the last iteration and, if asked for, before the first and between.
 
-    Its metrics are logged. They stay in the trainer's ``callback_metrics`` as long as the weights
-    that they were measured with, so that a checkpoint can be picked by one of them.
+    The sets are the task's held-out problems (``heldout``) and the benchmarks. The metrics are
+    logged, and the recorder keeps those from before and after training. They stay in the trainer's
+    ``callback_metrics`` as long as the weights that they were measured with, so that a checkpoint
+    can be picked by one of them.
 
     Args:
-        sets: builds the task's held-out problems (``heldout``) and the benchmarks.
         problems: number of problems of each set, from its first; 0 turns the evaluation off.
         samples: completions per problem, for all sets or for each by its name.
         temperature: of the samples; 0: greedy, with one sample.
@@ -42,7 +47,6 @@ class HeldoutEvaluation(Callback):
 
     def __init__(
         self,
-        sets: Callable[[], Sequence[PromptSet]] = tuple,
         problems: WholeNumber = 256,
         samples: Samples = 8,
         temperature: float = 1.0,
@@ -51,28 +55,30 @@ class HeldoutEvaluation(Callback):
         before: bool = True,
         greedy: bool = False,
     ):
-        self.sets, self.problems = sets(), problems
-        self.samples, self.temperature, self.seed = samples, temperature, seed
+        self.problems, self.seed = problems, seed
+        self.samples, self.temperature = samples, temperature
         self.every, self.greedy, self._first = every, greedy, before
-        self.before: dict[str, float] = {}
-        self.after: dict[str, float] = {}
         self._evaluated = -1  # iterations done at the last evaluation
+
+    def take_parts(self, parts: RunParts) -> None:
+        self._rollout, self._sets = parts.rollout, parts.sets
+        self._results = parts.record.evaluation
+        self._results |= {"before": {}, "after": {}}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not trainer.is_global_zero or not self.problems:
             return
-        for prompt_set in self.sets:
+        for prompt_set in self._sets:
             total = len(prompt_set.prompts)
-            if total > self.problems:
-                print(
+            if 0 < self.problems < total:
+                log.info(
                     f"{prompt_set.name}: evaluated on the first {self.problems} of {total} "
-                    "problems (callbacks.evaluation.problems)",
-                    flush=True,
+                    "problems (callbacks.evaluation.problems)"
                 )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._first:
-            self.before = self._evaluate(trainer, pl_module, trainer.current_epoch)
+            self._results["before"] = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # These metrics are of earlier weights: no checkpoint may be picked by them.
@@ -82,34 +88,31 @@ class HeldoutEvaluation(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
         if self.every and done % self.every == 0:
-            self.after = self._evaluate(trainer, pl_module, done)
+            self._results["after"] = self._evaluate(trainer, pl_module, done)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._evaluated != trainer.current_epoch:
-            self.after = self._evaluate(trainer, pl_module, trainer.current_epoch)
+            self._results["after"] = self._evaluate(trainer, pl_module, trainer.current_epoch)
 
     def _evaluate(self, trainer: Trainer, policy: LightningModule, done: int) -> dict[str, float]:
         """The metrics of all sets after ``done`` iterations."""
         assert isinstance(policy, PolicyModule)
         self._evaluated = done
-        if not self.problems or not self.sets:
+        if not self.problems or not self._sets:
             return {}
         mark("evaluation")
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
-        rollout.sync(policy, done)
+        self._rollout.sync(policy, done)
         result: dict[str, float] = {}
-        for prompt_set in self.sets:
+        for prompt_set in self._sets:
             prefix = f"eval/{prompt_set.name}"
             samples = samples_of(self.samples, prompt_set.name)
-            sampling = self._sampling(rollout, samples, self.temperature)
-            metrics = self._metrics(trainer, rollout, prompt_set, sampling=sampling)
+            sampling = self._sampling(samples, self.temperature)
+            metrics = self._metrics(trainer, prompt_set, sampling)
             result |= {f"{prefix}/{name}": value for name, value in metrics.items()}
             if self.greedy:
-                sampling = self._sampling(rollout, 1, 0.0)
-                metrics = self._metrics(trainer, rollout, prompt_set, sampling=sampling)
+                metrics = self._metrics(trainer, prompt_set, self._sampling(1, 0.0))
                 result[f"eval/{prompt_set.name}/greedy"] = metrics["pass@1"]
-        rollout.sleep()
+        self._rollout.sleep()
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in result.items()}
         )
@@ -117,17 +120,14 @@ class HeldoutEvaluation(Callback):
             logger.log_metrics(result, step=done)
         return result
 
-    @staticmethod
-    def _sampling(rollout: VLLMRollout, samples: int, temperature: float) -> Sampling:
-        return Sampling(
-            samples, rollout.sampling.max_tokens, temperature, stop_ids=rollout.sampling.stop_ids
-        )
+    def _sampling(self, samples: int, temperature: float) -> Sampling:
+        return replace(self._rollout.sampling, n=samples, temperature=temperature)
 
     def _metrics(
-        self, trainer: Trainer, rollout: VLLMRollout, prompt_set: PromptSet, sampling: Sampling
+        self, trainer: Trainer, prompt_set: PromptSet, sampling: Sampling
     ) -> dict[str, float]:
         """The metrics of a set over all ranks; each rank answers its share of the problems."""
-        collector = rollout.collector
+        collector = self._rollout.collector
         assert collector is not None
         count = min(self.problems, len(prompt_set.prompts))
         own_numbers = range(trainer.global_rank, count, trainer.world_size)

@@ -3,11 +3,14 @@
 The run ends at the next iteration boundary, with a checkpoint and a summary.
 """
 
+import logging
 import signal
 import threading
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+
+log = logging.getLogger(__name__)
 
 
 class GracefulStop(Callback):
@@ -28,15 +31,12 @@ class GracefulStop(Callback):
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
-            # All ranks may get the signal; one of them says so.
-            if trainer.is_global_zero:
-                saves = any(getattr(c, "save_last", False) for c in trainer.checkpoint_callbacks)
-                again = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
-                print(
-                    f"interrupted: this iteration is finished{' and saved' if saves else ''}; "
-                    f"a second {again} stops at once",
-                    flush=True,
-                )
+            saves = any(getattr(c, "save_last", False) for c in trainer.checkpoint_callbacks)
+            again = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
+            log.info(
+                f"interrupted: this iteration is finished{' and saved' if saves else ''}; "
+                f"a second {again} stops at once"
+            )
 
         for kind in (signal.SIGINT, signal.SIGTERM):
             self._previous[kind] = signal.signal(kind, stop)

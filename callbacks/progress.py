@@ -4,7 +4,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from asym_lightning.checks import Count, validated
 from asym_lightning.runtime.progress import Bar
-from callbacks.record import Recorder
+from callbacks.parts import RunParts
 
 
 @validated
@@ -15,6 +15,9 @@ class IterationProgress(Callback):
         self.print_every = print_every
         self._bar: Bar | None = None
 
+    def take_parts(self, parts: RunParts) -> None:
+        self._record = parts.record
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             total, done = trainer.max_epochs or 0, trainer.current_epoch
@@ -22,9 +25,7 @@ class IterationProgress(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar is not None:
-            callbacks = trainer.callbacks  # type: ignore[attr-defined]
-            recorder = next(c for c in callbacks if isinstance(c, Recorder))
-            self._bar.update(trainer.current_epoch + 1, progress_line(recorder.history[-1]))
+            self._bar.update(trainer.current_epoch + 1, progress_line(self._record.history[-1]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()

@@ -1,6 +1,7 @@
 """Recording: one row of metrics per iteration to every logger, every rollout to Parquet."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,20 +19,37 @@ from callbacks.vllm_rollout import VLLMRollout
 
 
 @validated
-class Recorder(Callback):
-    """Closes each iteration: reduces its metrics over all ranks and logs them.
+@dataclass(frozen=True)
+class RecordSettings:
+    """The settings under ``callbacks.record``.
 
     Args:
         folder: the run directory.
         save_rollouts_every: iterations between Parquet files of all rollouts; 0 writes none.
+    """
+
+    folder: str
+    save_rollouts_every: WholeNumber = 1
+
+
+class Recorder(Callback):
+    """Closes each iteration: reduces its metrics over all ranks and logs them.
+
+    Args:
+        settings: the folder of the files, and how often they are written.
+        rollout: has the rollouts of the iteration.
 
     Attributes:
         history: one dict of metrics per iteration, on every rank.
+        evaluation: the metrics of the evaluation ``before`` and ``after`` training; empty in a run
+            without an evaluation.
     """
 
-    def __init__(self, folder: str, save_rollouts_every: WholeNumber = 1):
-        self.folder, self.save_rollouts_every = Path(folder), save_rollouts_every
+    def __init__(self, settings: RecordSettings, rollout: VLLMRollout):
+        self.folder, self.save_rollouts_every = Path(settings.folder), settings.save_rollouts_every
+        self._rollout = rollout
         self.history: list[dict[str, float]] = []
+        self.evaluation: dict[str, dict[str, float]] = {}
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,11 +58,9 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         start = time.perf_counter()
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
         iteration = trainer.current_epoch
         if self.save_rollouts_every and iteration % self.save_rollouts_every == 0:
-            self._write(rollout.groups, iteration, trainer.global_rank)
+            self._write(self._rollout.groups, iteration, trainer.global_rank)
         meter = pl_module.meter
         meter.mean("time/iteration", time.perf_counter() - self._start, 1)
         meter.mean("time/log", time.perf_counter() - start, 1)

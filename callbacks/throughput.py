@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from asym_lightning.learner.batch import MiniBatch
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.metrics.throughput import Work, step_work
-from callbacks.vllm_rollout import VLLMRollout
+from callbacks.parts import RunParts
 
 
 class Throughput(Callback):
@@ -18,6 +18,9 @@ class Throughput(Callback):
 
     Rates are derived later, by the recorder, when all times are known.
     """
+
+    def take_parts(self, parts: RunParts) -> None:
+        self._rollout = parts.rollout
 
     def on_train_batch_end(
         self,
@@ -39,9 +42,7 @@ class Throughput(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
         if pl_module.device.type == "cuda":
-            callbacks = trainer.callbacks  # type: ignore[attr-defined]
-            rollout = next(c for c in callbacks if isinstance(c, VLLMRollout))
-            peak = torch.cuda.max_memory_allocated(pl_module.device) - rollout.engine_bytes
+            peak = torch.cuda.max_memory_allocated(pl_module.device) - self._rollout.engine_bytes
             torch.cuda.reset_peak_memory_stats(pl_module.device)
         else:
             memory = psutil.Process().memory_info()

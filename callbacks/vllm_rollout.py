@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from asym_lightning.checks import Share, validated
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.learner.probe import prompt_logprobs
@@ -37,6 +38,19 @@ from asym_lightning.verify.failures import Failures
 PROBES = 2
 
 
+@validated
+@dataclass(frozen=True)
+class RolloutSettings:
+    """The settings under ``callbacks.rollout``.
+
+    Args:
+        max_verify_errors: share of an iteration's answers whose verification may fail before the
+            run stops.
+    """
+
+    max_verify_errors: Share = 0.05
+
+
 class VLLMRollout(Callback):
     """Samples G verified completions per prompt with the rollout engine, one engine per rank.
 
@@ -49,8 +63,7 @@ class VLLMRollout(Callback):
         sampling: group size, temperature, token limit and stop tokens.
         verifier: builds the verifier of the completions.
         seed: decides every sample, together with the iteration and a prompt's number.
-        max_verify_errors: share of an iteration's answers whose verification may fail before the
-            run stops.
+        max_verify_errors: as in ``RolloutSettings``.
         staleness: iterations of learning between the weights that sample and those that learn.
         probe_limit: with staleness, largest difference between engine and trainer in the log-probs
             of prompts under the same weights (nats).

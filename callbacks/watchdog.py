@@ -5,11 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from torch.distributed import distributed_c10d
 
 from asym_lightning.checks import Positive, validated
+from asym_lightning.runtime.torch_patches import wait_at_least
 from asym_lightning.runtime.watch.phases import mark, training_state
 from asym_lightning.runtime.watch.watching import Watch, store
+from callbacks.parts import RunParts
 
 # Time-outs of process groups, in limits: they apply if the watch itself is stuck.
 PATIENCE = 2.0
@@ -25,17 +26,19 @@ class Watchdog(Callback):
         limit_s: the run ends when no rank has made progress for so long: no phase, engine step,
             verdict or micro-batch in any process. Until the first iteration is over the limit is at
             least an hour, since engines start and layers are compiled.
-        note: writes the cause of the run's end into the run's folder.
 
     Raises:
         FieldError: the limit is not above 0.
     """
 
-    def __init__(
-        self, limit_s: Positive = 1800.0, note: Callable[[str], None] | None = None
-    ) -> None:
-        self.limit_s, self._note = limit_s, note or (lambda text: None)
+    def __init__(self, limit_s: Positive = 1800.0) -> None:
+        self.limit_s = limit_s
+        # Writes the cause of the run's end into the run's folder.
+        self.note: Callable[[str], None] = lambda text: None
         self._watch: Watch | None = None
+
+    def take_parts(self, parts: RunParts) -> None:
+        self.note = parts.note_failure
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._watch = Watch(
@@ -43,7 +46,7 @@ class Watchdog(Callback):
             trainer.global_rank,
             trainer.world_size,
             limit_s=self.limit_s,
-            note=self._note,
+            note=self.note,
         )
         self._watch.start(trainer.current_epoch, timedelta(seconds=max(1800.0, self.limit_s)))
 
@@ -84,15 +87,3 @@ class Watchdog(Callback):
         if self._watch is not None:
             self._watch.finish()
             self._watch = None
-
-
-def wait_at_least(timeout: timedelta) -> None:
-    """Raise the time-outs of all process groups to at least ``timeout``.
-
-    A rank may wait for other ranks as long as these make progress.
-    """
-    for group in list(distributed_c10d._world.pg_map):
-        for device in group._device_types:
-            options = getattr(group._get_backend(device), "options", None)
-            if options is not None and options._timeout < timeout:
-                distributed_c10d._set_pg_timeout(timeout, group)

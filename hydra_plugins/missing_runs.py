@@ -3,31 +3,37 @@
 Hydra finds plugins only in the package ``hydra_plugins``.
 """
 
+import logging
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig, OmegaConf
 
+from asym_lightning.commands.hydra_patches import basic_sweeper
+from asym_lightning.runtime.log import show_messages
+
+log = logging.getLogger(__name__)
 # Runs at a time with submitit_local, which starts all runs of a batch at once.
 AT_ONCE = 2
 
 
-class MissingRuns(BasicSweeper):
+class MissingRuns(basic_sweeper()):  # type: ignore[misc]
     """Runs every combination of the swept values, except those with a complete run."""
+
+    max_batch_size: int | None
 
     def setup(self, *, config: DictConfig, **context: Any) -> None:
         super().setup(config=config, **context)
+        show_messages()  # Hydra has configured logging
         self.choice = config.hydra.runtime.choices["hydra/launcher"]
         if self.choice == "submitit_local":
             self.max_batch_size = self.max_batch_size or AT_ONCE
 
-    def split_arguments(  # type: ignore[override]
+    def split_arguments(
         self, overrides: list[Any], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Return batches of jobs, each job the overrides of a run."""
         from asym_lightning.commands.sweeps import check_same, locate
 
-        assert self.config is not None and self.hydra_context is not None
         jobs, missing = super().split_arguments(overrides, None)[0], []
         # Folders that are named by job number would change if a job were left out.
         if "job.num" in str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)):
@@ -36,11 +42,10 @@ class MissingRuns(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
             folder = locate(config, number)
             if check_same(folder, config):
-                print(f"{folder.name}: complete, left out", flush=True)
+                log.info(f"{folder.name}: complete, left out")
             else:
                 missing.append(job)
         if missing and self.choice.startswith("submitit"):
             place = f"{self.config.hydra.sweep.dir}/.submitit/"
-            text = f"{len(missing)} runs start by {self.choice}; their output goes to {place}"
-            print(text, flush=True)
+            log.info(f"{len(missing)} runs start by {self.choice}; their output goes to {place}")
         return list(self.split_overrides_to_chunks(missing, max_batch_size)) if missing else []

@@ -17,6 +17,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 import pytest
 
 from asym_lightning.runtime import setup
+from asym_lightning.runtime.log import show_messages
 
 setup()
 
@@ -95,6 +96,12 @@ def nothing_left() -> Iterator[None]:
 def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo additions to the import path after each test; ``--config-dir`` makes one."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True)
+def messages() -> None:
+    """Show messages again if an earlier test has run Hydra, which disables loggers."""
+    show_messages()
 
 
 @pytest.fixture(scope="session")

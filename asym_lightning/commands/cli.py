@@ -15,16 +15,23 @@ from pkgutil import resolve_name
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import env_override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asym_lightning.commands.sweeps import Sweep, end_local_jobs, run_in_sweep
+from asym_lightning.commands.hydra_patches import (
+    VERSION_BASE,
+    Application,
+    application,
+    command_line,
+    forget_config,
+    run_with,
+    single_config,
+)
+from asym_lightning.commands.sweeps import Sweep, end_local_jobs, place, run_in_sweep
 from asym_lightning.config import unknown_keys
 from asym_lightning.runtime import config_dir, how_to_install, setup
 from asym_lightning.runtime.watch.parent import die_with_launcher
@@ -70,40 +77,50 @@ def entry(
     die_with_launcher()
     # Hydra must raise its errors, not print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    arguments = get_args_parser().parse_args()
+    arguments = command_line()
     user_configs = Path(arguments.config_dir).resolve() if arguments.config_dir else None
     if user_configs is not None and not user_configs.is_dir():
         _refuse(f"--config-dir {arguments.config_dir}: there is no such folder")
     prepare = WorkerSetup(user_configs)
     prepare()
-    only_shows = arguments.help or arguments.cfg or arguments.info or arguments.hydra_help
+    left_to_hydra = (
+        *(arguments.help, arguments.cfg, arguments.info, arguments.hydra_help),
+        *(arguments.shell_completion, arguments.experimental_rerun),
+    )
     single = [sys.executable, os.path.abspath(sys.argv[0])]
     if user_configs:
         single += ["--config-dir", str(user_configs)]
-    sweep: Sweep | None = None
+    trains = config_name == "train"
+
+    def main(config: DictConfig) -> Any:
+        prepare()
+        run = resolve_name(target)
+        in_sweep = trains and HydraConfig.get().mode == RunMode.MULTIRUN
+        return run_in_sweep(run, config, single) if in_sweep else run(config)
+
     try:
         if _ranks_started_outside():
             _check_common_folder(arguments.overrides)
         local_rank = os.environ.get("LOCAL_RANK")
         first = local_rank is None or (_ranks_started_outside() and local_rank == "0")
-        if first and not only_shows:
-            sweep = _preflight(
-                config_name,
-                arguments.overrides,
-                multirun=arguments.multirun,
-                user_configs=user_configs,
-                check=check,
-            )
-            sys.argv = [*sys.argv, *(sweep.arguments if sweep else [])]
-
-        @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
-        def main(config: DictConfig) -> Any:
-            prepare()
-            run = resolve_name(target)
-            in_sweep = config_name == "train" and HydraConfig.get().mode == RunMode.MULTIRUN
-            return run_in_sweep(run, config, single) if in_sweep else run(config)
-
-        _run(main, sweep)
+        sweep = None
+        if not any(left_to_hydra):
+            chosen, overrides = arguments.config_name or config_name, arguments.overrides
+            with application(arguments.config_path or str(config_dir()), user_configs) as app:
+                if first:
+                    unknown_keys.check_choices(overrides, _config_folders(user_configs))
+                config = None if arguments.multirun else single_config(app, chosen, overrides)
+                if config is not None:
+                    if first:
+                        _check_single(config, check)
+                    run_with(app, config, main)
+                    return
+                if first:
+                    sweep = _check_sweep(app, chosen, overrides, check=check, trains=trains)
+        if sweep is not None:
+            sys.argv = [*sys.argv, *sweep.arguments]
+        decorated = hydra.main(str(config_dir()), config_name, version_base=VERSION_BASE)(main)
+        _run(decorated, sweep)
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_readable(error, config_name, arguments.overrides, user_configs=user_configs))
     except ConfigError as error:
@@ -132,44 +149,44 @@ def _config_folders(user_configs: Path | None) -> list[Path]:
     return [config_dir(), *([user_configs] if user_configs else [])]
 
 
-def _preflight(
-    config_name: str,
-    overrides: list[str],
-    *,
-    multirun: bool,
-    user_configs: Path | None,
-    check: str,
+def _check_single(config: DictConfig, check: str) -> None:
+    """Check the config of a single run, which then has the folder of the run."""
+    _check_missing(config)
+    try:
+        HydraConfig.instance().set_config(config)
+        folder = Path(config.hydra.run.dir)
+        _check_folder(folder)
+        place(config, Path(os.path.abspath(folder)))
+        # The run takes what the check builds, so that both have the job's environment.
+        with env_override(config.hydra.job.env_set):
+            resolve_name(check)([config])
+    finally:
+        forget_config()
+
+
+def _check_sweep(
+    app: Application, config_name: str, overrides: list[str], *, check: str, trains: bool
 ) -> Sweep | None:
     """Check the config of every run before the first run starts.
 
     Returns:
-        The sweep, if there are several training runs.
+        The sweep, if its runs train.
     """
-    unknown_keys.check_choices(overrides, _config_folders(user_configs))
-    search = [f"hydra.searchpath=[file://{user_configs}]"] if user_configs else []
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        app = GlobalHydra.instance().hydra
-        assert app is not None
-        sweep = None
-        if multirun or app.get_mode(config_name, [*search, *overrides]) == RunMode.MULTIRUN:
-            master = app.compose_config(
-                config_name, [*search, *overrides], RunMode.MULTIRUN, with_log_configuration=False
-            )
-            sweep = Sweep.of(master)
-            configs = sweep.configs(app.config_loader, master)
-        else:
-            configs = [compose(config_name, [*search, *overrides], return_hydra_config=True)]
-    for config in configs:
-        _check_missing(config)
-    if sweep is None:
-        _check_folder(Path(configs[0].hydra.run.dir))
-    GlobalHydra.instance().clear()
-    resolve_name(check)(configs)
-    if sweep is not None and config_name == "train":
-        sweep.check(configs)
-    HydraConfig.instance().cfg = None
+    master = app.compose_config(
+        config_name, overrides, RunMode.MULTIRUN, with_log_configuration=False
+    )
+    sweep = Sweep.of(master)
+    try:
+        configs = sweep.configs(app.config_loader, master)
+        for config in configs:
+            _check_missing(config)
+        resolve_name(check)(configs)
+        if trains:
+            sweep.check(configs)
+    finally:
+        forget_config()
     # An evaluation resumes in its folder by itself.
-    return sweep if config_name == "train" else None
+    return sweep if trains else None
 
 
 def _ranks_started_outside() -> bool:

@@ -24,9 +24,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from asym_lightning.config.loading import load_tokenizer, settings_of
+    from asym_lightning.config.loading import load_tokenizer, policy_folder, settings_of
     from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged_state_dict
-    from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
     from asym_lightning.learner.policy_folder import save
     from asym_lightning.learner.zero import full_state_dict
 
@@ -43,7 +42,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a new folder")
     config: Any = OmegaConf.load(source)
-    path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
+    path = policy_folder(config)
     settings = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
     model = AutoModelForCausalLM.from_config(
         settings, trust_remote_code=config.policy.trust_remote_code, dtype=torch.float32

@@ -9,7 +9,7 @@ from asym_lightning.learner.zero import set_deepspeed_device
 WARNINGS = (
     # Hydra has written .hydra already.
     "Experiment logs directory .* exists and is not empty",
-    # callbacks/checkpoint.py prints what this means.
+    # callbacks/checkpoint.py says what this means.
     "The dirpath has changed from",
     # Within Lightning.
     ".*isinstance.treespec, LeafSpec.*",

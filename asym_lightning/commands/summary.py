@@ -1,7 +1,7 @@
 """The summary of a training run: the contents of summary.json, and the table on the terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ ENDS = 10  # iterations in the first and last means of a metric
 def summarize(
     config: DictConfig,
     history: Sequence[dict[str, float]],
-    evaluation: Any,
+    evaluation: Mapping[str, Mapping[str, float]],
     *,
     status: str,
     wall_seconds: float,
@@ -27,16 +27,13 @@ def summarize(
 
     Args:
         history: the metrics of each iteration.
-        evaluation: the evaluation callback, or None.
+        evaluation: the metrics of the evaluation before and after training; empty without one.
         status: ``done``, ``interrupted`` or ``failed``.
     """
     phases = [phase for phase in TIMED_PHASES if phase != "sleep"]
     if any("time/sleep" in row for row in history):
         phases = list(TIMED_PHASES)
     phases.append("iteration")
-    results = {}
-    if evaluation:
-        results = {"before": evaluation.before, "after": evaluation.after}
     tokens = sum(row["throughput/tokens_per_s"] * row["time/iteration"] for row in history)
     gaps = (row.get("engine/logprob_gap_max", 0.0) for row in history)
     return {
@@ -54,7 +51,7 @@ def summarize(
         "solved_none": _ends(history, "solved/none"),
         "solved_mixed": _ends(history, "solved/mixed"),
         "logprob_gap_max": max(gaps, default=None),
-        "evaluation": results,
+        "evaluation": evaluation,
         "git_revision": git_revision(),
         "versions": versions(),
         "config": OmegaConf.to_container(config, resolve=True),

@@ -1,6 +1,7 @@
 """Sweeps: the runs of a command with several jobs, their folders, and their start and report."""
 
 import gc
+import logging
 import multiprocessing
 import os
 import re
@@ -13,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, open_dict, read_write
 
+from asym_lightning.commands.hydra_patches import BASIC_SWEEPER, combinations
 from asym_lightning.runtime.run_folder import (
     claim,
     complete,
@@ -35,11 +36,9 @@ from asym_lightning.runtime.run_folder import (
 from asym_lightning.runtime.watch.parent import VARIABLE, die_with_parent
 from asym_lightning.types import ConfigError
 
+log = logging.getLogger(__name__)
 # Sweepers that run every combination of the swept values; the others search.
-LISTED = (
-    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-    "hydra_plugins.missing_runs.MissingRuns",
-)
+LISTED = (BASIC_SWEEPER, "hydra_plugins.missing_runs.MissingRuns")
 # The name of a run's folder begins with the values of these keys, without the keys.
 IN_FRONT = ("algo", "seed")
 
@@ -102,7 +101,7 @@ class Sweep:
         if not any(text.startswith("hydra.sweep.dir=") for text in master.hydra.overrides.hydra):
             arguments.append(f"hydra.sweep.dir={quoted(master.hydra.sweep.dir)}")
         return cls(
-            jobs=BasicSweeper.split_arguments(overrides, None)[0] if listed else _ends(last),
+            jobs=combinations(overrides) if listed else _ends(last),
             listed=listed,
             searched=[o.package or o.key_or_group.replace("/", ".") for o in varying],
             folder=Path(master.hydra.sweep.dir),
@@ -202,10 +201,15 @@ def locate(config: DictConfig, number: int) -> Path:
         config.hydra.job.id = str(number)
         HydraConfig.instance().set_config(config)
     folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+    place(config, folder)
+    return folder
+
+
+def place(config: DictConfig, folder: Path) -> None:
+    """Set in ``config`` the folder that Hydra sets when the run starts."""
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = str(folder)
     HydraConfig.instance().set_config(config)
-    return folder
 
 
 def check_same(folder: Path, config: DictConfig, ignore: list[str] | None = None) -> bool:
@@ -255,11 +259,11 @@ def run_in_sweep(
     try:
         with claim(folder):
             if check_same(folder, config):
-                print(f"{folder.name}: complete, left out", flush=True)
+                log.info(f"{folder.name}: complete, left out")
                 return objective(complete(folder) or {}, config)
             if moved := set_aside(folder):
-                text = f"{folder.name}: starts anew; the files of an unfinished run are in {moved}"
-                print(text, flush=True)
+                files = f"the files of an unfinished run are in {moved}"
+                log.info(f"{folder.name}: starts anew; {files}")
             if config.trainer.devices == 1:
                 return train(config)
             return _run_as_command(config, folder, single)

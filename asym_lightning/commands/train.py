@@ -1,7 +1,6 @@
 """A training run, from config to summary."""
 
-import os
-import sys
+import logging
 import time
 from functools import partial
 from math import inf
@@ -11,9 +10,7 @@ from typing import Any
 import torch
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning import Callback, Trainer
 from lightning.fabric.utilities.seed import seed_everything
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -21,19 +18,21 @@ from omegaconf import DictConfig, OmegaConf
 from asym_lightning.algorithms import Algorithm
 from asym_lightning.commands.quiet import quiet
 from asym_lightning.commands.summary import finish_wandb, show, summarize
+from asym_lightning.config.callback_checks import mandatory_settings
 from asym_lightning.config.engines import build_engine
 from asym_lightning.config.loading import (
     build,
     context_length,
     data_settings,
     load_tokenizer,
+    policy_folder,
     prepare_data,
     settings_of,
     stop_ids,
 )
+from asym_lightning.config.parts import build_trainer, handed_on
 from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.datamodule import RolloutDataModule
-from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
@@ -46,6 +45,12 @@ from asym_lightning.runtime.run_folder import (
     write_summary,
 )
 from asym_lightning.runtime.watch.launcher import watch_start
+from callbacks.order import in_order
+from callbacks.parts import RunParts, TakesParts
+from callbacks.record import Recorder
+from callbacks.vllm_rollout import VLLMRollout
+
+log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> float:
@@ -85,6 +90,10 @@ def gap_limit(config: DictConfig) -> float:
 class Run:
     """A run: its policy, data, callbacks, trainer and summary.
 
+    The run builds the callbacks that it cannot do without, the rollout and the recorder; all others
+    come from the config, which may leave them out. ``callbacks.order`` has the order in which they
+    act. Parts that the checks of the config have built are taken from them.
+
     One iteration makes these calls, in this order; indented ones are made by the one above. From
     the plan to the loss they are repeated for each mini-batch.
 
@@ -114,13 +123,15 @@ class Run:
         self.config, self.folder = config, folder
         self.started = time.time()
         seed_everything(config.seed, verbose=False)
-        tokenizer = load_tokenizer(config)
-        prepared = prepare_data(config, tokenizer, context_length(config))
+        tokenizer = handed_on.take("tokenizer", config, lambda: load_tokenizer(config))
+        prepared = handed_on.take(
+            "data", config, lambda: prepare_data(config, tokenizer, context_length(config))
+        )
         self.task, self.sets, self.longest = prepared.task, prepared.sets, prepared.longest
-        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            print(*prepared.notes, sep="\n", end="\n" if prepared.notes else "", flush=True)
-        algorithm = build(config, "algo")
-        self.path = str(config.policy.path or embedded_policy(EmbeddedSettings()))
+        for note in prepared.notes:
+            log.info(note)
+        algorithm = handed_on.take("algorithm", config, lambda: build(config, "algo"))
+        self.path = policy_folder(config)
         self.policy = self._policy(algorithm)
         self.data = RolloutDataModule(
             prepared.train,
@@ -134,22 +145,14 @@ class Run:
             share_prompts=config.policy.share_prompts and self.policy.packed,
             difficulty=data_settings(config).difficulty,
         )
-        self.callbacks = self._callbacks(tokenizer)
-        self.loggers = [instantiate(c) for c in (config.logger or {}).values()]
-        callbacks = list(self.callbacks.values())
-        self.trainer: Trainer = build(
-            config,
-            "trainer",
-            callbacks=callbacks,
-            logger=self.loggers,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            # With True and no such callback, Lightning adds one.
-            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-            log_every_n_steps=1,
-            use_distributed_sampler=False,
-            default_root_dir=str(folder),
+        self.rollout = self._rollout(tokenizer)
+        self.record = Recorder(mandatory_settings(config, "record"), self.rollout)
+        self.trainer, self.callbacks = handed_on.take(
+            "trainer", config, lambda: build_trainer(config)
         )
+        self._connect_callbacks()
+        self.loggers = [instantiate(c) for c in (config.logger or {}).values()]
+        self.trainer.loggers = self.loggers
         watch_start(self.trainer, self.record_failure)
 
     def _policy(self, algorithm: Algorithm) -> PolicyModule:
@@ -178,7 +181,7 @@ class Run:
             old_logprobs=p.old_logprobs,
         )
 
-    def _callbacks(self, tokenizer: Any) -> dict[str, Callback]:
+    def _rollout(self, tokenizer: Any) -> VLLMRollout:
         r = self.config.rollout
         sampling = Sampling(
             n=r.group_size,
@@ -189,24 +192,34 @@ class Run:
         max_model_len = self.longest + r.max_tokens
         # The rollout callback adds the argument `distributed`.
         engine = partial(build_engine, r.engine, self.path, self.config, max_model_len)
-        arguments: dict[str, dict[str, Any]] = {
-            "rollout": {
-                "engine": engine,
-                "sampling": sampling,
-                "verifier": self.task.verifier,
-                "seed": self.config.seed,
-                "staleness": r.staleness,
-                "probe_limit": gap_limit(self.config),
-            },
-            "evaluation": {"sets": lambda: self.sets},
-            "watchdog": {"note": self.record_failure},
-            "board": {"hyperparameters": self._hyperparameters()},
-        }
-        return {
-            name: instantiate(settings, **arguments.get(name, {}), _convert_="object")
-            for name, settings in self.config.callbacks.items()
-            if settings is not None
-        }
+        return VLLMRollout(
+            engine,
+            sampling,
+            self.task.verifier,
+            seed=self.config.seed,
+            max_verify_errors=mandatory_settings(self.config, "rollout").max_verify_errors,
+            staleness=r.staleness,
+            probe_limit=gap_limit(self.config),
+        )
+
+    def _connect_callbacks(self) -> None:
+        """Give the optional callbacks their parts of the run, and put all callbacks in order."""
+        parts = RunParts(
+            rollout=self.rollout,
+            record=self.record,
+            sets=self.sets,
+            hyperparameters=self._hyperparameters(),
+            note_failure=self.record_failure,
+        )
+        for callback in self.callbacks.values():
+            if isinstance(callback, TakesParts):
+                callback.take_parts(parts)
+        trainer: Any = self.trainer
+        optional = list(self.callbacks.values())
+        # Lightning adds one for trainer.max_time.
+        added = [callback for callback in trainer.callbacks if callback not in optional]
+        named = {**self.callbacks, "rollout": self.rollout, "record": self.record}
+        trainer.callbacks = in_order(named, added)
 
     def _hyperparameters(self) -> dict[str, Any]:
         """The settings that affect results, by dotted key, without loggers and class paths."""
@@ -261,19 +274,17 @@ class Run:
 
         write_summary(self.folder, self.summary("failed") | {"error": error})
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            print(
+            log.warning(
                 "this run is in the process of its sweep, so the sweep ends too; "
-                "the same command starts the runs that are missing",
-                file=sys.stderr,
+                "the same command starts the runs that are missing"
             )
 
     def summary(self, status: str) -> dict[str, Any]:
         """Return the contents of summary.json."""
-        record: Any = self.callbacks["record"]
         return summarize(
             self.config,
-            record.history,
-            self.callbacks.get("evaluation"),
+            self.record.history,
+            self.record.evaluation,
             status=status,
             wall_seconds=time.time() - self.started,
         )

@@ -1,53 +1,78 @@
 """Checks of the callbacks in a config, before an engine or a model is loaded."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.checks import one_of
-from asym_lightning.config.loading import build
+from asym_lightning.config.loading import settings_of
 from asym_lightning.metrics.evaluation import names
 from asym_lightning.rollout.protocol import samples_of
 from asym_lightning.types import ConfigError
+from callbacks.record import Recorder, RecordSettings
+from callbacks.vllm_rollout import RolloutSettings, VLLMRollout
 
-# Callback -> why every run needs it.
-NEEDED = {
-    "rollout": "it makes the rollouts",
-    "record": "it writes the metrics and holds them for other callbacks",
+
+@dataclass(frozen=True)
+class Mandatory:
+    """A callback that every run builds itself.
+
+    Args:
+        kind: its class.
+        settings: the class of its settings in the config.
+        why: why every run needs it.
+    """
+
+    kind: type
+    settings: Any
+    why: str
+
+
+# By their names under ``callbacks`` in the config; all other callbacks there are optional.
+MANDATORY = {
+    "rollout": Mandatory(VLLMRollout, RolloutSettings, "it makes the rollouts"),
+    "record": Mandatory(
+        Recorder, RecordSettings, "it writes the metrics and holds them for other callbacks"
+    ),
 }
-# Callback -> placeholders of the arguments that a run passes to it.
-GIVEN: dict[str, dict[str, Any]] = {
-    "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
-    "board": {"hyperparameters": {}},
-}
-# Start of interpolations that can be resolved only in a run.
-HERE = "${hydra:"
 
 
 def check_callbacks(config: DictConfig) -> None:
-    """Check that the callbacks every run needs are there, and that each can be instantiated.
+    """Check the settings of the callbacks that every run builds itself.
 
     Raises:
-        ConfigError: a callback is missing or unknown, or refuses a key or a value.
+        ConfigError: a callback is missing, or its settings are refused.
     """
-    for name, why in NEEDED.items():
-        if not config.callbacks.get(name):
-            raise ConfigError(f"callbacks.{name} is missing: {why}, and every run needs it")
-    trial = config.copy()
-    trial.callbacks = _without_folders(OmegaConf.to_container(config.callbacks, resolve=False))
-    for name, settings in trial.callbacks.items():
-        if settings is not None:
-            build(trial.callbacks, name, **GIVEN.get(name, {}), _convert_="object")
+    for name in MANDATORY:
+        mandatory_settings(config, name)
 
 
-def _without_folders(tree: Any) -> Any:
-    """Nested settings with ``.`` in place of each text that only a run can resolve."""
-    if isinstance(tree, dict):
-        return {key: _without_folders(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_without_folders(value) for value in tree]
-    return "." if isinstance(tree, str) and HERE in tree else tree
+def mandatory_settings(config: DictConfig, name: str) -> Any:
+    """Return the settings of a callback that every run builds itself.
+
+    Raises:
+        ConfigError: the callback is missing, names another class, or a key or a value is refused.
+    """
+    part, key = MANDATORY[name], f"callbacks.{name}"
+    section = config.callbacks.get(name)
+    if not section:
+        raise ConfigError(f"{key} is missing: {part.why}, and every run needs it")
+    if not isinstance(section, DictConfig):
+        raise ConfigError(f"{key}={section}: must be made of keys")
+    values: Any = OmegaConf.to_container(section, resolve=True)
+    # Configs of earlier versions name the class.
+    own = f"{part.kind.__module__}.{part.kind.__qualname__}"
+    target = values.pop("_target_", own)
+    if target != own:
+        raise ConfigError(
+            f"{key}._target_={target}: every run builds this part itself, as {own}; "
+            "give a callback of your own another name"
+        )
+    for unknown in sorted(values.keys() - {field.name for field in fields(part.settings)}):
+        raise ConfigError(f"{key}.{unknown}: there is no such key")
+    return settings_of(part.settings, OmegaConf.create(values), key)
 
 
 def evaluated(config: DictConfig, sets: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The rollout engine of a config."""
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from omegaconf import DictConfig
 from asym_lightning.config.loading import settings_of
 from asym_lightning.rollout.base import RolloutEngine
 from asym_lightning.runtime.ranks import place_among_ranks
+
+log = logging.getLogger(__name__)
 
 
 def build_engine(
@@ -21,7 +24,7 @@ def build_engine(
 ) -> RolloutEngine:
     """Build the rollout engine of a config.
 
-    If vLLM is not installed, print a line and build the engine of transformers instead.
+    If vLLM is not installed, log a line and build the engine of transformers instead.
 
     Args:
         kind: ``vllm`` or ``transformers``.
@@ -35,10 +38,9 @@ def build_engine(
     r = config.rollout
     use_servers = r.get("placement") == "servers"
     if kind == "vllm" and not use_servers and find_spec("vllm") is None:
-        print(
+        log.info(
             "vllm is not installed here: completions come from transformers' generate "
-            "(rollout=transformers), which is slower",
-            flush=True,
+            "(rollout=transformers), which is slower"
         )
         kind = "transformers"
     if kind == "transformers":

@@ -14,9 +14,9 @@ from asym_lightning.checks import (
     Positive,
     PositiveShare,
     WholeNumber,
-    expected,
+    refused,
 )
-from asym_lightning.types import ConfigError
+from asym_lightning.types import FieldError
 
 
 class EngineKeys:
@@ -108,6 +108,7 @@ def check_keys(config: DictConfig, sections: dict[str, type]) -> None:
             value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
             try:
                 TypeAdapter(hint, config=STRICT).validate_python(value)
-            except ValidationError:
-                key = f"{section}.{name}" if section else name
-                raise ConfigError(f"{key}={value}: must be {expected(hint)}") from None
+            except ValidationError as error:
+                path = error.errors(include_url=False)[0]["loc"]
+                refusal = FieldError(refused(name, value, hint, path=path))
+                raise (refusal.at(section) if section else refusal) from None

@@ -6,6 +6,7 @@ Error messages name the config key and the valid values.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,13 +14,19 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from asym_lightning.checks import switch
-from asym_lightning.learner.embedded import EmbeddedSettings, build_model, byte_tokenizer
+from asym_lightning.checks import expected, switch
+from asym_lightning.config.omegaconf_patches import full_key
+from asym_lightning.learner.embedded import (
+    EmbeddedSettings,
+    build_model,
+    byte_tokenizer,
+    embedded_policy,
+)
 from asym_lightning.runtime.moved import MOVED
-from asym_lightning.tasks.base import Task
+from asym_lightning.tasks.base import Task, TaskPart
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.prepare import DataSettings, Prepared, prepare
-from asym_lightning.types import ConfigError, FieldError
+from asym_lightning.types import ConfigError
 
 
 def build(config: DictConfig, key: str, **extra: Any) -> Any:
@@ -36,15 +43,13 @@ def build(config: DictConfig, key: str, **extra: Any) -> Any:
     check_targets(config[key])
     _check_switches_in(config[key])
     try:
-        return instantiate(config[key], **extra)
+        return instantiate(config[key], _convert_="object", **extra)
     except InstantiationException as error:
         cause = error.__cause__
         where = re.search(r"full_key: (\S+)", str(error))
         place = where.group(1) if where else key
-        if isinstance(cause, FieldError):
-            raise cause.at(place) from None
         if isinstance(cause, ConfigError):
-            raise cause from None
+            raise cause.at(place) from None
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
         if unknown:
             raise ConfigError(f"{place}.{unknown.group(1)}: there is no such key") from None
@@ -78,9 +83,9 @@ def _check_switches_in(node: Any) -> None:
         if "_target_" in node:
             try:
                 kind = get_object(node._target_)
-            except ImportError:
+            except (ImportError, AttributeError):
                 return  # instantiate() raises the error
-            check_switches(kind, node, node._get_full_key(None))
+            check_switches(kind, node, full_key(node))
         for value in node.values():
             _check_switches_in(value)
     elif isinstance(node, ListConfig):
@@ -95,35 +100,45 @@ def check_targets(node: Any) -> None:
     """
     if not isinstance(node, DictConfig):
         return
-    for key in node:
-        child: Any = node._get_node(key)
-        if key == "_target_" and child._value() in MOVED:
-            target = child._value()
-            place = node._get_full_key("_target_")
-            raise ConfigError(f"{place}={target}: it has moved; write {MOVED[target]}")
+    for key in map(str, node):
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        child = node[key]
+        if key == "_target_" and child in MOVED:
+            place = full_key(node, "_target_")
+            raise ConfigError(f"{place}={child}: it has moved; write {MOVED[child]}")
         check_targets(child)
 
 
 @contextmanager
 def at_key(key: str) -> Iterator[None]:
-    """Add the config key of a part to the FieldErrors that it raises within the context."""
+    """Add the config key of a part to the refusals that it raises within the context."""
     try:
         yield
-    except FieldError as error:
+    except ConfigError as error:
         raise error.at(key) from None
 
 
-def settings_of(kind: type[Any], part: DictConfig, key: str) -> Any:
+def settings_of(kind: type[Any], part: DictConfig, key: str, **built: Any) -> Any:
     """Make an object of class ``kind`` from a part of the config.
+
+    Args:
+        built: arguments that are objects already; they take the place of those in the part.
 
     Raises:
         ConfigError: the part is not made of keys, a key is unknown, or a value is refused.
     """
     if not isinstance(part, DictConfig):
-        raise ConfigError(f"{key}={part}: must be made of keys")
+        keys = ", ".join(signature(kind).parameters)
+        raise ConfigError(f"{key}={part}: must be made of keys: {keys}")
     options: Any = OmegaConf.to_container(part, resolve=True)
     with at_key(key):
-        return kind(**options)
+        return kind(**(options | built))
+
+
+def policy_folder(config: DictConfig) -> str:
+    """Return the folder or hub id of the policy's model: the embedded policy if none is named."""
+    return str(config.policy.path or embedded_policy(EmbeddedSettings()))
 
 
 def load_tokenizer(config: DictConfig) -> Any:
@@ -253,19 +268,22 @@ def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted(ids - {None}))
 
 
+def build_task(config: DictConfig, key: str) -> Task:
+    """Build the task ``config[key]``. Raises ConfigError where it is refused, or no task."""
+    part = config[key]
+    task = build(config, key) if isinstance(part, DictConfig) else part
+    if not isinstance(task, Task):
+        raise ConfigError(f"{full_key(config, key)}={part}: must be {expected(TaskPart)}")
+    return task
+
+
 def build_benchmarks(config: DictConfig) -> dict[str, Task]:
     """Build the tasks under ``benchmarks``, by name.
 
     Raises:
         ConfigError: a task is refused; the message names its key under ``benchmarks``.
     """
-    tasks: dict[str, Task] = {}
-    for name in config.benchmarks:
-        try:
-            tasks[str(name)] = build(config.benchmarks, str(name))
-        except ConfigError as error:
-            text = re.sub(r"\btask\.(?=\w+)", f"benchmarks.{name}.", str(error))
-            raise ConfigError(text) from error
+    tasks = {str(name): build_task(config.benchmarks, name) for name in config.benchmarks}
     if "heldout" in tasks:
         raise ConfigError(
             "benchmarks.heldout: this is the name of the task's own held-out problems; "
@@ -274,35 +292,8 @@ def build_benchmarks(config: DictConfig) -> dict[str, Task]:
     return tasks
 
 
-# Data that a check has prepared, for the run that follows it in this process.
-_handed_on: dict[str, Prepared] = {}
-
-
-def _data_key(config: DictConfig) -> str:
-    """The settings that the prepared data depend on."""
-    keys = ("task", "benchmarks", "data", "policy.path", "policy.trust_remote_code")
-    # Resolved, since a setting may follow another key.
-    return str([_plain(OmegaConf.select(config, key)) for key in (*keys, "rollout.max_tokens")])
-
-
-def _plain(part: Any) -> Any:
-    return OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
-
-
-def forget_handed_on() -> None:
-    """Drop data that were handed on and that no run has taken."""
-    _handed_on.clear()
-
-
-def hand_on(config: DictConfig, prepared: Prepared) -> None:
-    """Keep prepared data for one run with the same settings: problems are tokenised once."""
-    _handed_on[_data_key(config)] = prepared
-
-
 def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
     """Build the task and the benchmarks, without problems that training cannot use.
-
-    Data that a check has handed on are taken instead, by the first run that asks for them.
 
     Args:
         context: longest sequence of the policy, in tokens.
@@ -311,32 +302,22 @@ def prepare_data(config: DictConfig, tokenizer: Any, context: int) -> Prepared:
         ConfigError: a completion of ``rollout.max_tokens``, with any of the prompts, does not fit
             the context.
     """
-    if (handed_on := _handed_on.pop(_data_key(config), None)) is not None:
-        return handed_on
     room = context - config.rollout.max_tokens
     if room < 1:
         raise ConfigError(
             f"rollout.max_tokens={config.rollout.max_tokens}: the policy's context of {context} "
             "tokens leaves no place for a prompt"
         )
-    task, benchmarks = build(config, "task"), build_benchmarks(config)
-    return prepare(task, benchmarks, data_settings(config), tokenizer=tokenizer, room=room)
+    task, benchmarks = build_task(config, "task"), build_benchmarks(config)
+    settings = data_settings(config)
+    try:
+        return prepare(task, benchmarks, settings, tokenizer=tokenizer, room=room)
+    except ConfigError as error:
+        raise error.at("data") from None
 
 
 def data_settings(config: DictConfig) -> DataSettings:
     """Read the keys under ``data``. Raises ConfigError for an unknown key or an invalid value."""
-    values: Any = OmegaConf.to_container(config.data, resolve=True)
-    difficulty = values["difficulty"] or {}
-    known = Difficulty.__annotations__
-    if not isinstance(difficulty, dict):
-        raise ConfigError(f"data.difficulty={difficulty}; its keys are {', '.join(known)}")
-    for key in difficulty:
-        if key not in known:
-            raise ConfigError(
-                f"data.difficulty.{key}: there is no such key; its keys are {', '.join(known)}"
-            )
-    check_switches(DataSettings, values, "data")
-    try:
-        return DataSettings(**{**values, "difficulty": Difficulty(**difficulty)})
-    except TypeError as error:
-        raise ConfigError(f"data: {error}") from None
+    part = OmegaConf.select(config, "data.difficulty")
+    difficulty = Difficulty() if part is None else settings_of(Difficulty, part, "data.difficulty")
+    return settings_of(DataSettings, config.data, "data", difficulty=difficulty)

@@ -1,6 +1,7 @@
 """Checks of a training config, before an engine or the weights of a model are loaded."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -25,8 +26,6 @@ from asym_lightning.config.loading import (
     build,
     context_length,
     data_settings,
-    forget_handed_on,
-    hand_on,
     load_tokenizer,
     prepare_data,
     settings_of,
@@ -34,6 +33,7 @@ from asym_lightning.config.loading import (
     stop_ids,
 )
 from asym_lightning.config.package_checks import check_launcher, check_loggers
+from asym_lightning.config.parts import handed_on
 from asym_lightning.config.trainer_checks import (
     check_checkpoint,
     check_mini_batches,
@@ -74,13 +74,13 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_callbacks, ("callbacks",)),
         (check_algorithm, ("algo", "rollout", "policy")),
         (check_staleness, ("algo", "rollout", "data")),
-        (check_trainer, ("trainer",)),
+        (check_trainer, ("trainer", "callbacks")),
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
         (check_adapters, ("policy.lora", "policy.path", "policy.trust_remote_code")),
         (check_data, DATA_KEYS),
     ]
-    forget_handed_on()
+    handed_on.forget()
     done: set[str] = set()
     for check, keys in checks:
         for config in configs:
@@ -88,6 +88,9 @@ def check_all(configs: Sequence[DictConfig]) -> None:
             if part not in done:
                 check(config)
                 done.add(part)
+    if len(configs) > 1:
+        # A trainer sets torch's flags when it is built, so that each run of a sweep builds its own.
+        handed_on.forget("trainer")
 
 
 def check_algorithm(config: DictConfig) -> None:
@@ -96,7 +99,12 @@ def check_algorithm(config: DictConfig) -> None:
     Raises:
         ConfigError: one line that names the key, its value, and what would be right.
     """
-    algorithm = build(config, "algo")
+    algorithm = handed_on.build("algorithm", config, lambda: build(config, "algo"))
+    try:
+        # A call may leave something in an algorithm; the run takes one that nothing has called.
+        algorithm = deepcopy(algorithm)
+    except Exception:  # a part of a user's own need not have a copy
+        handed_on.forget("algorithm")
     # An advantage that is a plain function has no such attribute.
     needs_group = getattr(algorithm.advantage, "needs_group", False)
     if config.rollout.group_size < 2 and needs_group:
@@ -140,7 +148,7 @@ def check_staleness(config: DictConfig) -> None:
             f"{key}: an engine within the trainer's process cannot work while it learns; "
             "add rollout=servers"
         )
-    if build(config, "algo").rules.dynamic_sampling:
+    if OmegaConf.select(config, "algo.rules.dynamic_sampling"):
         raise ConfigError(
             f"{key}: algo={config.algo.name} replaces groups in the iteration that learns; "
             "take rollout.staleness=0"
@@ -167,9 +175,9 @@ def check_data(config: DictConfig) -> None:
         ConfigError: one line that names the key, its value, and what would be right.
     """
     context = context_length(config)
-    tokenizer = load_tokenizer(config)
+    tokenizer = handed_on.build("tokenizer", config, lambda: load_tokenizer(config))
     stop_ids(config, tokenizer)
-    prepared = prepare_data(config, tokenizer, context)
+    prepared = handed_on.build("data", config, lambda: prepare_data(config, tokenizer, context))
     sets = prepared.sets
     for task in (prepared.task, *(prompt_set.task for prompt_set in sets)):
         # No worker starts here. A verifier that needs a jail raises if this machine lacks one.
@@ -182,7 +190,6 @@ def check_data(config: DictConfig) -> None:
     known = evaluated(config, names)
     check_objective(config, known)
     check_monitors(config, known)
-    hand_on(config, prepared)
 
 
 def check_numbers(config: DictConfig) -> None:

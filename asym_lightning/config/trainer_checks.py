@@ -7,7 +7,8 @@ from omegaconf import DictConfig
 
 from asym_lightning.checks import one_of
 from asym_lightning.config.division import check_division, check_shared_engine
-from asym_lightning.config.loading import at_key, build, settings_of
+from asym_lightning.config.loading import at_key, settings_of
+from asym_lightning.config.parts import build_trainer, handed_on
 from asym_lightning.rollout.server_settings import ServerSettings
 from asym_lightning.runtime.run_folder import is_checkpoint
 from asym_lightning.types import ConfigError
@@ -25,7 +26,9 @@ def world_size(config: DictConfig) -> int:
 
 
 def check_trainer(config: DictConfig) -> None:
-    """Check that Lightning accepts devices, strategy and precision, and the policy the strategy.
+    """Check that Lightning accepts the trainer's keys and the optional callbacks.
+
+    The policy must be able to learn with the strategy.
 
     Raises:
         ConfigError: one line that names the key, its value, and what would be right.
@@ -37,14 +40,7 @@ def check_trainer(config: DictConfig) -> None:
 
     set_deepspeed_device()
     lightning.pytorch.utilities.rank_zero.rank_zero_module.log.setLevel("WARNING")
-    trainer = build(
-        config,
-        "trainer",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer, _ = handed_on.build("trainer", config, lambda: build_trainer(config))
     strategy, precision = config.trainer.strategy, str(config.trainer.precision)
     # Weights in bf16 are too coarse for small updates.
     one_of("trainer.precision", precision, ("32-true", "bf16-mixed"))

@@ -100,9 +100,10 @@ def _initials(key: str) -> str:
 def leaves(config: DictConfig, above: str = "") -> Iterator[str]:
     """Yield the dotted keys that hold a value, without Hydra's own keys (`_target_`)."""
     for key in map(str, config):
-        child = config._get_node(key)
         if key.startswith("_"):
             continue
+        unresolved = OmegaConf.is_interpolation(config, key) or OmegaConf.is_missing(config, key)
+        child = None if unresolved else config[key]
         if isinstance(child, DictConfig) and len(child):
             yield from leaves(child, f"{above}{key}.")
         else:

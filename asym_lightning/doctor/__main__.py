@@ -57,10 +57,10 @@ def findings() -> Iterator["Finding"]:
 
 def main() -> int:
     """Print each finding as it comes; return the exit status."""
-    setup()
     argparse.ArgumentParser(
         prog="python -m asym_lightning.doctor", description=" ".join((__doc__ or "").split())
     ).parse_args()
+    setup()
     from rich.console import Console
     from rich.text import Text
 

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from asym_lightning.learner.transformers_patches import set_attention
+
 ATTENTION_NAME = "asym_packed"
 # One more attention call costs about as much as this many query-key pairs.
 _SLACK = 4096
@@ -380,9 +382,8 @@ def use_packed_attention(model: Any) -> bool:
     config = model.config
     kinds = getattr(config, "layer_types", None) or []
     has_state = any("attention" not in kind or "linear" in kind for kind in kinds)
-    replaceable = getattr(model, "_supports_attention_backend", False)
-    if has_state or not replaceable:
+    if has_state or not model.is_backend_compatible():
         return False
     register_attention()
-    config._attn_implementation = ATTENTION_NAME
+    set_attention(model, ATTENTION_NAME)
     return True

@@ -1,5 +1,6 @@
 """Prompts out, rollout groups in, packed mini-batches out."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from asym_lightning.runtime.ranks import interleave_over_ranks, reduce_over_rank
 from asym_lightning.tasks.order import Difficulty, ProblemOrder
 from asym_lightning.types import Kind, Prompt, RolloutGroup
 
+log = logging.getLogger(__name__)
 # A mini-batch without micro-batches, and the units to pack: first those of groups with equal
 # rewards, then the others.
 Unpacked = tuple[MiniBatch, list[list[Unit]]]
@@ -87,12 +89,12 @@ class RolloutDataModule(LightningDataModule):
     def prompts(self, iteration: int, rank: int, world_size: int) -> list[tuple[int, Prompt]]:
         """Return this rank's prompts of an iteration, each with its number within the run.
 
-        Rank 0 prints one line when the difficulty filter begins to leave too few problems.
+        One line is logged when the difficulty filter begins to leave too few problems.
         """
         size = self.prompts_per_iteration
         problems = self.order.iteration(iteration, size)
-        if self.order.note and not self._noted and rank == 0:
-            print(self.order.note, flush=True)
+        if self.order.note and not self._noted:
+            log.info(self.order.note)
         self._noted = bool(self.order.note)
         return [
             (iteration * size + i, self.train[problems[i]]) for i in range(rank, size, world_size)

@@ -5,6 +5,7 @@ A supervised warm start makes it on first use.
 
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -21,10 +22,12 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.progress import Bar
 from asym_lightning.runtime.resolvers import cache_folder
 from asym_lightning.tasks.countdown import PairsCountdown
 
+log = logging.getLogger(__name__)
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -259,9 +262,9 @@ def embedded_policy(settings: EmbeddedSettings, cache: Path | None = None) -> Pa
     with FileLock(root / f"{folder.name}.lock"):
         if is_complete(folder):
             return folder
-        print(
+        log.info(
             "the embedded policy is made once by a supervised warm start and kept in the cache",
-            flush=True,
+            extra=ALL_RANKS,
         )
         with torch.random.fork_rng(devices=[]):
             tokenizer = byte_tokenizer()

@@ -4,13 +4,13 @@ No rank holds all of a policy. With FSDP2 each rank keeps a shard of weights, gr
 optimizer state. With tensor parallelism several ranks also compute every layer together.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,7 +19,6 @@ from torch.distributed.fsdp import (
     MixedPrecisionPolicy,
     OffloadPolicy,
     fully_shard,
-    register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import (
@@ -31,7 +30,13 @@ from torch.distributed.tensor.parallel import (
 )
 
 from asym_lightning.checks import Count, Positive, validated
+from asym_lightning.learner.transformers_patches import layers_of
+from asym_lightning.runtime.lightning_patches import (
+    set_data_parallel_size,
+    set_process_group_backend,
+)
 from asym_lightning.runtime.ranks import RolloutShard, own_shard
+from asym_lightning.runtime.torch_patches import expect_sequential_collectives
 from asym_lightning.types import ConfigError
 
 # By their names in transformers' tensor-parallel plans.
@@ -86,12 +91,16 @@ class FSDP2(ModelParallelStrategy):
         self.rollout_shard = RolloutShard()
 
     def setup_environment(self) -> None:
-        self._data_parallel_size = self.num_nodes * self.num_processes // self.tensor_parallel_size
+        ranks = self.num_nodes * self.num_processes
+        set_data_parallel_size(self, ranks // self.tensor_parallel_size)
+        if self.cpu_offload and isinstance(self.accelerator, CUDAAccelerator):
+            # The norms of gradients on the host are reduced there, which NCCL cannot. Not tried on
+            # GPUs.
+            set_process_group_backend(self, "cpu:gloo,cuda:nccl")
         super().setup_environment()
         self.rollout_shard = own_shard()
         if self.tensor_parallel_size > 1:
-            # Silence a warning about two gathers in a row: they are intended.
-            logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+            expect_sequential_collectives()
             data, layers = self.device_mesh["data_parallel"], self.device_mesh["tensor_parallel"]
             self.rollout_shard = RolloutShard(
                 index=data.get_local_rank(),
@@ -118,8 +127,7 @@ def shard_policy(policy: Any, model: Any, strategy: FSDP2) -> None:
         ConfigError: the model does not say which of its modules are layers, or how they are
             divided.
     """
-    names = getattr(model, "_no_split_modules", None) or ()
-    layers = [module for module in model.modules() if type(module).__name__ in names]
+    layers = layers_of(model)
     if not layers:
         raise ConfigError(
             f"trainer=fsdp2: {type(model).__name__} does not say which of its modules are layers "
@@ -141,7 +149,6 @@ def shard_policy(policy: Any, model: Any, strategy: FSDP2) -> None:
         fully_shard(
             module, mesh=mesh, mp_policy=mixed, offload_policy=offload, reshard_after_forward=True
         )
-    register_fsdp_forward_method(policy, "score")
 
 
 def _apply_tensor_parallel(model: Any, mesh: DeviceMesh) -> None:

@@ -95,6 +95,8 @@ class PolicyModule(LightningModule):
         self._priors: list[Prior] = []
         # Whether a diagnostic reads the tokens of rollouts that nothing is learned from.
         self.diagnostics_read = False
+        # The learner's side of the trainer's strategy; without a trainer that of one process.
+        self.strategy_adapter = StrategyAdapter(None)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of this module; the model stays without dropout in either."""
@@ -115,12 +117,8 @@ class PolicyModule(LightningModule):
         self.diagnostics_read = any(getattr(c, "reads_every_token", False) for c in callbacks)
 
     def configure_model(self) -> None:
+        self.strategy_adapter = adapter_in(self.trainer)
         self.strategy_adapter.configure(self)
-
-    @property
-    def strategy_adapter(self) -> StrategyAdapter:
-        """The learner's side of the trainer's strategy."""
-        return adapter_in(self.trainer)
 
     @property
     def rollout_shard(self) -> RolloutShard:
@@ -136,10 +134,6 @@ class PolicyModule(LightningModule):
         for name, tensor in merged_state_dict(self.model, gathered):
             yield name, full_tensor(tensor, self.device)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Scores:
-        """Score a micro-batch; DeepSpeed's engine calls ``forward`` for ``score``."""
-        return PolicyModule.score(self, *args, **kwargs)
-
     def score(
         self,
         batch: PackedBatch,
@@ -149,11 +143,25 @@ class PolicyModule(LightningModule):
     ) -> Scores:
         """Return log-probability and entropies of every completion token, in the batch's order.
 
+        :meth:`forward` computes them, called as the trainer's strategy needs it.
+
         Args:
             entropy_grad: let gradients flow through the entropies.
             model: the model to score with; None: the policy's.
             temperature: None: the rollouts'.
         """
+        return self.strategy_adapter.forward(
+            self, batch, entropy_grad=entropy_grad, model=model, temperature=temperature
+        )
+
+    def forward(
+        self,
+        batch: PackedBatch,
+        entropy_grad: bool = False,
+        model: Any = None,
+        temperature: float | None = None,
+    ) -> Scores:
+        """Compute what :meth:`score` returns; only a strategy calls it."""
         mark()
         temperature = self.temperature if temperature is None else temperature
         model = self.model if model is None else model

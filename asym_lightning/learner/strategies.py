@@ -1,20 +1,20 @@
 """An optimizer step under any strategy: shards of rollouts, gradient accumulation and clipping."""
 
-import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from asym_lightning.learner.fsdp import FSDP2, shard_policy
 from asym_lightning.learner.zero import DeepSpeed
-from asym_lightning.runtime.ranks import RolloutShard, own_shard, reduce_over_ranks
+from asym_lightning.runtime.ranks import RolloutShard, own_shard
 
 
 class StrategyAdapter:
@@ -36,6 +36,10 @@ class StrategyAdapter:
 
     def configure(self, policy: Any) -> None:
         """Divide the policy among the ranks, before the optimizer is made."""
+
+    def forward(self, policy: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the policy's forward pass."""
+        return policy(*args, **kwargs)
 
     def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
         """Return the context for one of the backward passes of an update.
@@ -82,7 +86,10 @@ class FSDP2Adapter(StrategyAdapter):
 
 
 class DeepSpeedAdapter(StrategyAdapter):
-    """ZeRO: DeepSpeed's engine accumulates, clips and updates."""
+    """ZeRO: DeepSpeed's engine calls the forward pass, accumulates, clips and updates."""
+
+    def forward(self, policy: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.strategy.deepspeed_engine(*args, **kwargs)
 
     def accumulating(self, policy: Any, last: bool) -> AbstractContextManager:
         self.strategy.last_backward(last)
@@ -118,26 +125,21 @@ def adapter_in(trainer: Any) -> StrategyAdapter:
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Float[Tensor, ""]:
     """Scale all gradients by one factor to a norm of at most ``max_norm``; return the norm before.
 
-    The norm is that of the full gradient, over the shards of all ranks.
+    The norm is that of the full gradient, over the shards of all ranks. A gradient that is a plain
+    tensor is the same on all ranks.
     """
-    parameters = [p for p in parameters if p.grad is not None]
-    if not any(isinstance(p.grad, DTensor) for p in parameters):
-        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
-    gradients: list[Any] = [p.grad for p in parameters]
-    shards = [gradient.to_local() for gradient in gradients]
-    copies = torch.tensor([_copies(gradient) for gradient in gradients])
-    norms = torch.stack(torch._foreach_norm(shards)).double().cpu()
-    # A part that several ranks hold counts once in the sum over ranks.
-    norm = reduce_over_ranks((norms**2 / copies).sum(), "sum").sqrt()
-    torch._foreach_mul_(shards, float((max_norm / (norm + 1e-6)).clamp(max=1.0)))
+    # torch computes with tensors on one device mesh at a time.
+    groups: dict[DeviceMesh | None, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            groups.setdefault(getattr(parameter.grad, "device_mesh", None), []).append(parameter)
+    norm = get_total_norm([_total_norm(group) for group in groups.values()])
+    for group in groups.values():
+        clip_grads_with_norm_(group, max_norm, norm)
     return norm
 
 
-def _copies(tensor: DTensor) -> int:
-    """Return the number of ranks that hold the same part of ``tensor``."""
-    sizes = [
-        tensor.device_mesh.size(i)
-        for i, placement in enumerate(tensor.placements)
-        if not isinstance(placement, Replicate)
-    ]
-    return torch.distributed.get_world_size() // math.prod(sizes)
+def _total_norm(parameters: list[Tensor]) -> Float[Tensor, ""]:
+    """Return the norm of the gradients of parameters on one device mesh."""
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

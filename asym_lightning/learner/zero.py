@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision, Precision
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from asym_lightning.checks import NoBool, Positive, one_of, validated
+from asym_lightning.learner.deepspeed_patches import (
+    is_divided,
+    leave_out_shared_memory,
+    overflowed,
+)
 from asym_lightning.runtime import how_to_install
+from asym_lightning.runtime.lightning_patches import PlainDeepSpeedStrategy
 from asym_lightning.types import ConfigError
 
 
@@ -44,7 +49,7 @@ class SamePrecision(DeepSpeedPrecision):
 
 
 @validated
-class DeepSpeed(DeepSpeedStrategy):
+class DeepSpeed(PlainDeepSpeedStrategy):
     """Lightning's strategy for DeepSpeed, on CPUs too (with gloo).
 
     Every forward pass of the policy goes through DeepSpeed's engine, so that several micro-batches
@@ -105,40 +110,28 @@ class DeepSpeed(DeepSpeedStrategy):
         if isinstance(plugin, DeepSpeedPrecision):
             one_of("trainer.precision", plugin.precision, ("32-true", "bf16-mixed"))
             plugin = SamePrecision(plugin.precision)  # type: ignore[arg-type]
-        self._precision_plugin = plugin
+        DDPStrategy.precision_plugin.fset(self, plugin)  # type: ignore[attr-defined]
 
     def setup_environment(self) -> None:
         if not isinstance(self.accelerator, CPUAccelerator):
             super().setup_environment()
             return
         # Lightning's strategy only allows GPUs, so that the environment of DDP is set up instead.
-        import deepspeed.ops
         from deepspeed.accelerator import set_accelerator
         from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 
         # The machine may have a GPU, which DeepSpeed would choose.
         set_accelerator(CPU_Accelerator())
-        # This operation would be compiled now, and only inference needs it.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        leave_out_shared_memory()
         self.precision_plugin.device = "cpu"  # type: ignore[attr-defined]
         # Lightning and DeepSpeed know devices by their numbers.
         self.parallel_devices = [torch.device("cpu", i) for i in range(self.num_processes)]
         DDPStrategy.setup_environment(self)
 
-    def _format_config(self) -> None:
-        """Complete the config as Lightning does, except for precision.
-
-        Lightning would set the dtype of the weights to that of the computation.
-        """
+    def complete_config(self) -> None:
         assert isinstance(self.config, dict) and self.lightning_module is not None
         settings: Any = self.lightning_module.settings
         self.config["gradient_clipping"] = settings.max_grad_norm
-        self._format_batch_size_and_grad_accum_config()
-
-    def setup(self, trainer: Trainer) -> None:
-        super().setup(trainer)
-        engine, policy = self.deepspeed_engine, self.lightning_module
-        policy.score = lambda *args, **kwargs: engine(*args, **kwargs)  # type: ignore[union-attr, assignment]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         assert self.lightning_module is not None
@@ -161,9 +154,8 @@ class DeepSpeed(DeepSpeedStrategy):
         """
         optimizer.step()
         norm = torch.as_tensor(self.deepspeed_engine.get_global_grad_norm())
-        overflow = getattr(self.deepspeed_engine.optimizer, "overflow", False)
         # DeepSpeed gives -1 as the norm of a gradient that is not finite.
-        if not 0 <= float(norm) < inf or overflow:
+        if not 0 <= float(norm) < inf or overflowed(self.deepspeed_engine):
             raise FloatingPointError(
                 f"the gradient is not finite (norm {float(norm):g}): "
                 "DeepSpeed may have skipped or applied this update"
@@ -198,7 +190,7 @@ def gathered(tensors: Sequence[Tensor]) -> AbstractContextManager:
     All ranks must enter it with the same tensors. Tensors that ZeRO has not divided are complete
     anyway.
     """
-    divided = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]
+    divided = [tensor for tensor in tensors if is_divided(tensor)]
     if not divided:
         return nullcontext()
     import deepspeed

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from asym_lightning.runtime.torch_patches import WriteObserver
 
 _AS_LOADED = {"NoneType", "UnquantizedLinearMethod", "UnquantizedEmbeddingMethod"}
 
@@ -84,7 +85,7 @@ class Copies:
             target.zero_()
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(WriteObserver):
     """Records the writes to a model's parameters and buffers.
 
     ``exact`` stays true while every write is a copy of the current weight, or sets zeros.
@@ -97,17 +98,9 @@ class _Recorder(TorchDispatchMode):
         self._storages = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         self._name, self._source = "", torch.empty(0)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for value, argument in zip(args, func._schema.arguments, strict=False):
-            writes = argument.alias_info is not None and argument.alias_info.is_write
-            if not writes or not isinstance(value, Tensor):
-                continue
-            if value.untyped_storage().data_ptr() in self._storages:
-                self._note(func, value, args)
-        return result
-
-    def _note(self, func: Any, target: Tensor, args: Any) -> None:
+    def wrote(self, func: Any, target: Tensor, args: Any) -> None:
+        if target.untyped_storage().data_ptr() not in self._storages:
+            return
         fills_zero = func is torch.ops.aten.fill_.Scalar and args[1] == 0
         if func is torch.ops.aten.copy_.default and self._from_weight(args[1]):
             source = args[1]

@@ -1,6 +1,7 @@
 """Requests to vLLM servers: prompts are spread over the servers that are alive."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import Any, NoReturn, TypeVar
 import aiohttp
 
 from asym_lightning.rollout.server_process import ServerProcess
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.watch.phases import mark
 
+log = logging.getLogger(__name__)
 _HEALTH_S, _DYING_S = 10.0, 5.0
 T = TypeVar("T")
 
@@ -115,7 +118,7 @@ class Client:
     async def lost(self, why: str) -> bool:
         """Whether the server is dead, asked after a lost request.
 
-        The reason of its death is kept in ``server.dead`` and printed once.
+        The reason of its death is kept in ``server.dead`` and logged once.
         """
         server = self.server
         async with self._health_lock:
@@ -132,9 +135,9 @@ class Client:
                 server.dead = f"ended with exit code {code}"
             else:
                 server.dead = f"does not answer ({why})"
-            print(
+            log.info(
                 f"the server {server.name} {server.dead}; its prompts are given to the others",
-                flush=True,
+                extra=ALL_RANKS,
             )
             return True
 

@@ -5,7 +5,6 @@ own server, and ``weight_push.py`` imports its NCCL transfer. All of these impor
 functions.
 """
 
-import atexit
 import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,10 @@ from torch import Tensor
 from asym_lightning.rollout.base import Sample, Sampling
 from asym_lightning.rollout.copies import Copies, computes_as_loaded, record
 from asym_lightning.rollout.vllm_patches import (
+    before_each_step,
     free_packed_head,
+    free_queue_at_exit,
+    leave_out_shutdown,
     private_shared_memory,
     retie,
     skip_token_ranks,
@@ -139,7 +141,8 @@ class VLLMEngine:
                 use_tqdm_on_load=False,
                 **options,
             )
-        self._mark_steps()
+        # The watchdog sees progress at every engine step.
+        before_each_step(self.llm, mark)
         self.llm.apply_model(unpack_embedding)
         self._as_loaded = all(self.llm.apply_model(computes_as_loaded))
         self._copies: Copies | None = None
@@ -148,23 +151,12 @@ class VLLMEngine:
         if tensor_parallel_size > 1:
             self._join_tp_group()
 
-    def _mark_steps(self) -> None:
-        """Let the watchdog see progress at every engine step."""
-        step = self.llm.llm_engine.step
-
-        def marked_step() -> Any:
-            mark()
-            return step()
-
-        self.llm.llm_engine.step = marked_step  # type: ignore[method-assign]
-
     def _join_tp_group(self) -> None:
         from vllm.distributed.parallel_state import get_tp_group
 
         group: Any = get_tp_group()
         self._tp_group = group.cpu_group
-        # Free the group's message queue at exit, else its shared memory is left and Python warns.
-        atexit.register(setattr, group, "mq_broadcaster", None)
+        free_queue_at_exit(group)
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         if self._asleep:
@@ -270,13 +262,10 @@ class VLLMEngine:
     def close(self) -> None:
         """Free the engine.
 
-        vLLM keeps its objects from the garbage collector until its own shutdown. That shutdown
-        would end the process groups of the trainer and of other engines too, so it must not run
-        when the engine is collected either.
+        vLLM keeps its objects from the garbage collector until its own shutdown, which must not run
+        here.
         """
-        finalizer = getattr(self.llm.llm_engine.engine_core, "_finalizer", None)
-        if finalizer is not None:
-            finalizer.detach()
+        leave_out_shutdown(self.llm)
         del self.llm
         gc.unfreeze()
         gc.collect()

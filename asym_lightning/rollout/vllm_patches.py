@@ -1,6 +1,7 @@
-"""Patches of vLLM's internals that the engine in process and the servers need."""
+"""The patches of vLLM and its private names, for the engine in process and the servers."""
 
-from collections.abc import Iterator
+import atexit
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ def skip_token_ranks() -> None:
     Needed on a CPU: nobody here reads the ranks, and vLLM counts them with a compiled function, so
     the first token of every process would wait seconds for the C++ compiler, and longer where
     nothing is cached.
+
+    Upstream: https://github.com/vllm-project/vllm/pull/38933
+    Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     from vllm.v1.sample import sampler
 
@@ -28,6 +32,9 @@ def private_shared_memory() -> Iterator[None]:
     Needed on a CPU: vLLM derives these names from rank numbers alone, so two runs on one machine
     would share a segment, and the segment of a killed run would stop the next run ("create shm in
     SHMManager failed").
+
+    Upstream: https://github.com/vllm-project/vllm/pull/32429 (another segment)
+    Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     from vllm.distributed.device_communicators import cpu_communicator
 
@@ -52,7 +59,13 @@ def private_shared_memory() -> Iterator[None]:
 
 
 def embedding_and_head(model: torch.nn.Module) -> tuple[Any, Any]:
-    """The embedding and the output head of a vLLM model; None for a part that it does not have."""
+    """Return the embedding and the output head of a vLLM model; None for one that it has not.
+
+    Needed by the patches below: vLLM's models have no accessors for them.
+
+    Upstream: no issue found
+    Versions: vllm==0.32.0 (tried with 0.32.0)
+    """
     embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
     return embedding, getattr(model, "lm_head", None)
 
@@ -62,6 +75,9 @@ def unpack_embedding(model: torch.nn.Module) -> None:
 
     Needed on a CPU: vLLM packs a copy of every matrix for matrix products; the embedding is only
     looked up, so its copy is never used, and every reload would make it again.
+
+    Upstream: no issue found
+    Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     embedding, head = embedding_and_head(model)
     if embedding is not None and embedding is not head and hasattr(embedding, "cpu_linear"):
@@ -73,6 +89,9 @@ def free_packed_head(model: torch.nn.Module) -> None:
     """Free the output head's packed copy.
 
     Needed on a CPU before a reload: the old and the new copy would be in memory together.
+
+    Upstream: no issue found
+    Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     embedding, head = embedding_and_head(model)
     if embedding is None or head is None or embedding is head:
@@ -85,6 +104,9 @@ def retie(model: torch.nn.Module) -> None:
     """Give a tied output head the embedding's new weights.
 
     Needed on a CPU after a reload: it leaves the head's packed copy with the old weights.
+
+    Upstream: https://github.com/vllm-project/vllm/issues/48312
+    Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     embedding, head = embedding_and_head(model)
     config: Any = getattr(model, "config", None)
@@ -92,3 +114,42 @@ def retie(model: torch.nn.Module) -> None:
         return
     head.weight = embedding.weight
     head.quant_method.process_weights_after_loading(head)
+
+
+def before_each_step(llm: Any, call: Callable[[], None]) -> None:
+    """Call a function before each step of the engine.
+
+    Needed by the watchdog: ``generate`` takes no callback, and returns only after all steps.
+
+    Upstream: no issue found
+    Versions: vllm==0.32.0 (tried with 0.32.0)
+    """
+    step = llm.llm_engine.step
+
+    def observed_step() -> Any:
+        call()
+        return step()
+
+    llm.llm_engine.step = observed_step
+
+
+def leave_out_shutdown(llm: Any) -> None:
+    """Let an engine be collected without vLLM's shutdown.
+
+    Needed since the shutdown would end the process groups of the trainer and of other engines too.
+
+    Upstream: https://github.com/vllm-project/vllm/pull/46023
+    Versions: vllm==0.32.0 (tried with 0.32.0)
+    """
+    llm.llm_engine.engine_core._finalizer.detach()
+
+
+def free_queue_at_exit(group: Any) -> None:
+    """Free a group's message queue when the process exits.
+
+    Needed since its shared memory would be left, and Python would warn of that.
+
+    Upstream: https://github.com/vllm-project/vllm/issues/8933
+    Versions: vllm==0.32.0 (tried with 0.32.0)
+    """
+    atexit.register(setattr, group, "mq_broadcaster", None)

@@ -27,7 +27,7 @@ def how_to_install(extra: str) -> str:
 
 
 def setup() -> None:
-    """Prepare this process for a run; later calls have no further effect.
+    """Prepare this process for a run; later calls only show messages again.
 
     Every command calls it before it imports torch. A program that composes configs without a
     command must call it too.
@@ -43,6 +43,8 @@ def setup() -> None:
     warnings.filterwarnings(
         "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
     )
+    from asym_lightning.runtime.log import show_messages
     from asym_lightning.runtime.resolvers import register
 
+    show_messages()
     register()

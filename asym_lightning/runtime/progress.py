@@ -1,5 +1,6 @@
-"""A progress bar: live on a terminal, a printed line now and then elsewhere."""
+"""A progress bar: live on a terminal, a line now and then elsewhere."""
 
+import logging
 import sys
 
 from rich.console import Console, Group
@@ -7,16 +8,20 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from asym_lightning.runtime.log import ALL_RANKS
+
+log = logging.getLogger(__name__)
+
 
 class Bar:
     """A count of finished items, from ``done`` to ``total``.
 
-    Without a terminal it prints a line after every ``every``-th item and after the last.
+    Without a terminal it logs a line after every ``every``-th item and after the last.
 
     Args:
         label: name of the items.
         total: number of items.
-        every: items from one printed line to the next.
+        every: items from one line to the next.
         done: number of items that are finished already.
     """
 
@@ -40,7 +45,7 @@ class Bar:
             self._bar.update(self._task, completed=done)
             self._live.update(Group(self._bar, Text(state)))
         elif done % self.every == 0 or done == self.total:
-            print(f"{self.label} {done}/{self.total}  {state}", flush=True)
+            log.info(f"{self.label} {done}/{self.total}  {state}", extra=ALL_RANKS)
 
     def close(self) -> None:
         """Restore the terminal; further calls have no effect."""

@@ -88,7 +88,8 @@ def settings(config: DictConfig) -> dict[str, Any]:
     folder_keys = _folder_keys(task)
     # The types of values are those that summary.json returns.
     resolved = json.loads(json.dumps(OmegaConf.to_container(task, resolve=True)))
-    return {key: value for key, value in flat(resolved).items() if key not in folder_keys}
+    values = flat(with_new_targets(resolved))
+    return {key: value for key, value in values.items() if key not in folder_keys}
 
 
 def differences(old: dict[str, Any], config: DictConfig, ignore: Iterable[str] = ()) -> list[str]:

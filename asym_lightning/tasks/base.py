@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
 from asym_lightning.types import Problem, Prompt
 from asym_lightning.verify.base import Verifier
 
 
+@runtime_checkable
 class Task(Protocol):
     """A source of problems, with the verification of their answers.
 
@@ -29,6 +31,16 @@ class Task(Protocol):
     def encode(self, problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the token ids of the prompt, template included."""
         ...
+
+
+# A task as an argument of another part.
+TaskPart = Annotated[
+    Task,
+    Field(
+        description="a task (conf/task), which has name, train, heldout, notes, verifier() "
+        "and encode()"
+    ),
+]
 
 
 def encode(

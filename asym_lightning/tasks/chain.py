@@ -41,7 +41,6 @@ class ChainCountdown(Countdown):
     """
 
     name = "chain"
-    policy = "chain"
 
     def verifier(self) -> ChainVerifier:
         return ChainVerifier()

@@ -3,16 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from asym_lightning.types import ConfigError, Problem
+from pydantic import Field
+
+from asym_lightning.checks import validated
+from asym_lightning.types import FieldError, Problem
 from asym_lightning.verify.math import last_boxed
 
+ColumnNames = Annotated[
+    str | Annotated[list[str], Field(min_length=1)],
+    Field(description="the name of a column, or a list of names"),
+]
 
-class _NoAnswer(ConfigError):
+
+class _NoAnswer(FieldError):
     """A row that has the columns of the answer, but no answer in them."""
 
 
+@validated
 @dataclass(frozen=True)
 class Columns:
     """Names of the columns that make a problem.
@@ -20,14 +29,15 @@ class Columns:
     A dot leads into a nested column (``reward_model.ground_truth``). Of several names, the first
     that a row has counts.
 
-    ``problem`` holds a text, or a chat as a list of ``{role, content}``. The reference is
-    ``answer`` where a row has one, else the last ``\\boxed{}`` of ``solution``. With
-    ``answer_after`` it is the text after the last such mark in the answer (``####`` in GSM8K).
+    ``problem_column`` holds a text, or a chat as a list of ``{role, content}``. The reference is
+    the text of ``answer_column`` where a row has one, else the last ``\\boxed{}`` of
+    ``solution_column``. With ``answer_after`` it is the text after the last such mark in the answer
+    (``####`` in GSM8K).
     """
 
-    problem: str | Sequence[str] = "problem"
-    answer: str | Sequence[str] = "answer"
-    solution: str | Sequence[str] = "solution"
+    problem_column: ColumnNames = "problem"
+    answer_column: ColumnNames = "answer"
+    solution_column: ColumnNames = "solution"
     answer_after: str | None = None
 
     def problems(
@@ -35,7 +45,7 @@ class Columns:
     ) -> tuple[list[Problem], str | None]:
         """Return the rows as problems, and a note on the rows left out because of a missing answer.
 
-        Raises ``ConfigError`` for a row without the columns, and when no row has an answer.
+        Raises ``FieldError`` for a row without the columns, and when no row has an answer.
         """
         problems: list[Problem] = []
         empty: list[tuple[int, _NoAnswer]] = []
@@ -58,23 +68,23 @@ class Columns:
         return problems, note
 
     def _problem(self, where: str, identifier: str, row: Mapping[str, Any]) -> Problem:
-        cell = _cell(row, self.problem)[0]
+        cell = _cell(row, self.problem_column)[0]
+        place = f"problem_column={self.problem_column}: {where}"
         is_chat = isinstance(cell, list) and cell and isinstance(cell[0], Mapping)
-        chat = _chat(where, cell) if is_chat else ()
+        chat = _chat(place, cell) if is_chat else ()
         text = "\n\n".join(content for _, content in chat) if chat else _text(cell)
         if text is None:
-            raise ConfigError(
-                f"{where} has no {_quoted(self.problem)} (task.problem_column); "
-                f"its columns: {_listed(row)}"
+            raise FieldError(
+                f"{place} has no {_quoted(self.problem_column)}; its columns: {_listed(row)}"
             )
         return Problem(id=identifier, text=text, answer=self._answer(where, row), chat=chat)
 
     def _answer(self, where: str, row: Mapping[str, Any]) -> str:
         """Return the reference answer of a row.
 
-        Raises ``_NoAnswer`` where its cells are empty, ``ConfigError`` where it lacks the columns.
+        Raises ``_NoAnswer`` where its cells are empty, ``FieldError`` where it lacks the columns.
         """
-        cell, has_answer = _cell(row, self.answer)
+        cell, has_answer = _cell(row, self.answer_column)
         # Several answers, or a single answer in a list.
         if isinstance(cell, list | tuple):
             cell = ", ".join(_without_dollars(str(part).strip()) for part in cell)
@@ -83,24 +93,25 @@ class Columns:
             if self.answer_after:
                 answer = _after(where, answer, self.answer_after)
             return _without_dollars(answer)
-        cell, has_solution = _cell(row, self.solution)
+        cell, has_solution = _cell(row, self.solution_column)
         solution = _text(cell)
+        place = f"answer_column={self.answer_column}: {where}"
         if solution is None:
-            raise (_NoAnswer if has_answer or has_solution else ConfigError)(
-                f"{where} has no {_quoted(self.answer)} (task.answer_column) and no "
-                f"{_quoted(self.solution)} (task.solution_column) to take it from; "
+            raise (_NoAnswer if has_answer or has_solution else FieldError)(
+                f"{place} has no {_quoted(self.answer_column)} and no "
+                f"{_quoted(self.solution_column)} (solution_column) to take it from; "
                 f"its columns: {_listed(row)}"
             )
         boxed = last_boxed(solution)[0]
         if not boxed:
             raise _NoAnswer(
-                f"{where} has no answer: no {_quoted(self.answer)}, "
-                f"and no closed \\boxed{{}} in {_quoted(self.solution)}"
+                f"{place} has no answer: no {_quoted(self.answer_column)}, "
+                f"and no closed \\boxed{{}} in {_quoted(self.solution_column)}"
             )
         return _without_dollars(boxed)
 
 
-def _cell(row: Mapping[str, Any], names: str | Sequence[str]) -> tuple[Any, bool]:
+def _cell(row: Mapping[str, Any], names: str | list[str]) -> tuple[Any, bool]:
     """Return the value of the first of the columns that the row has, and whether it has any."""
     for name in [names] if isinstance(names, str) else names:
         if name in row:
@@ -113,14 +124,14 @@ def _cell(row: Mapping[str, Any], names: str | Sequence[str]) -> tuple[Any, bool
     return None, False
 
 
-def _chat(where: str, messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """Return the turns (role, content) of a chat. Raises ``ConfigError`` for unusable roles."""
+def _chat(place: str, messages: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Return the turns (role, content) of a chat. Raises ``FieldError`` for unusable roles."""
     chat = tuple((str(m.get("role", "")), str(m.get("content", ""))) for m in messages)
     known = all(role in ("system", "user", "assistant") for role, _ in chat)
     if chat[-1][0] != "user" or not known:
         roles = ", ".join(role for role, _ in chat)
-        raise ConfigError(
-            f"{where} has a chat of the roles {roles}; they must be system, user or assistant, "
+        raise FieldError(
+            f"{place} has a chat of the roles {roles}; they must be system, user or assistant, "
             "and the last one user"
         )
     return chat
@@ -142,7 +153,7 @@ def _after(where: str, answer: str, mark: str) -> str:
     """Return the text after the last ``mark``. Raises ``_NoAnswer`` where it is empty."""
     _, separator, last = answer.rpartition(mark)
     if not separator or not last.strip():
-        raise _NoAnswer(f"{where} has no answer: nothing follows a {mark!r} (task.answer_after)")
+        raise _NoAnswer(f"answer_after={mark!r}: {where} has no answer: no text follows it")
     return last.strip()
 
 
@@ -150,5 +161,5 @@ def _listed(row: Mapping[str, Any]) -> str:
     return ", ".join(str(name) for name in row)
 
 
-def _quoted(names: str | Sequence[str]) -> str:
+def _quoted(names: str | list[str]) -> str:
     return repr(names) if isinstance(names, str) else " or ".join(map(repr, names))

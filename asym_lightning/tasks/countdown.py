@@ -9,12 +9,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import permutations
+from typing import Annotated
 
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.checks import whole_number
-from asym_lightning.types import ConfigError, Problem
+from asym_lightning.checks import Count, WholeNumber, validated
+from asym_lightning.types import FieldError, Problem
 from asym_lightning.verify.countdown import CountdownVerifier, apply, canonical
+
+# The warm start keeps the first tenth of the hashes out.
+HeldoutShare = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=0.1,
+        description="above 0 and at most 0.1: the warm-started policy has seen the rest",
+    ),
+]
 
 
 @cache
@@ -35,6 +47,7 @@ def _parts(problem: Problem) -> tuple[str, int]:
     return numbers, int(target)
 
 
+@validated
 class Countdown(ABC):
     """Base class of tasks with numbers and a target.
 
@@ -43,37 +56,28 @@ class Countdown(ABC):
     A problem is held out by a hash of (sorted numbers, target): the share ``heldout_share`` of all
     problems, never in ``train`` and never demonstrated. The hash ignores ``seed``, so that a policy
     warm-started with one seed may be trained with another. ``train`` and ``heldout`` are
-    ``train_size`` and ``heldout_size`` draws, no prompt twice. Raises ``ConfigError`` for an
+    ``train_size`` and ``heldout_size`` draws, no prompt twice. Raises ``FieldError`` for an
     impossible share or size.
     """
 
     name: str
-    # Name of the warm-started policy, which has seen all problems that are not held out.
-    policy: str
     notes: Sequence[str] = ()
 
     def __init__(
         self,
-        heldout_share: float = 0.1,
-        seed: int = 0,
-        train_size: int = 16384,
-        heldout_size: int = 256,
+        heldout_share: HeldoutShare = 0.1,
+        seed: WholeNumber = 0,
+        train_size: Count = 16384,
+        heldout_size: Count = 256,
     ) -> None:
-        whole_number("seed", seed, 0)
-        # The warm start keeps the first tenth of the hashes out.
-        if not 0 < heldout_share <= 0.1:
-            raise ConfigError(
-                f"task.heldout_share={heldout_share} must be above 0 and at most 0.1: "
-                f"the {self.policy} policy has seen the rest"
-            )
-        for key, size, share in (
+        for field, size, share in (
             ("train_size", train_size, 1 - heldout_share),
             ("heldout_size", heldout_size, heldout_share),
         ):
             # There are more than 40,000 problems; near the end draws would not find a new one.
-            if not 0 < size <= 20000 * share:
-                raise ConfigError(
-                    f"task.{key}={size} must be between 1 and {int(20000 * share)} "
+            if size > 20000 * share:
+                raise FieldError(
+                    f"{field}={size}: must be between 1 and {int(20000 * share)} "
                     f"with heldout_share={heldout_share}"
                 )
         self.heldout_share = heldout_share
@@ -157,7 +161,6 @@ class PairsCountdown(Countdown):
     """
 
     name = "countdown"
-    policy = "embedded"
 
     def verifier(self) -> CountdownVerifier:
         return CountdownVerifier()

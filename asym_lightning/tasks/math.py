@@ -4,17 +4,30 @@ Their answers are mathematics in a ``\\boxed{}`` unless the task names another v
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.tasks.columns import Columns
+from asym_lightning.checks import Count, validated
+from asym_lightning.tasks.columns import ColumnNames, Columns
 from asym_lightning.tasks.prompts import INSTRUCTION, PromptFormat
 from asym_lightning.tasks.rows import read_rows
-from asym_lightning.types import ConfigError, Problem
-from asym_lightning.verify.base import Verifier
+from asym_lightning.types import Problem
+from asym_lightning.verify.base import Verifier, VerifierPart
 from asym_lightning.verify.math import MathVerifier
 
+FilePath = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="a local .parquet, .jsonl or .csv file or the id of a hub data set "
+        "(owner/name)",
+    ),
+]
 
+
+@validated
 class MathTask:
     """Rows of ``path`` as training problems, and rows of ``heldout_path`` as held-out ones.
 
@@ -30,37 +43,30 @@ class MathTask:
         verify: the verifier of completions; math-verify's unless given.
 
     Raises:
-        ConfigError: the data cannot be used; the message names file, row and column.
+        FieldError: the data cannot be used; the message names file, row and column.
     """
 
     name = "math"
 
     def __init__(
         self,
-        path: str | None,
+        path: FilePath,
         split: str = "train",
         subset: str | None = None,
         heldout_path: str | None = None,
         heldout_split: str = "test",
-        problem_column: str | Sequence[str] = "problem",
-        answer_column: str | Sequence[str] = "answer",
-        solution_column: str | Sequence[str] = "solution",
+        problem_column: ColumnNames = "problem",
+        answer_column: ColumnNames = "answer",
+        solution_column: ColumnNames = "solution",
         answer_after: str | None = None,
         instruction: str = INSTRUCTION,
         system: str | None = None,
         chat_template: bool = True,
         enable_thinking: bool = False,
         plain_template: str = "{prompt}\n",
-        limit: int | None = None,
-        verify: Verifier | None = None,
+        limit: Count | None = None,
+        verify: VerifierPart | None = None,
     ) -> None:
-        if not path:
-            raise ConfigError(
-                "task.path is not set: give a local .parquet, .jsonl or .csv file "
-                "or the id of a hub data set (owner/name)"
-            )
-        if limit is not None and limit < 1:
-            raise ConfigError(f"task.limit={limit} must be at least 1; null takes all rows")
         self.format = PromptFormat(
             instruction=instruction,
             system=system,
@@ -69,18 +75,18 @@ class MathTask:
             plain_template=plain_template,
         )
         self.columns = Columns(
-            problem=problem_column,
-            answer=answer_column,
-            solution=solution_column,
+            problem_column=problem_column,
+            answer_column=answer_column,
+            solution_column=solution_column,
             answer_after=answer_after,
         )
         self._verifier = verify if verify is not None else MathVerifier()
         self._subset = subset
         self.notes: tuple[str, ...] = ()
-        self.train: Sequence[Problem] = self._read("task.path", path, split, limit=limit)
+        self.train: Sequence[Problem] = self._read("path", path, split, limit=limit)
         self.heldout: Sequence[Problem] = []
         if heldout_path:
-            self.heldout = self._read("task.heldout_path", heldout_path, heldout_split)
+            self.heldout = self._read("heldout_path", heldout_path, heldout_split)
 
     def verifier(self) -> Verifier:
         return self._verifier
@@ -89,9 +95,9 @@ class MathTask:
         """Return the token ids of the prompt, template included."""
         return self.format.encode(problem, tokenizer)
 
-    def _read(self, key: str, path: str, split: str, limit: int | None = None) -> list[Problem]:
-        """Return the problems of a file or data set, which the config key ``key`` names."""
-        rows = read_rows(path, split, limit, key=key, subset=self._subset)
+    def _read(self, field: str, path: str, split: str, limit: int | None = None) -> list[Problem]:
+        """Return the problems of a file or data set, which the field ``field`` names."""
+        rows = read_rows(path, split, limit, field=field, subset=self._subset)
         problems, note = self.columns.problems(path, rows)
         self.notes += (note,) if note else ()
         return problems

@@ -3,12 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
+from typing import Annotated
 
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.tasks.base import Task
-from asym_lightning.types import ConfigError, Problem, Verdict
+from asym_lightning.checks import Positive, validated
+from asym_lightning.tasks.base import Task, TaskPart
+from asym_lightning.types import FieldError, Problem, Verdict
 from asym_lightning.verify.base import Verifier, check_lengths
+
+Sources = Annotated[
+    dict[str, TaskPart],
+    Field(
+        min_length=1,
+        description="made of tasks, such as +task@KEY.math=math +task@KEY.sums=reasoning_gym "
+        "with this key as KEY",
+    ),
+]
 
 
 class MixtureVerifier:
@@ -44,6 +56,7 @@ class MixtureVerifier:
             verifier.close()
 
 
+@validated
 class Mixture:
     """Problems of several tasks; a source's share of the training problems follows its weight.
 
@@ -58,19 +71,17 @@ class Mixture:
         weights: weights by name of the source.
 
     Raises:
-        ConfigError: no sources, a weight that is not above 0 or is for an unknown source, a source
+        FieldError: no sources, a weight that is not above 0 or is for an unknown source, a source
             without training problems or with a colon in its name.
     """
 
     name = "mixture"
 
-    def __init__(
-        self, sources: Mapping[str, Task], weights: Mapping[str, float] | None = None
-    ) -> None:
-        weights = dict(weights or {})
+    def __init__(self, sources: Sources, weights: dict[str, Positive] | None = None) -> None:
+        weights = weights or {}
         self._check(sources, weights)
-        self.sources = dict(sources)
-        weight_of = {name: float(weights.get(name, 1)) for name in sources}
+        self.sources = sources
+        weight_of = {name: weights.get(name, 1.0) for name in sources}
         scale = max(len(source.train) / weight_of[name] for name, source in sources.items())
         counts = {name: max(1, round(scale * weight)) for name, weight in weight_of.items()}
         self.train: Sequence[Problem] = [
@@ -90,23 +101,15 @@ class Mixture:
 
     @staticmethod
     def _check(sources: Mapping[str, Task], weights: Mapping[str, float]) -> None:
-        if not sources:
-            raise ConfigError(
-                "task.sources is empty: add some, such as "
-                "+task@task.sources.math=math +task@task.sources.sums=reasoning_gym"
-            )
-        for name, weight in weights.items():
-            is_number = isinstance(weight, int | float)
-            if name not in sources or not is_number or not 0 < weight < float("inf"):
-                raise ConfigError(
-                    f"task.weights.{name}={weight}: must be a number above 0 "
-                    f"for one of {', '.join(sources)}"
+        for name in weights:
+            if name not in sources:
+                raise FieldError(
+                    f"weights.{name}: there is no such source; the sources are {', '.join(sources)}"
                 )
         for name, source in sources.items():
             if ":" in name or not source.train:
-                raise ConfigError(
-                    f"task.sources.{name}: a source needs training problems, "
-                    "and a name without a colon"
+                raise FieldError(
+                    f"sources.{name}: a source needs training problems, and a name without a colon"
                 )
 
     def _interleaved_heldout(self) -> list[Problem]:

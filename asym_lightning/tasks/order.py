@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from asym_lightning.checks import number, positive_int
+from asym_lightning.checks import Count, Share, validated
 from asym_lightning.runtime.ranks import gather_rows
-from asym_lightning.types import ConfigError, Kind, RolloutGroup
+from asym_lightning.types import FieldError, Kind, RolloutGroup
 
 
+@validated
 @dataclass(frozen=True)
 class Difficulty:
     """The keys ``data.difficulty.*``: the range of accuracy in which a problem is served.
@@ -19,22 +20,18 @@ class Difficulty:
     A problem is in range while the accuracy over its last ``groups`` groups is from
     ``min_accuracy`` to ``max_accuracy``, or while it has had fewer groups. A problem out of range
     keeps ``retry_share`` of its turns, so that it may come back. A range from 0 to 1 leaves no
-    problem out. Raises ``ConfigError`` for impossible values.
+    problem out. Raises ``FieldError`` for impossible values.
     """
 
-    min_accuracy: float = 0.0
-    max_accuracy: float = 1.0
-    groups: int = 2
-    retry_share: float = 0.0
+    min_accuracy: Share = 0.0
+    max_accuracy: Share = 1.0
+    groups: Count = 2
+    retry_share: Share = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("min_accuracy", "max_accuracy", "retry_share"):
-            number(f"data.difficulty.{name}", getattr(self, name), 0, high=1)
-        positive_int("data.difficulty.groups", self.groups)
         if self.min_accuracy >= self.max_accuracy:
-            raise ConfigError(
-                f"data.difficulty.min_accuracy={self.min_accuracy} must be below "
-                f"max_accuracy={self.max_accuracy}"
+            raise FieldError(
+                f"min_accuracy={self.min_accuracy} must be below max_accuracy={self.max_accuracy}"
             )
 
     @property

@@ -5,12 +5,13 @@ Finds problems that are too long, repeated, or shared between training and evalu
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from asym_lightning.checks import Count, validated
 from asym_lightning.tasks.base import PromptSet, Task, encode
 from asym_lightning.tasks.order import Difficulty
 from asym_lightning.tasks.overlap import Pair, duplicates, normal, overlaps
-from asym_lightning.types import ConfigError, Problem, Prompt
+from asym_lightning.types import ConfigError, FieldError, Problem, Prompt
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Prepared:
     notes: Sequence[str]
 
 
+@validated
 @dataclass(frozen=True)
 class DataSettings:
     """The keys ``data.*``.
@@ -38,21 +40,11 @@ class DataSettings:
     by their accuracy.
     """
 
-    max_prompt_tokens: int | None = None
+    max_prompt_tokens: Count | None = None
     drop_duplicates: bool = False
-    drop_overlap: str | None = None
-    overlap_words: int = 13
+    drop_overlap: Literal["exact", "passage"] | None = None
+    overlap_words: Count = 13
     difficulty: Difficulty = field(default_factory=Difficulty)
-
-    def __post_init__(self) -> None:
-        for key in ("max_prompt_tokens", "overlap_words"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigError(f"data.{key}={value}: must be a whole number of at least 1")
-        if self.drop_overlap not in (None, "exact", "passage"):
-            raise ConfigError(
-                f"data.drop_overlap={self.drop_overlap}: must be null, exact or passage"
-            )
 
 
 def prepare(
@@ -194,8 +186,8 @@ def drop_shared(
         and not (dropped_texts and normal(prompt.problem.text) in dropped_texts)
     ]
     if not remaining:
-        raise ConfigError(
-            f"data.drop_overlap={drop_overlap} leaves no training problem: "
+        raise FieldError(
+            f"drop_overlap={drop_overlap} leaves no training problem: "
             "all of them are in the evaluation sets"
         )
     return remaining, notes

@@ -1,14 +1,21 @@
 """The way from a problem to the tokens of its prompt."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from asym_lightning.types import ConfigError, Problem
+from asym_lightning.checks import validated
+from asym_lightning.types import Problem
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+PlainTemplate = Annotated[
+    str, Field(pattern=r"\{prompt\}", description="text with {prompt} where the problem goes")
+]
 
 
+@validated
 @dataclass(frozen=True)
 class PromptFormat:
     """The format of a prompt: the problem, a new line and ``instruction``.
@@ -18,21 +25,14 @@ class PromptFormat:
 
     The prompt goes through the tokenizer's chat template if it has one and ``chat_template`` is
     true (``enable_thinking`` is passed to it), else into ``plain_template`` at ``{prompt}``,
-    without special tokens. Raises ``ConfigError`` for a plain template without that place.
+    without special tokens. Raises ``FieldError`` for a plain template without that place.
     """
 
     instruction: str = INSTRUCTION
     system: str | None = None
     chat_template: bool = True
     enable_thinking: bool = False
-    plain_template: str = "{prompt}\n"
-
-    def __post_init__(self) -> None:
-        if "{prompt}" not in self.plain_template:
-            raise ConfigError(
-                f"task.plain_template={self.plain_template!r} has no place for the prompt: "
-                "write {prompt} where it goes"
-            )
+    plain_template: PlainTemplate = "{prompt}\n"
 
     def messages(self, problem: Problem) -> list[dict[str, str]]:
         """Return the prompt as a chat; a problem that is a chat already keeps its turns."""

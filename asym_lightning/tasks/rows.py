@@ -7,13 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from asym_lightning.types import ConfigError
+from asym_lightning.tasks.datasets_patches import read_cache_only
+from asym_lightning.types import FieldError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
 
 def read_rows(
-    path: str, split: str, limit: int | None, key: str = "task.path", subset: str | None = None
+    path: str, split: str, limit: int | None, field: str = "path", subset: str | None = None
 ) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a local file or of a data set.
 
@@ -22,12 +23,11 @@ def read_rows(
             ``datasets`` can load.
         split: of the data set.
         limit: only the first rows, that many.
-        key: the config key that error messages name.
+        field: name of the task's field that holds ``path``.
         subset: the configuration of a data set that has several.
 
     Raises:
-        ConfigError: there is no such file or data set, it cannot be read, or it has no rows. The
-            message begins with ``key``.
+        FieldError: there is no such file or data set, it cannot be read, or it has no rows.
     """
     place = Path(path).expanduser()
     local = (
@@ -38,12 +38,12 @@ def read_rows(
     )
     suffixes = ", ".join(SUFFIXES)
     if local and not place.exists():
-        raise ConfigError(
-            f"{key}={path} is no file: give a local {suffixes} file "
+        raise FieldError(
+            f"{field}={path} is no file: give a local {suffixes} file "
             "or the id of a hub data set (owner/name)"
         )
     if place.is_file() and place.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{key}={path} is of no known format: give a {suffixes} file")
+        raise FieldError(f"{field}={path} is of no known format: give a {suffixes} file")
     try:
         if place.is_file():
             available = _file_rows(place)
@@ -53,11 +53,11 @@ def read_rows(
     # pyarrow, json, datasets and the network raise errors of different classes.
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
-        raise ConfigError(
-            f"{key}={path} cannot be read: {type(error).__name__}: {lines[0][:200]}"
+        raise FieldError(
+            f"{field}={path} cannot be read: {type(error).__name__}: {lines[0][:200]}"
         ) from error
     if not rows:
-        raise ConfigError(f"{key}={path} has no rows")
+        raise FieldError(f"{field}={path} has no rows")
     return rows
 
 
@@ -97,8 +97,7 @@ def _hub_rows(path: str, subset: str | None, split: str) -> Iterable[Mapping[str
     asks_hub = not (Path(path).is_dir() or datasets.config.HF_HUB_OFFLINE)
     failure = _hub_failure() if asks_hub else ""
     if failure:
-        # Reads the cache without half a minute of retries for each file.
-        datasets.config.HF_HUB_OFFLINE = True
+        read_cache_only()
     try:
         return datasets.load_dataset(path, subset, split=split)
     except ConnectionError:

@@ -1,13 +1,16 @@
 """The interface of a verifier."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol, runtime_checkable
+
+from pydantic import Field
 
 from asym_lightning.types import Kind, Verdict
 
 TRUNCATED = Verdict(0.0, Kind.TRUNCATED)
 
 
+@runtime_checkable
 class Verifier(Protocol):
     """Scores completions against reference answers.
 
@@ -27,6 +30,12 @@ class Verifier(Protocol):
     def close(self) -> None:
         """Release the worker processes; the next ``score`` starts new ones."""
         ...
+
+
+# A verifier as an argument of another part.
+VerifierPart = Annotated[
+    Verifier, Field(description="a verifier (conf/verify), which has score() and close()")
+]
 
 
 def check_lengths(

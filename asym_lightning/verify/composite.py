@@ -1,13 +1,15 @@
 """Rewards of several parts: correctness, format, length."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal, get_args
 
-from asym_lightning.types import ConfigError, Verdict
-from asym_lightning.verify.base import Verifier, check_lengths
+from asym_lightning.checks import Count, WholeNumber, validated
+from asym_lightning.types import FieldError, Verdict
+from asym_lightning.verify.base import VerifierPart, check_lengths
 from asym_lightning.verify.extract import last_boxed
 
-FORMATS = ("boxed", "think_answer")
+Part = Literal["correctness", "format", "length"]
 
 
 def one_box(text: str) -> bool:
@@ -34,6 +36,7 @@ def think_then_answer(text: str) -> bool:
     return bool(thought.strip()) and bool(answer.strip())
 
 
+@validated
 class CompositeVerifier:
     """The weighted sum of three parts, each logged separately (``reward/part_*``).
 
@@ -52,32 +55,21 @@ class CompositeVerifier:
         max_chars: characters at which the length part is -1.
 
     Raises:
-        ConfigError: an unknown part or format, or lengths that are not in order.
+        FieldError: an unknown part or format, or lengths that are not in order.
     """
 
     def __init__(
         self,
-        correctness: Verifier,
-        weights: Mapping[str, float],
-        format: str = "boxed",
-        free_chars: int = 8000,
-        max_chars: int = 16000,
+        correctness: VerifierPart,
+        weights: dict[Part, float],
+        format: Literal["boxed", "think_answer"] = "boxed",
+        free_chars: WholeNumber = 8000,
+        max_chars: Count = 16000,
     ) -> None:
-        parts = ("correctness", "format", "length")
-        if unknown := [name for name in weights if name not in parts]:
-            raise ConfigError(
-                f"task.verify.weights.{unknown[0]}: there is no such part; "
-                f"the parts are {', '.join(parts)}"
-            )
-        if format not in FORMATS:
-            raise ConfigError(f"task.verify.format={format} must be one of {', '.join(FORMATS)}")
-        if not 0 <= free_chars < max_chars:
-            raise ConfigError(
-                f"task.verify.free_chars={free_chars} must be 0 or more, "
-                f"and below max_chars={max_chars}"
-            )
+        if free_chars >= max_chars:
+            raise FieldError(f"free_chars={free_chars}: must be below max_chars={max_chars}")
         self._correctness = correctness
-        self._weights = {name: float(weights.get(name, 0.0)) for name in parts}
+        self._weights = {name: weights.get(name, 0.0) for name in get_args(Part)}
         self._has_format = one_box if format == "boxed" else think_then_answer
         self._free_chars, self._max_chars = free_chars, max_chars
 

@@ -1,13 +1,16 @@
 """A count of the answers whose verification failed: one is shown, too many stop the run."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
 
-from asym_lightning.checks import number
+from asym_lightning.checks import Share, validated
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import Kind, Verdict
 
+log = logging.getLogger(__name__)
 _SHOWN_CHARS = 80
 
 
@@ -15,16 +18,15 @@ class VerificationError(RuntimeError):
     """More answers of an iteration could not be verified than the run allows."""
 
 
+@validated
 class Failures:
     """Counts the kind ``error`` over the verdicts of an iteration.
 
-    ``most`` is the largest share of them with which the run goes on. Raises ``ConfigError`` unless
-    it is from 0 to 1.
+    ``max_verify_errors`` is the largest share of them with which the run goes on.
     """
 
-    def __init__(self, most: float) -> None:
-        number("max_verify_errors", most, 0, high=1)
-        self._max_share = most
+    def __init__(self, max_verify_errors: Share) -> None:
+        self._max_share = max_verify_errors
         self._failed = self._scored = 0
         self._example = ""
 
@@ -44,7 +46,7 @@ class Failures:
                 )
 
     def settle(self) -> None:
-        """End an iteration, on every rank: print one line where answers failed.
+        """End an iteration, on every rank: log one line where answers failed.
 
         Raises ``VerificationError`` for too many failures.
         """
@@ -58,4 +60,4 @@ class Failures:
             shown = example or "the other ranks show an example"
             raise VerificationError(f"{summary}, {allowed}: {shown}")
         if example:
-            print(f"{summary}, e.g.: {example}", flush=True)
+            log.info(f"{summary}, e.g.: {example}", extra=ALL_RANKS)

@@ -7,15 +7,17 @@ worker processes.
 import importlib.util
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal
 
-from asym_lightning.types import ConfigError, Kind, Verdict
-from asym_lightning.verify.base import TRUNCATED, check_lengths
+from asym_lightning.checks import Count, Positive, validated
+from asym_lightning.types import Kind, PartError, Verdict
 from asym_lightning.verify.extract import last_boxed, last_boxes, lenient
 from asym_lightning.verify.pool import WorkerPool
 
 EXTRACTORS = {"boxed": last_boxed, "lenient": lenient}
 
 
+@validated
 class MathVerifier:
     """Compares the answer of a completion with the reference by math-verify.
 
@@ -28,26 +30,21 @@ class MathVerifier:
             to "the answer is ..." and the last line, for models that were never told to box.
 
     Raises:
-        ConfigError: a value that cannot work, or math-verify is missing.
+        FieldError: a value that cannot work.
+        PartError: math-verify is missing.
     """
 
     def __init__(
         self,
-        timeout_s: float = 5.0,
-        workers: int = 2,
-        max_chars: int = 1000,
-        memory_gb: float = 4.0,
-        extract: str = "boxed",
+        timeout_s: Positive = 5.0,
+        workers: Count = 2,
+        max_chars: Count = 1000,
+        memory_gb: Positive = 4.0,
+        extract: Literal["boxed", "lenient"] = "boxed",
     ) -> None:
-        if max_chars <= 0:
-            raise ConfigError(f"task.verify.max_chars={max_chars} must be above 0")
-        if extract not in EXTRACTORS:
-            raise ConfigError(
-                f"task.verify.extract={extract} must be one of {', '.join(EXTRACTORS)}"
-            )
         if importlib.util.find_spec("math_verify") is None:
-            raise ConfigError(
-                "task.verify: math-verify, which scores mathematical answers, is not installed: "
+            raise PartError(
+                "math-verify, which scores mathematical answers, is not installed: "
                 "pip install math-verify[antlr4_13_2]"
             )
         self.max_chars, self._extract = max_chars, EXTRACTORS[extract]
@@ -63,12 +60,7 @@ class MathVerifier:
         self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
-        check_lengths(completions, references, truncated)
-        items = [
-            TRUNCATED if cut else self._find(text)
-            for text, cut in zip(completions, truncated, strict=True)
-        ]
-        return self.pool.score_texts(items, references)
+        return self.pool.score_found(self._find, completions, references, truncated)
 
     def _find(self, completion: str) -> str | Verdict:
         """Return the text for the worker, or the verdict where there is no text to compare.

@@ -6,14 +6,16 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asym_lightning.checks import Count, Positive, validated
 from asym_lightning.runtime.watch.phases import mark
-from asym_lightning.types import ConfigError, Kind, Verdict
+from asym_lightning.types import Kind, Verdict
+from asym_lightning.verify.base import TRUNCATED, check_lengths
 from asym_lightning.verify.supervised import EXIT_GRACE_S, Worker
 
 # Tries of an answer whose worker was killed from outside.
@@ -37,6 +39,7 @@ class _Job:
     tries: int = 0
 
 
+@validated
 class WorkerPool:
     """Scores ``(text, reference)`` pairs in jailed processes.
 
@@ -53,22 +56,18 @@ class WorkerPool:
         needs_kernel: refuse to score where the kernel's jail does not hold.
 
     Raises:
-        ConfigError: a number is not above 0.
+        FieldError: a number is not above 0.
     """
 
     def __init__(
         self,
         scorer: str,
         options: dict[str, Any],
-        timeout_s: float,
-        workers: int,
-        memory_gb: float,
+        timeout_s: Positive,
+        workers: Count,
+        memory_gb: Positive,
         needs_kernel: bool = False,
     ) -> None:
-        numbers = {"timeout_s": timeout_s, "workers": workers, "memory_gb": memory_gb}
-        for name, value in numbers.items():
-            if value <= 0:
-                raise ConfigError(f"task.verify.{name}={value} must be above 0")
         checkout = str(Path(__file__).resolve().parents[2])
         path = [*(entry if entry else os.getcwd() for entry in sys.path), checkout]
         self._settings = {
@@ -95,13 +94,23 @@ class WorkerPool:
             threads = self._open()
             return _Batch(self, pairs).run(threads)
 
-    def score_texts(
-        self, items: Sequence[str | Verdict], references: Sequence[str]
+    def score_found(
+        self,
+        find: Callable[[str], str | Verdict],
+        completions: Sequence[str],
+        references: Sequence[str],
+        truncated: Sequence[bool],
     ) -> list[Verdict]:
-        """Score the items that are texts and return them all as verdicts, in order.
+        """Score the text that ``find`` takes from each completion, in order.
 
-        An item that is a verdict already stays as it is. Raises as ``score``.
+        Where ``find`` returns a verdict, it stays as it is. Raises as ``score``, and ``ValueError``
+        when the arguments differ in length.
         """
+        check_lengths(completions, references, truncated)
+        items = [
+            TRUNCATED if cut else find(text)
+            for text, cut in zip(completions, truncated, strict=True)
+        ]
         pairs = [
             (item, reference)
             for item, reference in zip(items, references, strict=True)

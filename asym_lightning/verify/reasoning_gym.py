@@ -8,10 +8,11 @@ import importlib.util
 import re
 from collections.abc import Sequence
 
+from asym_lightning.checks import Count, Positive, validated
 from asym_lightning.runtime import how_to_install
-from asym_lightning.types import ConfigError, Verdict
+from asym_lightning.types import Kind, PartError, Verdict
 from asym_lightning.verify.extract import last_boxed
-from asym_lightning.verify.function import require_kernel, score_in
+from asym_lightning.verify.function import require_kernel, within
 from asym_lightning.verify.pool import WorkerPool
 
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -28,6 +29,7 @@ def find_answer(completion: str) -> str | None:
     return text.strip() or None
 
 
+@validated
 class ReasoningGymVerifier:
     """Scores with the ``score_answer`` of the data set that generated the problem.
 
@@ -42,23 +44,21 @@ class ReasoningGymVerifier:
         threshold: a reward above it has the kind ``correct``; the reward itself stays as it is.
 
     Raises:
-        ConfigError: a value that cannot work, reasoning-gym is missing, or the kernel's jail cannot
-            be set up on this machine.
+        FieldError: a value that cannot work.
+        PartError: reasoning-gym is missing, or the kernel's jail cannot be set up on this machine.
     """
 
     def __init__(
         self,
-        timeout_s: float = 5.0,
-        workers: int = 2,
-        memory_gb: float = 4.0,
-        max_chars: int = 10_000,
+        timeout_s: Positive = 5.0,
+        workers: Count = 2,
+        memory_gb: Positive = 4.0,
+        max_chars: Count = 10_000,
         threshold: float = 0.99,
     ) -> None:
-        if max_chars <= 0:
-            raise ConfigError(f"task.verify.max_chars={max_chars} must be above 0")
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise ConfigError(
-                "task.verify: reasoning-gym, which scores these answers, is not installed: "
+            raise PartError(
+                "reasoning-gym, which scores these answers, is not installed: "
                 f"{how_to_install('gym')}"
             )
         require_kernel("a scorer of reasoning-gym")
@@ -76,14 +76,12 @@ class ReasoningGymVerifier:
         self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
-        return score_in(
-            self.pool,
-            find_answer,
-            completions,
-            references=references,
-            truncated=truncated,
-            max_chars=self.max_chars,
-        )
+        return self.pool.score_found(self._find, completions, references, truncated)
+
+    def _find(self, completion: str) -> str | Verdict:
+        """Return the text for the worker, or the verdict where it is empty or too long."""
+        text = find_answer(completion)
+        return Verdict(0.0, Kind.NO_ANSWER) if text is None else within(text, self.max_chars)
 
     def close(self) -> None:
         """Kill the workers; the next ``score`` starts new ones."""

@@ -7,8 +7,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Literal
 
-from asym_lightning.types import ConfigError, Kind, Verdict
+from asym_lightning.checks import NonNegative, validated
+from asym_lightning.types import Kind, Verdict
 from asym_lightning.verify.base import TRUNCATED, check_lengths
 from asym_lightning.verify.extract import last_boxed, lenient
 
@@ -25,8 +27,10 @@ def full_completion(text: str) -> tuple[str | None, bool]:
 
 
 EXTRACTORS = {"boxed": last_boxed, "lenient": lenient, "whole": full_completion}
+Extract = Literal["boxed", "lenient", "whole"]
 
 
+@validated
 class TextVerifier(ABC):
     """Base class of the verifiers in this module.
 
@@ -34,16 +38,9 @@ class TextVerifier(ABC):
         extract: the place of the answer. ``boxed``: the last ``\\boxed{}``; ``lenient``: the same,
             else the text after "the answer is" or the end of the last line; ``whole``: the full
             completion.
-
-    Raises:
-        ConfigError: another value of ``extract``.
     """
 
-    def __init__(self, extract: str = "boxed") -> None:
-        if extract not in EXTRACTORS:
-            raise ConfigError(
-                f"task.verify.extract={extract} must be one of {', '.join(EXTRACTORS)}"
-            )
+    def __init__(self, extract: Extract = "boxed") -> None:
         self._extract = EXTRACTORS[extract]
 
     def score(
@@ -84,13 +81,14 @@ def _judged(correct: bool, answer: str) -> Verdict:
     return Verdict(float(correct), Kind.CORRECT if correct else Kind.WRONG, answer)
 
 
+@validated
 class ExactMatch(TextVerifier):
     """Accepts the reference's text, with runs of white space as one space.
 
     The case of letters counts only with ``case_sensitive``.
     """
 
-    def __init__(self, extract: str = "boxed", case_sensitive: bool = False) -> None:
+    def __init__(self, extract: Extract = "boxed", case_sensitive: bool = False) -> None:
         super().__init__(extract)
         self._case_sensitive = case_sensitive
 
@@ -101,6 +99,7 @@ class ExactMatch(TextVerifier):
         return _judged(answer == reference, answer)
 
 
+@validated
 class MultipleChoice(TextVerifier):
     """Accepts the reference's letter.
 
@@ -108,7 +107,7 @@ class MultipleChoice(TextVerifier):
     ``ValueError`` for a reference that does not start with a single letter.
     """
 
-    def __init__(self, extract: str = "lenient") -> None:
+    def __init__(self, extract: Extract = "lenient") -> None:
         super().__init__(extract)
 
     def compare(self, answer: str, reference: str) -> Verdict:
@@ -161,21 +160,21 @@ def _decimal(text: str) -> Fraction | None:
     return Fraction(f"{digits}0" if digits.endswith(".") else digits)
 
 
+@validated
 class NumberWithTolerance(TextVerifier):
     """Accepts a number within ``absolute`` of the reference, or within ``relative`` times it.
 
-    With both at 0 the numbers must be equal. Exact arithmetic, no floats. Raises ``ConfigError``
-    for a negative tolerance; ``compare`` raises ``ValueError`` for a reference that is not a
-    number.
+    With both at 0 the numbers must be equal. Exact arithmetic, no floats. ``compare`` raises
+    ``ValueError`` for a reference that is not a number.
     """
 
     def __init__(
-        self, extract: str = "lenient", absolute: float = 0.0, relative: float = 0.0
+        self,
+        extract: Extract = "lenient",
+        absolute: NonNegative = 0.0,
+        relative: NonNegative = 0.0,
     ) -> None:
         super().__init__(extract)
-        for name, value in (("absolute", absolute), ("relative", relative)):
-            if not 0 <= value < float("inf"):
-                raise ConfigError(f"task.verify.{name}={value} must be 0 or more")
         self._absolute, self._relative = Fraction(str(absolute)), Fraction(str(relative))
 
     def compare(self, answer: str, reference: str) -> Verdict:

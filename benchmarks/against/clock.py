@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from against.memory import HighWater
 from against.weights import moved
 from against.work import without_signal
-from callbacks.vllm_rollout import VLLMRollout
+from callbacks.parts import RunParts
 
 
 class Clock(Callback):
@@ -25,6 +25,9 @@ class Clock(Callback):
 
     def __init__(self, path: str):
         self.path, self.rows, self.memory = Path(path), [], HighWater()
+
+    def take_parts(self, parts: RunParts) -> None:
+        self.rollout = parts.rollout
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.ready = self.memory.read()
@@ -48,13 +51,11 @@ class Clock(Callback):
             for key, value in trainer.callback_metrics.items()
             if key.startswith("time/")
         }
-        rollout = next(c for c in trainer.callbacks if isinstance(c, VLLMRollout))  # type: ignore[attr-defined]
+        groups = self.rollout.groups
         lengths = [
-            len(completion.token_ids)
-            for group in rollout.groups
-            for completion in group.completions
+            len(completion.token_ids) for group in groups for completion in group.completions
         ]
-        rewards = [reward for group in rollout.groups for reward in group.rewards]
+        rewards = [reward for group in groups for reward in group.rewards]
         self.rows.append(
             {
                 "step": now - self.last,
@@ -64,7 +65,7 @@ class Clock(Callback):
                 "processor_learn": self.worked,
                 "tokens": sum(lengths),
                 "longest": max(lengths),
-                "without_signal": without_signal(rewards, len(rewards) // len(rollout.groups)),
+                "without_signal": without_signal(rewards, len(rewards) // len(groups)),
                 "learn_peak_mib": self.learn_peak,
             }
         )

@@ -19,13 +19,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
 from asym_lightning.commands.train import gap_limit
-from asym_lightning.config.callback_checks import check_monitors, evaluated
+from asym_lightning.config.callback_checks import (
+    MANDATORY,
+    check_monitors,
+    evaluated,
+    mandatory_settings,
+)
+from asym_lightning.config.loading import build_benchmarks, build_task
 from asym_lightning.config.preflight import check_all, check_numbers
 from asym_lightning.learner.fsdp import FSDP2
 from asym_lightning.learner.zero import DeepSpeed
 from asym_lightning.runtime.resolvers import shipped
 from asym_lightning.types import Kind
 from asym_lightning.verify import jail
+from callbacks.order import ORDER
 from tests.support.configs import CONF, composed, planned
 
 PATHS = [path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF]
@@ -153,25 +160,25 @@ def check_algorithm(config: Any, group: str, name: str) -> None:
 
 def check_task(config: Any, group: str, name: str) -> None:
     if group == "verify":
-        verifier = instantiate(config.task).verifier()
+        verifier = build_task(config, "task").verifier()
         # A truncated completion starts no worker.
         (verdict,) = verifier.score(["so \\boxed{2}"], ["2"], [True])
         assert verdict.kind is Kind.TRUNCATED
         verifier.close()
         return
-    task = instantiate(config.task if group == "task" else config.benchmarks[name])
+    task = build_task(config, "task") if group == "task" else build_benchmarks(config)[name]
     assert task.train and task.train[0].text and task.train[0].answer
     if group == "benchmarks":
         assert list(config.benchmarks) == [name]
 
 
 def check_callbacks(config: Any, group: str) -> None:
-    """Callbacks and loggers become objects, given the arguments that a run passes."""
-    given: dict[str, Any] = {
-        "rollout": {"engine": None, "sampling": None, "verifier": None, "seed": 0},
-        "board": {"hyperparameters": {}},
-    }
-    parts = [instantiate(part, **given.get(key, {})) for key, part in config[group].items()]
+    """Callbacks and loggers become objects; of callbacks that a run builds there are settings."""
+    if group == "callbacks":
+        assert tuple(config.callbacks) == ORDER
+        assert all(mandatory_settings(config, name) for name in MANDATORY)
+    optional = [name for name in config[group] if name not in MANDATORY]
+    parts = [instantiate(config[group][name]) for name in optional]
     assert parts and all(isinstance(part, Callback | Logger) for part in parts)
     if group == "logger":
         writes_csv = any(isinstance(part, CSVLogger) for part in parts)

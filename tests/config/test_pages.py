@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.config.preflight import check_algorithm, check_numbers
 from asym_lightning.runtime import config_dir
+from callbacks.order import ORDER
 from tests.support import ROOT
 from tests.support.pages import DOCS, EXAMPLES, PAGES, TEXTS, blocks, commands
 from tests.support.scripts import script
@@ -34,6 +35,12 @@ TRAINING = [(page, ["python", *words[words.index("train.py") :]]) for page, word
 def test_the_diagram_is_current() -> None:
     diagram = script("diagram")
     assert diagram.TARGET.read_text() == diagram.picture(), "run `python scripts/diagram.py`"
+
+
+def test_the_order_of_callbacks_is_the_codes() -> None:
+    table = (DOCS / "concepts.md").read_text().partition("## Callbacks")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| \d \| (.+?) \|", table)
+    assert tuple(re.findall(r"`(\w+)`", " ".join(rows))) == ORDER
 
 
 # ---- examples ----

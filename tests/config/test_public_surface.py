@@ -5,8 +5,11 @@ import re
 from importlib import import_module
 
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 
-from asym_lightning.runtime.moved import MOVED
+from asym_lightning.config.callback_checks import MANDATORY, mandatory_settings
+from asym_lightning.runtime.moved import BUILT_BY_RUN, MOVED, with_new_targets
+from tests.support.configs import composed
 from tests.support.pages import DOCS, EXAMPLES, blocks
 
 
@@ -38,6 +41,18 @@ def test_every_public_name_is_there() -> None:
             import_module(f"{module}.{name}")
         except ModuleNotFoundError:
             assert hasattr(import_module(module), name), f"{module}.{name}"
+
+
+def test_settings_of_callbacks_that_a_run_builds_may_name_the_class() -> None:
+    """Configs of earlier versions do, and count as the same settings."""
+    config = composed()
+    for name, target in zip(MANDATORY, BUILT_BY_RUN, strict=True):
+        assert get_object(target) is MANDATORY[name].kind
+    own = ("+callbacks.rollout._target_=callbacks.vllm_rollout.VLLMRollout",)
+    earlier = composed(*own, "callbacks.rollout.max_verify_errors=0.5")
+    assert mandatory_settings(earlier, "rollout").max_verify_errors == 0.5
+    trees = [OmegaConf.to_container(each) for each in (config, composed(*own))]
+    assert trees[0] != trees[1] and trees[0] == with_new_targets(trees[1])
 
 
 def test_moved_classes_are_where_the_message_says() -> None:

@@ -72,16 +72,17 @@ def test_a_scorer_that_needs_a_jail_is_refused_where_there_is_none(
     monkeypatch.setattr(jail, "obstacle", lambda: "it needs Linux, and this is Plan 9")
     sums = ("+task@benchmarks.sums=reasoning_gym", "benchmarks.sums.datasets={chain_sum: 1}")
     line = refused(capsys, monkeypatch, benchmark_folder, tmp_path / "run", *sums)
-    assert line.endswith(
-        "runs only inside the kernel's jail, which cannot be set up here: it needs Linux, "
-        "and this is Plan 9"
+    refusal = (
+        "a scorer of reasoning-gym runs only inside the kernel's jail, which cannot be set up "
+        "here: it needs Linux, and this is Plan 9"
     )
+    assert line == f"error: benchmarks.sums: {refusal}"
     policy = f"policy.path={benchmark_folder / 'policy'}"
     task = ("task=reasoning_gym", "task.datasets={chain_sum: 1}")
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, tmp_path, policy, *task)
     assert stopped.value.code == 2
-    assert "only inside the kernel's jail" in capsys.readouterr().err
+    assert f"error: task: {refusal}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -193,6 +193,7 @@ def test_no_reference_model_in_memory_unless_the_kl_is_on() -> None:
     def held(**parts: Any) -> int:
         model = torch.nn.Linear(2, 2)
         model.config = SimpleNamespace()  # type: ignore[assignment]
+        model.is_backend_compatible = lambda: False  # type: ignore[assignment]
         return len(
             PolicyModule(model, algorithm(**parts), OptimizerSettings(1e-3), 1.0, 1.0)._reference
         )

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
-from asym_lightning.learner.fsdp import FSDP2
+from asym_lightning.learner.fsdp import FSDP2, full_tensor
 from asym_lightning.learner.strategies import clip_gradients
 from asym_lightning.learner.zero import DeepSpeed, full_state_dict
 from asym_lightning.types import ConfigError
 from benchmarks.memory import Setting, Shape, parts, table
 from tests.support import ROOT
-from tests.support.ranks import on_two_ranks
+from tests.support.ranks import as_rank, on_two_ranks, pair
 from tests.support.update_cases import CASES, COVER, DIVIDED, REST, RUNS
 from tests.support.updates import (
     VOCABULARY,
@@ -199,6 +201,53 @@ def test_the_norm_of_plain_gradients_is_torchs() -> None:
     norm = clip_gradients([parameter, torch.nn.Parameter(torch.zeros(3))], 1.0)
     assert float(norm) == pytest.approx(5.0)
     assert parameter.grad.tolist() == pytest.approx([0.6, 0.8])
+
+
+def mixed_gradients(rank: int, world: int) -> list[float]:
+    """Clip gradients on two device meshes, sharded and replicated, and plain ones.
+
+    Returns:
+        The norm of the full gradients, the norm that clipping found, and the largest difference of
+        a clipped gradient from the full one, clipped.
+    """
+    mesh = init_device_mesh("cpu", (1, world), mesh_dim_names=("data_parallel", "tensor_parallel"))
+    row, shard = mesh["tensor_parallel"], Shard(0)
+    places: list[Any] = [
+        (mesh, [shard, shard]),
+        (mesh, [shard, Shard(1)]),
+        (mesh, [shard, Replicate()]),
+        (row, [shard]),
+        (row, [Replicate()]),
+        None,
+    ]
+    random = torch.Generator().manual_seed(0)
+    full = [torch.randn(7, 5, generator=random) for _ in places]
+    parameters = []
+    for gradient, place in zip(full, places, strict=True):
+        copy = gradient.clone()
+        part = distribute_tensor(copy, *place) if place else copy
+        parameters.append(torch.nn.Parameter(torch.zeros_like(part)))
+        parameters[-1].grad = part
+    dense = torch.cat([gradient.flatten() for gradient in full]).norm()
+    norm = clip_gradients([*parameters, torch.nn.Parameter(torch.zeros(3))], 0.5)
+    clipped = [full_tensor(p.grad, torch.device("cpu")) for p in parameters]  # type: ignore[arg-type]
+    wrong = [
+        float((got - 0.5 * gradient / dense).abs().max())
+        for got, gradient in zip(clipped, full, strict=True)
+    ]
+    return [float(dense), float(norm), max(wrong)]
+
+
+def test_the_norm_of_gradients_on_two_meshes_is_that_of_the_full_gradient() -> None:
+    one, two = pair()(as_rank, mixed_gradients)
+    for dense, norm, wrong in (one, two):
+        assert norm == pytest.approx(dense, rel=1e-6) and dense > 10
+        assert wrong < 1e-6
+    assert one[1] == two[1], "ranks with different norms would drift apart"
+
+
+def test_without_gradients_the_norm_is_zero() -> None:
+    assert float(clip_gradients([torch.nn.Parameter(torch.zeros(3))], 1.0)) == 0.0
 
 
 @pytest.mark.parametrize(

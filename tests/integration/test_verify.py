@@ -207,8 +207,9 @@ def test_closed_workers_are_gone_and_start_again():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ConfigError, match=r"task\.verify\.timeout_s=0 "):
-        MathVerifier(timeout_s=0)
+    for name, value in {"timeout_s": 0, "workers": 1.5, "memory_gb": float("nan")}.items():
+        with pytest.raises(ConfigError, match=rf"^{name}={value}: must be a "):
+            MathVerifier(**{name: value})
 
 
 def test_score_math():

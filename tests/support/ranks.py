@@ -6,7 +6,8 @@ import pickle
 import queue
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def within_pair() -> bool:
     Other processes may have a process group too: vLLM makes one.
     """
     return os.environ.get("TORCHELASTIC_RUN_ID") == "test"
+
+
+@contextmanager
+def one_rank() -> Iterator[None]:
+    """The process group of a run with one rank, unless an engine has left one in this process."""
+    if torch.distributed.is_initialized():
+        yield
+        return
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def as_rank(work: Callable[..., Any], *arguments: Any) -> Any:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asym_lightning.commands.cli import _readable, config_dir, entry
+from asym_lightning.commands.sweeps import place
 from asym_lightning.config.preflight import check_all
 from asym_lightning.config.unknown_keys import check_choices
 from asym_lightning.types import ConfigError
@@ -62,11 +64,15 @@ def refusal_of_parts(*overrides: str) -> str:
     folders = [config_dir()]
     try:
         check_choices(list(overrides), folders)
-        check_all([_config(overrides)])
+        config = _config(overrides)
+        place(config, Path("never"))
+        check_all([config])
     except ConfigError as error:
         return str(error)
     except (HydraException, OmegaConfBaseException) as error:
         return _readable(error, "train", list(overrides), None)
+    finally:
+        HydraConfig.instance().cfg = None
     raise AssertionError(f"{overrides} were taken")
 
 

@@ -1,17 +1,24 @@
-"""A rollout callback that does not hand the new weights to the engine."""
+"""A callback after which the engine does not get new weights."""
 
 from typing import Any
 
+from lightning import Callback
+
 from asym_lightning.learner.policy import PolicyModule
-from callbacks.vllm_rollout import VLLMRollout
+from callbacks.parts import RunParts
 
 
-class StaleRollout(VLLMRollout):
-    """Syncs before the first rollouts and never again, but tells the engine the new version."""
+class StaleWeights(Callback):
+    """The rollout syncs once, and later only tells the engine the new version."""
 
-    def sync(self, policy: PolicyModule, version: int) -> None:
-        assert self.collector is not None
-        engine: Any = self.collector.engine
-        if not self.groups:
-            super().sync(policy, version)
-        engine.version = version
+    def take_parts(self, parts: RunParts) -> None:
+        rollout, sync = parts.rollout, parts.rollout.sync
+
+        def stale(policy: PolicyModule, version: int) -> None:
+            assert rollout.collector is not None
+            engine: Any = rollout.collector.engine
+            if not rollout.groups:
+                sync(policy, version)
+            engine.version = version
+
+        rollout.sync = stale  # type: ignore[method-assign]

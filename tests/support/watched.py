@@ -147,13 +147,15 @@ def _rank(rank: int, world: int, port: int, folder: Path, trouble: str, strategy
     def note(text: str) -> None:
         (folder / "note").write_text(text)
 
+    watchdog = Watchdog(LIMIT_S)
+    watchdog.note = note
     chosen: Any = STRATEGIES[strategy]() if strategy in STRATEGIES else strategy
     trainer = Trainer(
         accelerator="cpu",
         devices=world,
         strategy=chosen if world > 1 else "auto",
         max_epochs=2,
-        callbacks=[Watchdog(LIMIT_S, note), Given(), TROUBLES[trouble]],
+        callbacks=[watchdog, Given(), TROUBLES[trouble]],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

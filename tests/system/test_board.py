@@ -13,7 +13,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.board import Board
-from callbacks.record import Recorder
+from callbacks.record import Recorder, RecordSettings
 from tests.support.ranks import free_port
 
 NAMES = (
@@ -46,9 +46,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         logger = TensorBoardLogger(
             str(folder), name="tensorboard", version="", default_hp_metric=False
         )
-        record = Recorder(str(folder))
-        trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True, callbacks=[record])
-        board = Board({"algo.name": method, "seed": 1})
+        rollout: Any = None
+        record = Recorder(RecordSettings(str(folder)), rollout)
+        trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True)
+        board, settings = Board(), {"algo.name": method, "seed": 1}
+        parts: Any = SimpleNamespace(record=record, hyperparameters=settings)
+        board.take_parts(parts)
         board.on_train_start(trainer, None)  # type: ignore[arg-type]
         for step in range(3):
             record.history.append(dict.fromkeys(NAMES, step / 3))

@@ -22,7 +22,7 @@ from tests.support.engines import FAMILIES
 def test_stale_engine_weights_stop_the_run(policy: str, tmp_path: Path) -> None:
     overrides = (
         "algo=grpo",
-        "callbacks.rollout._target_=tests.support.stale.StaleRollout",
+        "+callbacks.stale._target_=tests.support.stale.StaleWeights",
         "policy.optimizer.warmup_steps=0",
         "trainer.max_epochs=5",
         "callbacks.evaluation.problems=0",

@@ -128,7 +128,7 @@ def test_splits_are_disjoint_whatever_the_seed(task: ChainCountdown) -> None:
         assert 1 <= min(numbers) <= max(numbers) <= 12
     assert task.is_heldout("1,4,9,12", 60) == task.is_heldout("12,9,4,1", 60)
     with pytest.raises(
-        ConfigError, match=r"task\.heldout_share=0\.5 .* the chain policy has seen the rest"
+        ConfigError, match=r"^heldout_share=0\.5: .* the warm-started policy has seen the rest"
     ):
         ChainCountdown(heldout_share=0.5)
 

@@ -16,7 +16,7 @@ from asym_lightning.checks import (
     WholeNumber,
     validated,
 )
-from asym_lightning.types import FieldError
+from asym_lightning.types import ConfigError, FieldError, PartError
 
 
 class Part:
@@ -42,8 +42,12 @@ class Settings:
     part: Annotated[Part | None, Field(description="null or a Part (conf/parts)")] = None
     other: Part | None = None
     names: list[str] | None = None
+    weights: dict[Literal["form", "length"], Share] | None = None
+    text: Annotated[str, Field(min_length=2)] = "ab"
+    count: Annotated[int, Field(lt=50_000_000)] = 1
 
 
+BOGUS = f"bogus: there is no such key; its keys are {', '.join(Settings.__annotations__)}"
 REFUSED: list[tuple[str, Any, str]] = [
     ("rate", 0, "rate=0: must be a finite number > 0"),
     ("rate", "fast", "rate=fast: must be a finite number > 0"),
@@ -69,7 +73,17 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("other", 3, "other=3: must be a Part, or null"),
     ("names", ["a", 3], "names=['a', 3]: must be a list of text, or null"),
     ("names", "a", "names=a: must be a list of text, or null"),
-    ("bogus", 1, "bogus: there is no such key"),
+    ("weights", {"form": 2}, "weights.form=2: must be a finite number >= 0 and <= 1"),
+    ("weights", {"style": 1}, "weights.style: the key must be one of form, length"),
+    (
+        "weights",
+        3,
+        "weights=3: must be made of keys, each with a finite number >= 0 and <= 1, or null",
+    ),
+    ("text", "", "text='': must be text"),
+    ("text", "\n", "text='\\n': must be text"),
+    ("count", 50_000_000, "count=50000000: must be a whole number < 50000000"),
+    ("bogus", 1, BOGUS),
 ]
 
 
@@ -109,3 +123,14 @@ def test_an_error_of_the_class_itself_passes() -> None:
 
     with pytest.raises(FieldError, match=r"^high=1\.0: must be at least low=2\.0$"):
         Ordered(low=2)
+
+
+def test_a_refusal_says_where_the_config_has_the_part() -> None:
+    refusals = {
+        ConfigError("a.b=1: must be 2"): "a.b=1: must be 2",
+        FieldError("b=1: must be 2"): "task.b=1: must be 2",
+        PartError("sympy is not installed"): "task: sympy is not installed",
+    }
+    for refusal, text in refusals.items():
+        placed = refusal.at("task")
+        assert str(placed) == str(placed.at("above")) == text

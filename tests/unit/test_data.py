@@ -58,7 +58,8 @@ def test_rows_as_verl_has_them_keep_their_chat(tmp_path: Path) -> None:
     prompt = text(task.encode(task.train[0], characters("yes")))
     assert prompt == "<system>Be brief.<user>2+2?<think False>"
     row["prompt"] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    message = r"row 1 of .* has a chat of the roles user, assistant.*the last one user"
+    chat_of = "has a chat of the roles user, assistant.*the last one user"
+    message = rf"^problem_column=prompt: row 1 of .* {chat_of}"
     with pytest.raises(ConfigError, match=message):
         MathTask(write(tmp_path / "w.jsonl", [row]), **columns)
 
@@ -73,7 +74,7 @@ def test_prompts_with_and_without_a_chat_template() -> None:
     plain = text(form.encode(problem, characters()))
     assert plain == "Q: You count.\n\n1+1?\nBox it.\nA:"
     assert text(PromptFormat("").encode(problem, characters())) == "1+1?\n"
-    with pytest.raises(ConfigError, match=r"task\.plain_template='Q:' has no place"):
+    with pytest.raises(ConfigError, match=r"^plain_template=Q:: must be text with \{prompt\}"):
         PromptFormat(plain_template="Q:")
 
 
@@ -101,7 +102,7 @@ def test_a_data_set_is_loaded_as_from_the_hub(
     folder = a_data_set(tmp_path / "set")
     task = MathTask(str(folder), subset="sums", heldout_path=str(folder))
     assert [p.answer for p in task.train] == ["1"] and [p.answer for p in task.heldout] == ["2"]
-    message = r"task\.path=.*set cannot be read: ValueError: .*nothing"
+    message = r"^path=.*set cannot be read: ValueError: .*nothing"
     with pytest.raises(ConfigError, match=message):
         MathTask(str(folder), subset="nothing")
 
@@ -119,10 +120,10 @@ def test_a_hub_data_set_comes_from_the_cache_where_there_is_no_network(
         ({"split": "dev"}, 'Unknown split "dev"'),
         ({"subset": "large"}, "config 'large'"),
     ):
-        message = rf"task\.path=owner/set cannot be read: ValueError: .*{why}"
+        message = rf"^path=owner/set cannot be read: ValueError: .*{why}"
         with pytest.raises(ConfigError, match=message):
             MathTask("owner/set", **{"subset": "sums", **other})
     offline = "HF_HUB_OFFLINE is set, and the cache .* has no copy"
-    message = rf"^task\.path=owner/none cannot be read: .*{offline}.*$"
+    message = rf"^path=owner/none cannot be read: .*{offline}.*$"
     with pytest.raises(ConfigError, match=message):
         MathTask("owner/none")

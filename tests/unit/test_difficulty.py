@@ -198,5 +198,5 @@ def test_values_that_cannot_be() -> None:
         {"retry_share": -1},
         {"min_accuracy": 0.5, "max_accuracy": 0.5},
     ):
-        with pytest.raises(ConfigError, match=r"data\.difficulty\.\w+="):
+        with pytest.raises(ConfigError, match=r"^\w+=.* must be "):
             Difficulty(**values)  # type: ignore[arg-type]

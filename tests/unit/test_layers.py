@@ -18,9 +18,12 @@ ROOMS: dict[str, set[str]] = {
     "learner": {"algorithms", "tasks", "runtime"},
     "metrics": {"learner", "tasks", "runtime"},
     "callbacks": {"metrics", "learner", "rollout", "verify", "tasks", "runtime"},
-    "config": {"metrics", "learner", "rollout", "tasks", "algorithms", "runtime"},
+    "config": {"callbacks", "metrics", "learner", "rollout", "tasks", "algorithms", "runtime"},
     "doctor": {"learner", "rollout", "algorithms", "verify", "runtime"},
-    "commands": {"config", "metrics", "learner", "rollout", "tasks", "algorithms", "runtime"},
+    "commands": {
+        *("config", "callbacks", "metrics", "learner"),
+        *("rollout", "tasks", "algorithms", "runtime"),
+    },
     "analysis": {"metrics", "runtime"},
 }
 # Modules of `python -m asym_lightning.NAME`, and the room that each one calls.

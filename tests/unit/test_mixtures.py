@@ -3,12 +3,13 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asym_lightning.tasks.countdown import PairsCountdown
 from asym_lightning.tasks.mixture import Mixture
-from asym_lightning.types import ConfigError, Kind, Problem
+from asym_lightning.types import FieldError, Kind, PartError, Problem
 from tests.support.characters import characters, text
 from tests.support.coin import Parity
 
@@ -29,12 +30,18 @@ def test_a_mixture_has_its_weights_and_each_source_its_verifier(tmp_path: Path) 
     references = ["parity:even", pair.answer] * 2
     verdicts = task.verifier().score(completions, references, [False] * 4)
     assert [v.kind for v in verdicts] == [Kind.CORRECT, Kind.CORRECT, Kind.WRONG, Kind.UNPARSEABLE]
-    for bad in ({"nobody": 1}, {"parity": 0}, {"parity": "x"}):
-        message = r"task\.weights\.\w+=.*above 0 for one of parity, pairs"
-        with pytest.raises(ConfigError, match=message):
-            Mixture(sources, bad)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"task\.sources is empty"):
-        Mixture({})
+    refused: list[tuple[Any, Any, str]] = [
+        (sources, {"nobody": 1}, r"^weights\.nobody: .* the sources are parity, pairs$"),
+        (sources, {"parity": 0}, r"^weights\.parity=0: must be a finite number > 0$"),
+        (sources, {"parity": "x"}, r"^weights\.parity=x: must be a finite number > 0$"),
+        (sources, {"parity": True}, r"^weights\.parity=True: must be a finite number > 0$"),
+        ({}, None, r"^sources=\{\}: must be made of tasks, such as \+task@KEY"),
+        ({"parity": 3}, None, r"^sources\.parity=3: must be a task \(conf/task\)"),
+        ({"a:b": Parity()}, None, r"^sources\.a:b: .* a name without a colon$"),
+    ]
+    for given, weights, message in refused:
+        with pytest.raises(FieldError, match=message):
+            Mixture(given, weights)
 
 
 def test_reasoning_gym_by_name_weight_and_level() -> None:
@@ -45,38 +52,46 @@ def test_reasoning_gym_by_name_weight_and_level() -> None:
         "chain_sum": {"weight": 2, "level": 1, "min_terms": 5, "max_terms": 5},
         "basic_arithmetic": 1,
     }
-    task = ReasoningGymTask(hard, train_size=90, heldout_size=30)
+    # With this verifier no jail is needed.
+    here = {"train_size": 90, "heldout_size": 30, "verify": Parity()}
+    task = ReasoningGymTask(hard, **here)
     counts = Counter(p.id.split("/")[0] for p in task.train)
     assert counts == {"chain_sum": 60, "basic_arithmetic": 30}
     assert not {p.text for p in task.train} & {p.text for p in task.heldout}
-    assert task.train == ReasoningGymTask(hard, train_size=90, heldout_size=30).train
-    assert task.train != ReasoningGymTask(hard, train_size=90, heldout_size=30, seed=1).train
+    assert task.train == ReasoningGymTask(hard, **here).train
+    assert task.train != ReasoningGymTask(hard, **here, seed=1).train
     reference = json.loads(next(p.answer for p in task.train if p.id.startswith("chain_sum")))
     assert reference["dataset"] == "chain_sum" and reference["entry"]["metadata"]["num_terms"] == 5
     unknown, swapped = {"terms": 3}, {"min_terms": 9, "max_terms": 3}
     for bad, message in (
-        ({"chain_sun": 1}, r"chain_sun: reasoning-gym has no such data set; near: chain_sum"),
+        (
+            {"chain_sun": 1},
+            r"^datasets\.chain_sun: reasoning-gym has no such data set; near: chain_sum",
+        ),
         (
             {"chain_sum": unknown},
-            r"chain_sum\.terms: no such setting; it has weight, level, .*min_terms",
+            r"^datasets\.chain_sum\.terms: no such setting; it has weight, level, .*min_terms",
         ),
-        ({"chain_sum": swapped}, r"chain_sum: max_terms must be >= min_terms"),
-        ({"chain_sum": -1}, r"weight -1 must be a number above 0"),
-        ({}, r"task\.datasets is empty"),
+        ({"chain_sum": swapped}, r"^datasets\.chain_sum: max_terms must be >= min_terms"),
+        ({"chain_sum": -1}, r"^datasets\.chain_sum=-1: must be a weight above 0, or keys: weight"),
+        ({"chain_sum": {"weight": "x"}}, r"^datasets\.chain_sum\.weight=x: must be a finite"),
+        ({"chain_sum": {"level": True}}, r"^datasets\.chain_sum\.level=True: must be a whole"),
+        ({"gsm_symbolic": {"level": 1}}, r"^datasets\.gsm_symbolic\.level=1: it has no levels"),
+        ({}, r"^datasets=\{\}: must be data sets with weights, such as \{chain_sum: 1"),
     ):
-        with pytest.raises(ConfigError, match=message):
-            ReasoningGymTask(bad)  # type: ignore[arg-type]
+        with pytest.raises(FieldError, match=message):
+            ReasoningGymTask(bad, verify=Parity())  # type: ignore[arg-type]
 
 
 def test_answers_of_reasoning_gym_are_right_by_its_own_scorer() -> None:
     pytest.importorskip("reasoning_gym", reason="needs the package reasoning-gym")
     from asym_lightning.tasks.reasoning_gym import ReasoningGymTask
 
-    task = ReasoningGymTask({"chain_sum": 1}, train_size=4, heldout_size=1)
     try:
-        verifier = task.verifier()
-    except ConfigError as error:
+        task = ReasoningGymTask({"chain_sum": 1}, train_size=4, heldout_size=1)
+    except PartError as error:
         pytest.skip(f"its scorers run in the kernel's jail: {error}")
+    verifier = task.verifier()
     references = [problem.answer for problem in task.train]
     answers = [json.loads(reference)["entry"]["answer"] for reference in references]
     completions = [f"So \\boxed{{{answer}}}." for answer in answers]

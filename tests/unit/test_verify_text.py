@@ -147,7 +147,7 @@ def test_exact_match() -> None:
     verifier = ExactMatch(extract="whole", case_sensitive=True)
     verdicts = verifier.score([" a b", "A b"], ["a b"] * 2, [False] * 2)
     assert kinds(verdicts) == ["correct", "wrong"]
-    with pytest.raises(ConfigError, match=r"task\.verify\.extract=tail"):
+    with pytest.raises(ConfigError, match=r"^extract=tail: must be one of boxed, lenient, whole$"):
         ExactMatch("tail")
 
 
@@ -201,7 +201,7 @@ def test_numbers_within_a_tolerance() -> None:
     verdicts = NumberWithTolerance(relative=0.11).score(texts, ["-0.1"] * 4, [False] * 4)
     assert kinds(verdicts) == ["wrong", "wrong", "wrong", "unparseable"]
     assert kinds(NumberWithTolerance().score(["0.1"], ["1/10"], [False])) == ["correct"]
-    with pytest.raises(ConfigError, match=r"task\.verify\.absolute=-1"):
+    with pytest.raises(ConfigError, match=r"^absolute=-1: must be a finite number >= 0$"):
         NumberWithTolerance(absolute=-1)
 
 
@@ -226,12 +226,14 @@ def test_a_composite_reward_is_the_weighted_sum_of_its_parts() -> None:
     ]
     assert [verdict.reward for verdict in verdicts] == [1.5, 0.375, 0.0, 0.75, -0.25]
     for bad, named in (
-        ({"weights": {"style": 1.0}}, "weights.style"),
-        ({"format": "xml"}, "format=xml"),
-        ({"free_chars": 9**9}, "free_chars"),
+        ({"weights": {"style": 1.0}}, r"^weights\.style: the key must be one of correctness, "),
+        ({"weights": {"format": "x"}}, r"^weights\.format=x: must be a finite number$"),
+        ({"format": "xml"}, "^format=xml: must be one of boxed, think_answer$"),
+        ({"free_chars": 9**9}, "^free_chars=387420489: must be below max_chars=16000$"),
+        ({"correctness": 3}, r"^correctness=3: must be a verifier \(conf/verify\)"),
     ):
         with pytest.raises(ConfigError, match=named):
-            CompositeVerifier(ExactMatch(), **{"weights": weights, **bad})  # type: ignore[arg-type]
+            CompositeVerifier(**{"correctness": ExactMatch(), "weights": weights, **bad})  # type: ignore[arg-type]
 
 
 def test_thoughts_and_then_an_answer() -> None:

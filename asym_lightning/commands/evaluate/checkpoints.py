@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.commands.export import export
+from asym_lightning.config.loading import policy_folder
 from asym_lightning.runtime.run_folder import is_checkpoint
 from asym_lightning.types import ConfigError
 
@@ -42,10 +43,8 @@ def check_checkpoint(checkpoint: Path) -> None:
 
 def base_of(checkpoint: Path) -> str:
     """Return the folder or hub id of the model whose weights a checkpoint holds."""
-    from asym_lightning.learner.embedded import EmbeddedSettings, embedded_policy
-
     config: Any = OmegaConf.load(checkpoint.resolve().parent.parent / "config.yaml")
-    return str(config.policy.path or embedded_policy(EmbeddedSettings()))
+    return policy_folder(config)
 
 
 def exported(checkpoint: Path, folder: Path) -> str:

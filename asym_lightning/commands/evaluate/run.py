@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ from asym_lightning.runtime.watch.parent import children_end_with_parent
 from asym_lightning.tasks.base import PromptSet
 from asym_lightning.tasks.prepare import drop_long, evaluation_sets
 from asym_lightning.types import ConfigError, Kind
+
+log = logging.getLogger(__name__)
 
 
 def check_all(configs: Sequence[DictConfig]) -> None:
@@ -85,8 +88,7 @@ def evaluate(config: DictConfig) -> float:
     try:
         return Evaluation(config, folder).run()
     except KeyboardInterrupt:
-        text = f"interrupted; the same command with hydra.run.dir={folder} goes on from here"
-        print(text, flush=True)
+        log.info(f"interrupted; the same command with hydra.run.dir={folder} goes on from here")
         raise
 
 
@@ -115,7 +117,8 @@ class Evaluation:
             self.fabric.launch()
         if self.fabric.is_global_zero:
             remember(self.folder / "settings.json", _settings(self.config, self.sets))
-            print(*self.notes, sep="\n", end="\n" if self.notes else "", flush=True)
+        for note in self.notes:
+            log.info(note)
         engine: Any = None
         results: dict[str, Any] = {}
         for prompt_set in self.sets:
@@ -129,7 +132,7 @@ class Evaluation:
             self.fabric.barrier()
             if self.fabric.is_global_zero:
                 rows = store.finish()
-                _print_failures(prompt_set.name, rows)
+                _log_failures(prompt_set.name, rows)
                 scores = {"temperature": self.config.temperature, **benchmark_result(rows)}
                 results[prompt_set.name] = scores
                 self._write(results)
@@ -196,9 +199,8 @@ class Evaluation:
             )
             if part:
                 store.add(part, answered, groups.rows(answered))
-            if self.fabric.is_global_zero:
-                count = f"{min(start + size, len(numbers))} of {len(numbers)}"
-                print(f"{prompt_set.name}: {count} problems of rank 0", flush=True)
+            count = f"{min(start + size, len(numbers))} of {len(numbers)}"
+            log.info(f"{prompt_set.name}: {count} problems of rank 0")
         verifier.close()
 
     def _write(self, results: dict[str, Any]) -> None:
@@ -217,13 +219,13 @@ class Evaluation:
         os.replace(temporary, self.folder / "results.json")
 
 
-def _print_failures(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Print how many answers of a benchmark the verifier failed on, with an example."""
+def _log_failures(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Log how many answers of a benchmark the verifier failed on, with an example."""
     failed = [row for row in rows if row["kind"] == Kind.ERROR]
     if failed:
         count = f"{len(failed)} of {len(rows)}"
         example = failed[0]["detail"]
-        print(f"{name}: {count} answers could not be verified, e.g.: {example}", flush=True)
+        log.info(f"{name}: {count} answers could not be verified, e.g.: {example}")
 
 
 def _sets(

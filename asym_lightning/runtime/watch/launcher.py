@@ -1,6 +1,7 @@
 """A launcher of ranks that end with their parent; it reports the loss of a rank."""
 
 import atexit
+import logging
 import os
 import subprocess
 import sys
@@ -11,17 +12,18 @@ from contextlib import suppress
 from typing import Any
 
 from lightning import Trainer
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from asym_lightning.runtime.lightning_patches import ScriptLauncher, replace_launcher
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.watch import watching
 from asym_lightning.runtime.watch.parent import children_end_with_parent
 
+log = logging.getLogger(__name__)
 PERIOD_S = 0.2
 LEAVE_S = 30.0  # for the other ranks to end after rank 0
 
 
-class Launcher(_SubprocessScriptLauncher):
+class Launcher(ScriptLauncher):
     """Lightning's launcher of this machine's other ranks, with an error message for a failed rank.
 
     Lightning's own launcher kills this process silently when one of the others has failed.
@@ -31,8 +33,8 @@ class Launcher(_SubprocessScriptLauncher):
         note: records in the run's folder why the run ended.
     """
 
-    def __init__(self, launcher: _SubprocessScriptLauncher, note: Callable[[str], None]) -> None:
-        super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
+    def __init__(self, launcher: Any, note: Callable[[str], None]) -> None:
+        super().__init__(launcher)
         self._note = note
 
     def launch(
@@ -48,9 +50,9 @@ class Launcher(_SubprocessScriptLauncher):
         )
         if not self.cluster_environment.creates_processes_externally:
             with children_end_with_parent():
-                self._call_children_scripts()
+                self.start_ranks()
             threading.Thread(target=self._observe, name="launcher", daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
+        self.share_threads()
         result = function(*args, **kwargs)
         if self.procs:
             atexit.register(self._await_ends)
@@ -67,7 +69,7 @@ class Launcher(_SubprocessScriptLauncher):
                         f"rank {rank} ended with status {process.returncode} "
                         "before the ranks had found each other"
                     )
-                    print(f"error: {text}", file=sys.stderr, flush=True)
+                    log.error(text, extra=ALL_RANKS)
                     self._note(text)
                     sys.stdout.flush()
                     os._exit(1)
@@ -82,6 +84,4 @@ class Launcher(_SubprocessScriptLauncher):
 
 def watch_start(trainer: Trainer, note: Callable[[str], None]) -> None:
     """Make the trainer start its ranks by :class:`Launcher`, if it starts them as commands."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        trainer.strategy._launcher = Launcher(launcher, note)
+    replace_launcher(trainer, lambda launcher: Launcher(launcher, note))

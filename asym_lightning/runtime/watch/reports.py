@@ -81,7 +81,7 @@ class Cause:
 
     @property
     def speaker(self) -> int:
-        """The rank that prints the error: rank 0, unless rank 0 cannot."""
+        """The rank that logs the error: rank 0, unless rank 0 cannot."""
         return 1 if self.rank == 0 and self.kind in ("died", "silent") else 0
 
 

@@ -8,6 +8,7 @@ the cause that ends the run records it in the store, once.
 import faulthandler
 import itertools
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,10 +23,12 @@ from typing import Any
 
 import torch
 
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.watch.phases import begin, training_state
 from asym_lightning.runtime.watch.processes import how_it_ended, machine, whereabouts
 from asym_lightning.runtime.watch.reports import Cause, Report, message, standstill
 
+log = logging.getLogger(__name__)
 # Time from one check to the next, in seconds. A phase that begins is checked at once, but not
 # within SHORTEST_S of the last check.
 PERIOD_S, SHORTEST_S = 0.5, 0.1
@@ -147,8 +150,8 @@ class Watch:
         except Exception:  # an error of the watchdog must not end the run
             faulthandler.cancel_dump_traceback_later()
             traceback.print_exc()
-            warning = f"warning: rank {self.rank} is no longer watched (callbacks.watchdog)"
-            print(warning, file=sys.stderr, flush=True)
+            text = f"rank {self.rank} is no longer watched (callbacks.watchdog)"
+            log.warning(text, extra=ALL_RANKS)
 
     def _check(self) -> None:
         try:
@@ -302,8 +305,8 @@ class Watch:
             stack = "".join(
                 traceback.format_stack(sys._current_frames().get(training_state.thread))
             )
-            text = f"rank {self.rank}, stack of the training thread:\n{stack}"
-            print(text, file=sys.stderr, end="", flush=True)
+            text = f"rank {self.rank}, stack of the training thread:\n{stack.rstrip()}"
+            log.warning(text, extra=ALL_RANKS)
         if cause.speaker == self.rank:
             self._tell(cause)
         sys.stdout.flush()
@@ -313,10 +316,10 @@ class Watch:
         os._exit(130 if cause.kind == "interrupted" else 1)
 
     def _tell(self, cause: Cause) -> None:
-        """Print the error if this rank speaks, and record it in the folder of the run."""
+        """Log the error if this rank speaks, and record it in the folder of the run."""
         text = message(cause, self._reports())
         if cause.speaker == self.rank:
-            print(f"error: {text}", file=sys.stderr, flush=True)
+            log.error(text, extra=ALL_RANKS)
         try:
             self.note(text)
         # A full disk, say: the process must end all the same.
