@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from asym_lightning.checks import Share, validated
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.policy import PolicyModule
-from asym_lightning.learner.probe import prompt_logprobs
+from asym_lightning.learner.probe import probe_logprobs
 from asym_lightning.metrics.rollouts import (
     measure_difficulty,
     measure_dynamic_sampling,
@@ -23,7 +23,7 @@ from asym_lightning.rollout.collect import (
     CollectedRollouts,
     RolloutCollector,
     SamplingRequest,
-    largest_gap,
+    gaps,
 )
 from asym_lightning.rollout.dynamic_sampling import refill
 from asym_lightning.rollout.prefetch import Prefetcher
@@ -65,8 +65,6 @@ class VLLMRollout(Callback):
         seed: decides every sample, together with the iteration and a prompt's number.
         max_verify_errors: as in ``RolloutSettings``.
         staleness: iterations of learning between the weights that sample and those that learn.
-        probe_limit: with staleness, largest difference between engine and trainer in the log-probs
-            of prompts under the same weights (nats).
     """
 
     def __init__(
@@ -77,11 +75,10 @@ class VLLMRollout(Callback):
         seed: int,
         max_verify_errors: float = 0.05,
         staleness: int = 0,
-        probe_limit: float = 1e-3,
     ):
         self.failures = Failures(max_verify_errors)
         self._build_engine, self._build_verifier = engine, verifier
-        self.sampling, self.seed, self.probe_limit = sampling, seed, probe_limit
+        self.sampling, self.seed = sampling, seed
         self.collector: RolloutCollector | None = None
         self.groups: list[RolloutGroup] = []
         self.engine_bytes = 0
@@ -150,11 +147,11 @@ class VLLMRollout(Callback):
         for iteration in self.prefetcher.due(now, (trainer.max_epochs or 0) - 1):
             requests = self._requests(trainer, policy, iteration)
             probe = [prompt.token_ids for _, prompt in requests[0].numbered[:PROBES]]
-            expected = prompt_logprobs(policy, probe)
+            expected, bound = probe_logprobs(policy, probe)
             work = partial(
                 self._collect_ahead,
                 requests,
-                CollectedRollouts(now),
+                CollectedRollouts(now, probe_bound=bound),
                 probe=probe,
                 expected=expected,
             )
@@ -186,7 +183,7 @@ class VLLMRollout(Callback):
         engine = self._asynchronous_engine()
         with collected.timed("load"):
             engine.load(collected.version)
-            collected.probe_gap = largest_gap(engine.prompt_logprobs(probe), expected)
+            collected.probe_gaps = gaps(engine.prompt_logprobs(probe), expected)
         for request in requests:
             self.collector.collect(request, collected)
         return collected
@@ -196,13 +193,16 @@ class VLLMRollout(Callback):
 
         A gap that is not a number is refused too.
         """
-        meter.maximum("engine/probe_gap_max", torch.tensor([collected.probe_gap]))
-        worst = float(reduce_over_ranks(torch.tensor(collected.probe_gap), "max"))
-        if not worst <= self.probe_limit:
+        gap = torch.tensor(collected.probe_gaps or [0.0])
+        meter.maximum("engine/probe_gap_max", gap)
+        # Negated, so that nan is refused too.
+        refused = torch.tensor(int(not float(gap.mean()) <= collected.probe_bound))
+        if int(reduce_over_ranks(refused, "max")):
             raise EngineMismatchError(
-                "engine and trainer disagree on a prompt token's log-prob under the weights of "
-                f"iteration {collected.version} by {worst:.3g} (limit {self.probe_limit:g}): the "
-                "engine has other weights, or its precision differs from trainer.precision"
+                "engine and trainer disagree on the log-probs of prompts under the weights of "
+                f"iteration {collected.version}: mean {float(gap.mean()):.3g} nats on this rank, "
+                f"and rounding explains {collected.probe_bound:.3g}: the engine has other weights, "
+                "or its precision differs from trainer.precision"
             )
 
     def _requests(

@@ -37,6 +37,7 @@ from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.runtime.memory import keep_freed_memory
+from asym_lightning.runtime.pretrained import load_model
 from asym_lightning.runtime.run_folder import (
     flat,
     note_failure,
@@ -77,14 +78,6 @@ def train(config: DictConfig) -> float:
         if rank == 0 or read_summary(folder) is None:
             note_failure(folder, config, f"{type(error).__name__}: {error}")
         raise
-
-
-def gap_limit(config: DictConfig) -> float:
-    """Return the largest allowed gap of log-probs of engine and trainer at equal weights (nats)."""
-    limit = config.policy.logprob_gap_limit
-    if limit is not None:
-        return float(limit)
-    return 1e-3 if str(config.trainer.precision).startswith("32") else 1.0
 
 
 class Run:
@@ -156,19 +149,12 @@ class Run:
         watch_start(self.trainer, self.record_failure)
 
     def _policy(self, algorithm: Algorithm) -> PolicyModule:
-        from transformers import AutoModelForCausalLM
-
         p = self.config.policy
-        model = AutoModelForCausalLM.from_pretrained(
-            self.path,
-            dtype=torch.float32,
-            trust_remote_code=p.trust_remote_code,
-            attn_implementation="sdpa",
-        )
+        model = load_model(self.path, torch.float32, trust_remote_code=p.trust_remote_code)
         if p.lora is not None:
             add_adapters(model, settings_of(LoRASettings, p.lora, "policy.lora"))
         # With staleness, rollouts come from older weights: the probe's gap is limited instead.
-        limit = inf if self.config.rollout.staleness else gap_limit(self.config)
+        limit = inf if self.config.rollout.staleness else p.logprob_gap_limit
         return PolicyModule(
             model,
             algorithm,
@@ -199,7 +185,6 @@ class Run:
             seed=self.config.seed,
             max_verify_errors=mandatory_settings(self.config, "rollout").max_verify_errors,
             staleness=r.staleness,
-            probe_limit=gap_limit(self.config),
         )
 
     def _connect_callbacks(self) -> None:

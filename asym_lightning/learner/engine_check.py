@@ -24,6 +24,8 @@ FP32_BOUND = 1e-4
 ROUNDING_FACTOR = 3.0
 # Smallest bound in lower precision: a policy that is almost sure of its tokens hardly rounds.
 LEAST_BOUND = 0.02
+# Iterations between measurements of the trainer's rounding.
+ROUNDING_EVERY = 10
 # Bound where the trainer's weights are in bf16, so that it cannot compute in fp32.
 UNMEASURED_BOUND = 0.15
 # A mean counts from this many standard errors above the bound: few tokens may have a rare one.
@@ -33,6 +35,15 @@ STANDARD_ERRORS = 3.0
 def bound_of(rounding: float) -> float:
     """The largest mean gap that rounding explains, from the trainer's own mean rounding (nats)."""
     return max(LEAST_BOUND, ROUNDING_FACTOR * rounding)
+
+
+def mean_rounding(logp: Float[Tensor, "n"], exact: Float[Tensor, "n"]) -> float:
+    """The mean |difference| of the trainer's log-probs from those in fp32 (nats). Collective."""
+    gap = (logp - exact).abs().double()
+    total, tokens = reduce_over_ranks(
+        torch.stack([gap.sum(), gap.new_tensor(gap.numel())]), "sum"
+    ).tolist()
+    return total / max(1.0, tokens)
 
 
 @dataclass(frozen=True)

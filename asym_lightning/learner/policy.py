@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, Self
 
 import torch
@@ -17,7 +18,14 @@ from asym_lightning.learner.adapters import has_adapters, merged_state_dict
 from asym_lightning.learner.attention import register_attention, use_packed_attention
 from asym_lightning.learner.backward_plan import BackwardPlan, plan_backward
 from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
-from asym_lightning.learner.engine_check import check_gap
+from asym_lightning.learner.engine_check import (
+    FP32_BOUND,
+    ROUNDING_EVERY,
+    UNMEASURED_BOUND,
+    bound_of,
+    check_engine,
+    mean_rounding,
+)
 from asym_lightning.learner.fsdp import full_tensor
 from asym_lightning.learner.head import output_head
 from asym_lightning.learner.hidden import last_hidden_states
@@ -49,8 +57,8 @@ class PolicyModule(LightningModule):
         algorithm: advantage, policy loss, aggregation and modulations.
         optimizer: see :class:`OptimizerSettings`.
         temperature: the rollouts' sampling temperature; scores use it too.
-        logprob_gap_limit: largest allowed |engine - trainer| log-probability of a sampled token
-            (nats).
+        logprob_gap_limit: largest allowed |engine - trainer| log-probability of a single sampled
+            token (nats); None: any, the mean over tokens decides; inf: neither is checked.
         gradient_checkpointing: recompute activations in the backward pass.
         seed: seed of the random choices that a modulation makes.
         compile_layers: torch.compile each decoder layer.
@@ -64,7 +72,7 @@ class PolicyModule(LightningModule):
         algorithm: Algorithm,
         optimizer: OptimizerSettings,
         temperature: float,
-        logprob_gap_limit: float,
+        logprob_gap_limit: float | None,
         gradient_checkpointing: bool = False,
         seed: int = 0,
         compile_layers: bool = False,
@@ -83,6 +91,8 @@ class PolicyModule(LightningModule):
         self.algorithm, self.settings = algorithm, optimizer
         self.temperature, self.logprob_gap_limit = temperature, logprob_gap_limit
         self.meter, self.seed = Meter(), seed
+        # Largest mean gap to the engine that rounding explains; measured in the first iteration.
+        self._gap_bound = UNMEASURED_BOUND
         self.old_is_engine = old_logprobs == "engine"
         self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
         # The reference model is in a list, so that it is neither a trained submodule nor saved;
@@ -210,7 +220,8 @@ class PolicyModule(LightningModule):
         plan = self._plan(batch, prior, advantages.flatten())
         prepared_scores, modulation_plans = self._prepare(batch, plan, advantages.flatten())
         resampled = batch.resampled.micro_batches if batch.resampled is not None else ()
-        gaps, seen = [], []
+        compared: list[tuple[PackedBatch, Tensor]] = []
+        seen = []
         for i, item in enumerate(plan.micro_batches):
             with torch.set_grad_enabled(item.backward):
                 scores = prepared_scores[i] or self.score(item.micro, self._entropy_grad)
@@ -219,7 +230,7 @@ class PolicyModule(LightningModule):
                 )
                 loss = self._loss(item.micro, tokens, modulation_plans[i], plan=plan)
             if item.prior.old is None or (self.old_is_engine and batch_idx == 0):
-                gaps.append((scores.logp.detach() - item.micro.engine_logp).abs())
+                compared.append((item.micro, scores.logp.detach()))
             seen.append(tokens.detached())
             if item.backward:
                 self._backward(loss, last=not resampled and i + 1 == len(plan.micro_batches))
@@ -228,8 +239,7 @@ class PolicyModule(LightningModule):
             logp = self.score(micro).logp
             loss = resampled_loss(self.algorithm, logp, micro, batch=batch.resampled)
             self._backward(loss, last=i + 1 == len(resampled))
-        if gaps:
-            self.check_engine(torch.cat(gaps))
+        self.check_engine(compared, measure=batch_idx == 0)
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
         norm = self.strategy_adapter.clip_and_step(self, optimizer, self.settings.max_grad_norm)
         self.meter.mean("optimizer/grad_norm", norm, 1)
@@ -337,9 +347,43 @@ class PolicyModule(LightningModule):
         self.meter.mean("advantage/mass_positive", advantages.clamp(min=0).sum() / size, groups)
         self.meter.mean("advantage/mass_negative", -advantages.clamp(max=0).sum() / size, groups)
 
-    def check_engine(self, gap: Float[Tensor, "n"]) -> None:
-        """Record how far engine and trainer are apart, and refuse a gap above the limit."""
-        check_gap(gap, self.logprob_gap_limit, self.meter)
+    def check_engine(self, compared: Sequence[tuple[PackedBatch, Tensor]], measure: bool) -> None:
+        """Record how far engine and trainer are apart, and refuse what rounding cannot explain.
+
+        Args:
+            compared: micro-batches with the log-probs of their tokens at the current weights.
+            measure: also measure the trainer's own rounding, where it is due.
+        """
+        if not compared:
+            return
+        if measure and self.trainer.current_epoch % ROUNDING_EVERY == 0:
+            self._gap_bound = self.bound_of_rounding(*compared[0])
+        check_engine(
+            torch.cat([logp for _, logp in compared]),
+            torch.cat([micro.engine_logp.to(logp.device) for micro, logp in compared]),
+            torch.cat([micro.rows.to(logp.device) for micro, logp in compared]),
+            bound=inf if self.logprob_gap_limit == inf else self._gap_bound,
+            limit=self.logprob_gap_limit,
+            updated=self.global_step > 0,
+            meter=self.meter,
+        )
+
+    def bound_of_rounding(
+        self, micro: PackedBatch, logp: Tensor, temperature: float | None = None
+    ) -> float:
+        """Return the mean gap that rounding explains at the run's precision (nats). Collective."""
+        if str(self.trainer.precision).startswith("32"):
+            return FP32_BOUND
+        kept_in_bf16 = any(p.dtype != torch.float32 for p in self.model.parameters())
+        if kept_in_bf16 or getattr(self.trainer.strategy, "param_dtype", None):
+            return UNMEASURED_BOUND
+        return bound_of(mean_rounding(logp, self.score_in_fp32(micro, temperature)))
+
+    @torch.no_grad()
+    def score_in_fp32(self, batch: PackedBatch, temperature: float | None = None) -> Tensor:
+        """Return the log-probs of the batch's tokens without autocast."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.score(batch.to(self.device), temperature=temperature).logp
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

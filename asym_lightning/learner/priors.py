@@ -57,14 +57,14 @@ def old_logprobs(policy: Any, batches: Sequence[MiniBatch]) -> list[list[Any]]:
         return [[None] * len(batch.micro_batches) for batch in batches]
     start = time.perf_counter()
     olds: list[list[Any]] = [[] for _ in batches]
-    gaps = []
+    compared = []
     with torch.no_grad(), policy.trainer.precision_plugin.forward_context():
         for batch, of_batch in zip(batches, olds, strict=True):
             for micro in batch.micro_batches:
-                old = policy.score(micro.to(policy.device)).logp.cpu()
-                gaps.append((old - micro.engine_logp).abs())
-                of_batch.append(old)
-    policy.check_engine(torch.cat(gaps).to(policy.device))
+                old = policy.score(micro.to(policy.device)).logp
+                compared.append((micro, old))
+                of_batch.append(old.cpu())
+        policy.check_engine(compared, measure=True)
     policy.meter.mean("time/score", time.perf_counter() - start, 1)
     return olds
 

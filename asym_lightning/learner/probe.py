@@ -4,24 +4,37 @@ from collections.abc import Sequence
 
 import torch
 
+from asym_lightning.learner.batch import PackedBatch
 from asym_lightning.learner.packing import pack
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.types import Completion
 
 
 @torch.no_grad()
-def prompt_logprobs(policy: PolicyModule, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Return the log-prob (nats, at temperature 1) of each token of each prompt but its first."""
+def probe_logprobs(
+    policy: PolicyModule, prompts: Sequence[Sequence[int]]
+) -> tuple[list[list[float]], float]:
+    """Score prompts, and measure what rounding explains of an engine's difference. Collective.
+
+    Returns:
+        The log-prob (nats, at temperature 1) of each token of each prompt but its first, and the
+        largest mean difference that rounding explains.
+    """
+    batch = _batch(prompts).to(policy.device)
+    with policy.trainer.precision_plugin.forward_context():
+        logp = policy.score(batch, temperature=1.0).logp
+    bound = policy.bound_of_rounding(batch, logp, temperature=1.0)
+    remaining = iter(logp.float().tolist())
+    return [[next(remaining) for _ in prompt[1:]] for prompt in prompts], bound
+
+
+def _batch(prompts: Sequence[Sequence[int]]) -> PackedBatch:
+    """Pack prompts: all tokens but the first take the place of a completion."""
     rollouts = []
     for i, prompt in enumerate(prompts):
-        # All tokens but the first take the place of a completion.
         tokens = list(prompt[1:])
         completion = Completion(
             token_ids=tokens, logprobs=[0.0] * len(tokens), text="", truncated=False
         )
         rollouts.append((i, prompt[:1], completion))
-    batch = pack(rollouts).to(policy.device)
-    with policy.trainer.precision_plugin.forward_context():
-        logp = policy.score(batch, temperature=1.0).logp.float().tolist()
-    remaining = iter(logp)
-    return [[next(remaining) for _ in prompt[1:]] for prompt in prompts]
+    return pack(rollouts)

@@ -44,8 +44,9 @@ class CollectedRollouts:
         refills: the groups of each further generation batch of dynamic sampling.
         seconds: by phase.
         tokens: number of generated tokens.
-        probe_gap: largest difference (nats) between the engine's log-probs of the probe's prompts
-            and the trainer's.
+        probe_gaps: differences (nats) between the engine's log-probs of the tokens of the probe's
+            prompts and the trainer's.
+        probe_bound: mean difference that rounding explains.
     """
 
     version: int
@@ -54,7 +55,8 @@ class CollectedRollouts:
     refills: list[list[RolloutGroup]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=_no_seconds)
     tokens: int = 0
-    probe_gap: float = 0.0
+    probe_gaps: list[float] = field(default_factory=list)
+    probe_bound: float = 0.0
 
     def add(self, purpose: str, groups: list[RolloutGroup]) -> None:
         """Add the groups of a request, by its purpose."""
@@ -120,14 +122,10 @@ class RolloutCollector:
         return verified
 
 
-def largest_gap(logprobs: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> float:
-    """The largest difference between two tables of log-probs (nats); 0 if they are empty.
-
-    Their rows have the same lengths.
-    """
-    gaps = [
+def gaps(logprobs: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> list[float]:
+    """The differences of two tables of log-probs (nats), whose rows have the same lengths."""
+    return [
         abs(x - y)
         for row, expected_row in zip(logprobs, expected, strict=True)
         for x, y in zip(row, expected_row, strict=True)
     ]
-    return max(gaps, default=0.0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
-from asym_lightning.runtime.pretrained import attention_for
+from asym_lightning.runtime.pretrained import load_model
 from asym_lightning.runtime.watch.phases import mark
 
 
@@ -29,15 +29,9 @@ class TransformersEngine:
         trust_remote_code: bool = False,
         **_: Any,
     ):
-        from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+        from transformers import GenerationConfig
 
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
-            attn_implementation=attention_for(config),
-        )
+        model = load_model(path, getattr(torch, dtype), trust_remote_code=trust_remote_code)
         self.model: Any = model.to(device).eval()
         # The model's own config may change the distribution: by penalties, min_p and others.
         self.model.generation_config = GenerationConfig()

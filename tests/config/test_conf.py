@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.algorithms import Algorithm, Modulation
-from asym_lightning.commands.train import gap_limit
 from asym_lightning.config.callback_checks import (
     MANDATORY,
     check_monitors,
@@ -269,11 +268,3 @@ def test_the_papers_protocol_and_its_neighbour_differ_in_the_checkpoint_alone() 
     del paper.callbacks.best
     paper.callbacks.evaluation.every = 0
     assert paper == last
-
-
-def test_a_gap_of_arithmetic_alone_stops_no_run() -> None:
-    # The largest gap of 700 runs in fp32, at a learning rate of 1.2e-3.
-    seen = 1.1e-4
-    assert seen < gap_limit(composed("trainer.precision=32-true")) < 1e-2
-    assert gap_limit(composed("trainer.precision=bf16-mixed")) == 1
-    assert gap_limit(composed("policy.logprob_gap_limit=1e-5")) == 1e-5
