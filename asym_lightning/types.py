@@ -86,10 +86,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A problem as the policy sees it: ``token_ids`` include the template."""
+    """A problem as the policy sees it: ``token_ids`` include the template.
+
+    ``opening`` is a tag at the end of the prompt that the completion goes on from (``<think>``):
+    verifiers see it as the beginning of the completion.
+    """
 
     problem: Problem
     token_ids: tuple[int, ...]
+    opening: str = ""
 
 
 @dataclass(frozen=True)

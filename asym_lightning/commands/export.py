@@ -24,7 +24,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from asym_lightning.config.loading import load_tokenizer, policy_folder, settings_of
+    from asym_lightning.config.loading import settings_of
+    from asym_lightning.config.model import load_tokenizer, policy_folder
     from asym_lightning.learner.adapters import LoRASettings, add_adapters, merged_state_dict
     from asym_lightning.learner.policy_folder import save
     from asym_lightning.learner.zero import full_state_dict

@@ -20,16 +20,8 @@ from asym_lightning.commands.quiet import quiet
 from asym_lightning.commands.summary import finish_wandb, show, summarize
 from asym_lightning.config.callback_checks import mandatory_settings
 from asym_lightning.config.engines import build_engine
-from asym_lightning.config.loading import (
-    build,
-    context_length,
-    data_settings,
-    load_tokenizer,
-    policy_folder,
-    prepare_data,
-    settings_of,
-    stop_ids,
-)
+from asym_lightning.config.loading import build, data_settings, prepare_data, settings_of
+from asym_lightning.config.model import context_length, load_tokenizer, policy_folder, stop_ids
 from asym_lightning.config.parts import build_trainer, handed_on
 from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.datamodule import RolloutDataModule

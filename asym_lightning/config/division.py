@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from asym_lightning.checks import positive_int
-from asym_lightning.config.loading import layer_sizes
+from asym_lightning.config.model import layer_sizes
 from asym_lightning.types import ConfigError
 
 

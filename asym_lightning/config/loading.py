@@ -7,21 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
-from pathlib import Path
 from typing import Any, get_type_hints
 
-import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from asym_lightning.checks import expected, switch
 from asym_lightning.config.omegaconf_patches import full_key
-from asym_lightning.learner.embedded import (
-    EmbeddedSettings,
-    build_model,
-    byte_tokenizer,
-    embedded_policy,
-)
 from asym_lightning.runtime.moved import MOVED
 from asym_lightning.tasks.base import Task, TaskPart
 from asym_lightning.tasks.order import Difficulty
@@ -134,138 +126,6 @@ def settings_of(kind: type[Any], part: DictConfig, key: str, **built: Any) -> An
     options: Any = OmegaConf.to_container(part, resolve=True)
     with at_key(key):
         return kind(**(options | built))
-
-
-def policy_folder(config: DictConfig) -> str:
-    """Return the folder or hub id of the policy's model: the embedded policy if none is named."""
-    return str(config.policy.path or embedded_policy(EmbeddedSettings()))
-
-
-def load_tokenizer(config: DictConfig) -> Any:
-    """Load the policy's tokenizer.
-
-    Raises:
-        ConfigError: there is no tokenizer at the folder or hub id.
-    """
-    path = config.policy.path
-    if path is None:
-        return byte_tokenizer()
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=config.policy.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"policy.path={path} has no tokenizer that transformers can load: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
-    # For a folder without files of a tokenizer, transformers returns an empty tokenizer.
-    if not tokenizer.encode("1+1", add_special_tokens=False):
-        raise ConfigError(f"policy.path={path} has no tokenizer: put its tokenizer.json there")
-    return tokenizer
-
-
-def context_length(config: DictConfig) -> int:
-    """Return the longest sequence that the policy was built for, in tokens.
-
-    Raises:
-        ConfigError: the folder or hub id is not a transformers model.
-    """
-    if config.policy.path is None:
-        return EmbeddedSettings().context
-    return getattr(_model_config(config), "max_position_embeddings", 1 << 30)
-
-
-def layer_sizes(config: DictConfig) -> dict[str, int]:
-    """Return the sizes that tensor parallelism divides among ranks, by their names in config.json.
-
-    Sizes that the model's config does not have are left out.
-
-    Raises:
-        ConfigError: the folder or hub id is not a transformers model.
-    """
-    names = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
-    if config.policy.path is None:
-        embedded = EmbeddedSettings()
-        sizes = (embedded.heads, embedded.kv_heads, embedded.intermediate_size)
-        return dict(zip(names, sizes, strict=True))
-    model = _model_config(config)
-    values = {name: getattr(model, name, None) for name in names}
-    return {name: value for name, value in values.items() if isinstance(value, int)}
-
-
-def _model_config(config: DictConfig) -> Any:
-    from transformers import AutoConfig
-
-    path = config.policy.path
-    # A hub id has one slash, and no dot, slash or tilde at its start.
-    looks_local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
-    if "/" in str(path) and looks_local and not Path(path).exists():
-        raise ConfigError(f"policy.path={path}: there is no such folder")
-    try:
-        model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"policy.path={path} is not a transformers model: {str(error).splitlines()[0]}"
-        ) from None
-    folder = Path(path)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ConfigError(f"policy.path={path} has a config.json but no weights (*.safetensors)")
-    return model
-
-
-def skeleton(config: DictConfig) -> Any:
-    """Return the policy's model without weights, on torch's meta device.
-
-    It has the names and shapes of the layers and takes no memory.
-
-    Raises:
-        ConfigError: the folder or hub id is not a causal language model of transformers.
-    """
-    with torch.device("meta"):
-        if config.policy.path is None:
-            return build_model(EmbeddedSettings(), byte_tokenizer())
-        from transformers import AutoModelForCausalLM
-
-        try:
-            return AutoModelForCausalLM.from_config(
-                _model_config(config), trust_remote_code=config.policy.trust_remote_code
-            )
-        except ValueError as error:
-            raise ConfigError(
-                f"policy.path={config.policy.path} cannot be a policy: {str(error).splitlines()[0]}"
-            ) from None
-
-
-def stop_ids(config: DictConfig, tokenizer: Any) -> tuple[int, ...]:
-    """Return the ids of the tokens that end a completion.
-
-    They are the tokenizer's end token and those of the model's generation config.
-
-    Raises:
-        ConfigError: there is no end token.
-    """
-    ids = {tokenizer.eos_token_id}
-    path = config.policy.path
-    if path is not None:
-        from transformers import AutoConfig, GenerationConfig
-
-        try:
-            generation = GenerationConfig.from_pretrained(path)
-        except OSError:  # a folder need not have one
-            model = AutoConfig.from_pretrained(
-                path, trust_remote_code=config.policy.trust_remote_code
-            )
-            generation = GenerationConfig.from_model_config(model)
-        ends = generation.eos_token_id
-        ids |= set(ends) if isinstance(ends, list) else {ends}
-    if ids == {None}:
-        raise ConfigError(
-            f"policy.path={path}: neither the tokenizer nor the model names an end token"
-        )
-    return tuple(sorted(ids - {None}))
 
 
 def build_task(config: DictConfig, key: str) -> Task:

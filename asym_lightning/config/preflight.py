@@ -1,5 +1,6 @@
 """Checks of a training config, before an engine or the weights of a model are loaded."""
 
+import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -21,16 +22,14 @@ from asym_lightning.config.keys import (
     TrainerKeys,
     check_keys,
 )
-from asym_lightning.config.loading import (
-    at_key,
-    build,
+from asym_lightning.config.loading import at_key, build, data_settings, prepare_data, settings_of
+from asym_lightning.config.model import (
+    check_vocabulary,
     context_length,
-    data_settings,
     load_tokenizer,
-    prepare_data,
-    settings_of,
     skeleton,
     stop_ids,
+    unstopped_turn,
 )
 from asym_lightning.config.package_checks import check_launcher, check_loggers
 from asym_lightning.config.parts import handed_on
@@ -46,6 +45,8 @@ from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.rollout.protocol import check_sampling
 from asym_lightning.types import ConfigError, FieldError
+
+log = logging.getLogger(__name__)
 
 # Config keys that check_data reads.
 DATA_KEYS = (
@@ -176,9 +177,14 @@ def check_data(config: DictConfig) -> None:
     """
     context = context_length(config)
     tokenizer = handed_on.build("tokenizer", config, lambda: load_tokenizer(config))
-    stop_ids(config, tokenizer)
+    stops = stop_ids(config, tokenizer)
     prepared = handed_on.build("data", config, lambda: prepare_data(config, tokenizer, context))
     sets = prepared.sets
+    check_vocabulary(config, prepared.train)
+    for prompt_set in sets:
+        check_vocabulary(config, prompt_set.prompts)
+    if (note := unstopped_turn(tokenizer, stops)) is not None:
+        log.warning(note)
     for task in (prepared.task, *(prompt_set.task for prompt_set in sets)):
         # No worker starts here. A verifier that needs a jail raises if this machine lacks one.
         task.verifier()

@@ -15,11 +15,21 @@ def sample(
     sampling: Sampling,
     seeds: Sequence[int],
 ) -> list[list[Completion]]:
-    """Generate and decode ``sampling.n`` completions for each prompt."""
+    """Generate and decode ``sampling.n`` completions for each prompt.
+
+    Their texts have every token but the one that ended them: a tag such as ``</think>`` may be a
+    special token, and verifiers need it.
+    """
     samples = engine.generate([prompt.token_ids for prompt in prompts], sampling, seeds)
-    token_ids = [drawn.token_ids for row in samples for drawn in row]
-    texts = iter(tokenizer.batch_decode(token_ids, skip_special_tokens=True))
+    token_ids = [without_end(drawn, sampling.stop_ids) for row in samples for drawn in row]
+    texts = iter(tokenizer.batch_decode(token_ids, skip_special_tokens=False))
     return [[_completion(drawn, next(texts)) for drawn in row] for row in samples]
+
+
+def without_end(drawn: Sample, stop_ids: Sequence[int]) -> list[int]:
+    """The tokens of a sample without the token that ended it, if one did."""
+    ended = bool(drawn.token_ids) and not drawn.truncated and drawn.token_ids[-1] in stop_ids
+    return drawn.token_ids[:-1] if ended else drawn.token_ids
 
 
 def _completion(drawn: Sample, text: str) -> Completion:
@@ -35,7 +45,7 @@ def verify(
     texts, references, truncated = [], [], []
     for prompt, row in zip(prompts, completions, strict=True):
         for completion in row:
-            texts.append(completion.text)
+            texts.append(prompt.opening + completion.text)
             references.append(prompt.problem.answer)
             truncated.append(completion.truncated)
     verdicts = iter(verifier.score(texts, references, truncated))

@@ -24,20 +24,25 @@ from asym_lightning.rollout.vllm_patches import (
     private_shared_memory,
     retie,
     skip_token_ranks,
+    undecorated_model_classes,
     unpack_embedding,
 )
 from asym_lightning.runtime.watch.phases import mark
 
-ENVIRONMENT = {
+# Variables that the engine needs, whatever the environment has.
+NEEDED = {
     # The engine runs in this process, so that weights pass by reference.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # apply_model takes a function, which never leaves this process.
+    "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
+}
+# Variables that a user's environment may set.
+PREFERRED = {
     # Several ranks may share a host.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CONFIGURE_LOGGING": "1",
-    # apply_model takes a function, which never leaves this process.
-    "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
 }
 
 
@@ -104,7 +109,8 @@ class VLLMEngine:
         sleep: bool = False,
         seed: int = 0,
     ):
-        for key, value in ENVIRONMENT.items():
+        os.environ.update(NEEDED)
+        for key, value in PREFERRED.items():
             os.environ.setdefault(key, value)
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gb))
         from vllm import LLM
@@ -127,6 +133,7 @@ class VLLMEngine:
         with (
             _launcher_environment() if distributed else nullcontext(),
             private_shared_memory() if distributed and not on_gpu else nullcontext(),
+            undecorated_model_classes(),
         ):
             self.llm = LLM(
                 model=path,

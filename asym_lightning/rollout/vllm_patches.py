@@ -59,15 +59,26 @@ def private_shared_memory() -> Iterator[None]:
 
 
 def embedding_and_head(model: torch.nn.Module) -> tuple[Any, Any]:
-    """Return the embedding and the output head of a vLLM model; None for one that it has not.
+    """Return the embedding and the output head of a vLLM model, by any name.
 
+    None for a part that the model does not have; without a head the embedding serves as one.
     Needed by the patches below: vLLM's models have no accessors for them.
 
     Upstream: no issue found
     Versions: vllm==0.32.0 (tried with 0.32.0)
     """
-    embedding = getattr(getattr(model, "model", None), "embed_tokens", None)
-    return embedding, getattr(model, "lm_head", None)
+    from vllm.model_executor.layers.vocab_parallel_embedding import (
+        ParallelLMHead,
+        VocabParallelEmbedding,
+    )
+
+    modules = list(model.modules())
+    head = next((m for m in modules if isinstance(m, ParallelLMHead)), None)
+    embeddings = [m for m in modules if isinstance(m, VocabParallelEmbedding) and m is not head]
+    if head is not None:
+        # A model may have further embeddings, such as one per layer.
+        embeddings = [m for m in embeddings if m.weight.shape == head.weight.shape]
+    return next(iter(embeddings), None), head
 
 
 def unpack_embedding(model: torch.nn.Module) -> None:
@@ -80,7 +91,7 @@ def unpack_embedding(model: torch.nn.Module) -> None:
     Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     embedding, head = embedding_and_head(model)
-    if embedding is not None and embedding is not head and hasattr(embedding, "cpu_linear"):
+    if embedding is not None and head is not None and hasattr(embedding, "cpu_linear"):
         embedding.cpu_linear = None
         embedding.quant_method.process_weights_after_loading = lambda layer: None
 
@@ -94,7 +105,7 @@ def free_packed_head(model: torch.nn.Module) -> None:
     Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     embedding, head = embedding_and_head(model)
-    if embedding is None or head is None or embedding is head:
+    if embedding is None or head is None:
         return
     if hasattr(head, "cpu_linear"):
         head.cpu_linear = None
@@ -153,3 +164,24 @@ def free_queue_at_exit(group: Any) -> None:
     Versions: vllm==0.32.0 (tried with 0.32.0)
     """
     atexit.register(setattr, group, "mq_broadcaster", None)
+
+
+@contextmanager
+def undecorated_model_classes() -> Iterator[None]:
+    """Keep vLLM from decorating transformers' own model classes while an engine is built.
+
+    Needed for models that vLLM runs through its transformers backend: it decorates the class itself
+    for torch.compile, and the trainer's model, of the same class in the same process, would then
+    call vLLM's code. The engine computes such a model without torch.compile.
+
+    Upstream: no issue found
+    Versions: vllm==0.32.0 (tried with 0.32.0)
+    """
+    from vllm.model_executor.models.transformers.base import Base
+
+    original = Base._decorate_cls_for_torch_compile
+    Base._decorate_cls_for_torch_compile = lambda self, *args, **kwargs: None
+    try:
+        yield
+    finally:
+        Base._decorate_cls_for_torch_compile = original

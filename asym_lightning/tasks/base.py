@@ -7,6 +7,7 @@ from typing import Annotated, Protocol, runtime_checkable
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
+from asym_lightning.tasks.prompts import opening
 from asym_lightning.types import Problem, Prompt
 from asym_lightning.verify.base import Verifier
 
@@ -47,7 +48,11 @@ def encode(
     task: Task, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase
 ) -> list[Prompt]:
     """Return the prompts of problems of a task."""
-    return [Prompt(problem, tuple(task.encode(problem, tokenizer))) for problem in problems]
+    prompts = []
+    for problem in problems:
+        token_ids = tuple(task.encode(problem, tokenizer))
+        prompts.append(Prompt(problem, token_ids, opening(token_ids, tokenizer)))
+    return prompts
 
 
 @dataclass(frozen=True)

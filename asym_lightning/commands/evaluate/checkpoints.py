@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from asym_lightning.commands.export import export
-from asym_lightning.config.loading import policy_folder
+from asym_lightning.config.model import policy_folder
 from asym_lightning.runtime.run_folder import is_checkpoint
 from asym_lightning.types import ConfigError
 

@@ -30,7 +30,8 @@ from asym_lightning.config.keys import (
     PolicyKeys,
     check_keys,
 )
-from asym_lightning.config.loading import build_benchmarks, context_length, load_tokenizer, stop_ids
+from asym_lightning.config.loading import build_benchmarks
+from asym_lightning.config.model import context_length, load_tokenizer, stop_ids
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer, check_sampling, samples_of
