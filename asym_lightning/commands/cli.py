@@ -17,7 +17,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import env_override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,7 +31,7 @@ from asym_lightning.commands.hydra_patches import (
     run_with,
     single_config,
 )
-from asym_lightning.commands.sweeps import Sweep, end_local_jobs, place, run_in_sweep
+from asym_lightning.commands.sweeps import Sweep, end_local_jobs, place, quoted, run_in_sweep
 from asym_lightning.config import unknown_keys
 from asym_lightning.runtime import config_dir, how_to_install, setup
 from asym_lightning.runtime.watch.parent import die_with_launcher
@@ -74,7 +74,7 @@ def entry(
         target: ``module:function`` that runs a config.
         check: ``module:function`` that checks the configs of all jobs.
     """
-    die_with_launcher()
+    _check_local_rank(started_here=die_with_launcher())
     # Hydra must raise its errors, not print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     arguments = command_line()
@@ -191,7 +191,24 @@ def _check_sweep(
 
 def _ranks_started_outside() -> bool:
     """Whether torchrun or Slurm started the ranks, each with this command, not the trainer."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1
+
+
+def _check_local_rank(started_here: bool) -> None:
+    """Drop a LOCAL_RANK that no launcher has set: this process would pass for one of several ranks.
+
+    Args:
+        started_here: a run of this package has started this process as one of its ranks.
+    """
+    local_rank = os.environ.get("LOCAL_RANK")
+    if local_rank is None or started_here or _ranks_started_outside():
+        return
+    if local_rank != "0":
+        _refuse(
+            f"LOCAL_RANK={local_rank} is set, and neither torchrun nor Slurm has started this "
+            "command: unset LOCAL_RANK, and take trainer.devices=N for several ranks"
+        )
+    del os.environ["LOCAL_RANK"]
 
 
 def _check_common_folder(overrides: list[str]) -> None:
@@ -228,10 +245,23 @@ def _refuse(message: str) -> None:
     sys.exit(2)
 
 
+def _unreadable(override: str) -> str:
+    """Say which argument Hydra cannot read, and how to quote its value."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"the argument {override} cannot be read: write KEY=VALUE"
+    return (
+        f"the argument {override} cannot be read: its value has a sign that Hydra's grammar gives "
+        f'a meaning; quote it: "{key}={quoted(value)}"'
+    )
+
+
 def _readable(
     error: BaseException, config_name: str, overrides: list[str], user_configs: Path | None
 ) -> str:
     """Return Hydra's message in one line, with the nearest name for an unknown one."""
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
     text = str(error)
     key = re.search(r"Could not override '([^']+)'", text)
     key = key or re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)

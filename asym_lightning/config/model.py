@@ -90,8 +90,8 @@ def check_vocabulary(config: DictConfig, prompts: Iterable[Prompt]) -> None:
         if prompt.token_ids and max(prompt.token_ids) >= size:
             raise ConfigError(
                 f"policy.path={config.policy.path}: the prompt of problem {prompt.problem.id} has "
-                f"the token {max(prompt.token_ids)}, and the model's vocabulary ends at {size - 1}: "
-                "its tokenizer or chat template belongs to another model"
+                f"the token {max(prompt.token_ids)}, and the vocabulary ends at {size - 1}: the "
+                "tokenizer or its chat template belongs to another model"
             )
 
 

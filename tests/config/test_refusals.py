@@ -45,6 +45,8 @@ BY_COMMAND = [
     "callbacks.record=null",
     "ckpt_path=none.ckpt",
     "foo",
+    "task.path=/data/a=b.jsonl",
+    "policy.path=~/models/mine",
     "seed=[1,",
     "logger=wandb",
     f"{ZERO} ckpt_path={ROOT / 'pyproject.toml'}",

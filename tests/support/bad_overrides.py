@@ -269,6 +269,13 @@ BAD = {
     "task.heldout_share=0.5": r"task\.heldout_share=0\.5",
     "ckpt_path=none.ckpt": r"ckpt_path=none\.ckpt",
     "foo": "foo",
+    "task.path=/data/a=b.jsonl": (
+        r"the argument task\.path=/data/a=b\.jsonl cannot be read: .*"
+        r"quote it: \"task\.path='/data/a=b\.jsonl'\"$"
+    ),
+    "policy.path=~/models/mine": r"quote it: \"policy\.path='~/models/mine'\"$",
+    "rollout.stop=[-1]": r"rollout\.stop=-1: must be the id of a token below \d+, or a text",
+    "rollout.stop=[####]": r"rollout\.stop=####: .* one token; it is 4 tokens: \[",
     "seed=[1,": "seed|input",
     "-m seed=1,2 algo=grpo,nothing": "unknown algo 'nothing'",
     "-m algo.advantage.beta_pos=0.5,-2": r"beta_pos=-2",

@@ -41,9 +41,13 @@ def children_end_with_parent() -> Iterator[None]:
         os.environ.pop(VARIABLE, None)
 
 
-def die_with_launcher() -> None:
-    """Call :func:`die_with_parent` if this package or torchrun started this process for a run."""
+def die_with_launcher() -> bool:
+    """Call :func:`die_with_parent` if this package or torchrun started this process for a run.
+
+    Returns whether this package started it.
+    """
     # The children of this process must not inherit the variable.
     parent = os.environ.pop(VARIABLE, None)
     if parent is not None or "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent(int(parent) if parent else None)
+    return parent is not None
