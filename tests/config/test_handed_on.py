@@ -14,6 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from lightning import Trainer
+from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from asym_lightning.algorithms import Algorithm
@@ -124,10 +125,17 @@ def test_a_run_builds_each_part_once_and_composes_once(
     monkeypatch.setattr(Trainer, "fit", noted)
     policy = random_policy(tmp_path / "policy")
     few = ("task.train_size=64", "task.heldout_size=8")
-    run(monkeypatch, tmp_path, "debug=tiny", f"policy.path={policy}", *few)
+    folder = run(monkeypatch, tmp_path, "debug=tiny", f"policy.path={policy}", *few)
     names = [kind.__name__ for kind in (*built, ConfigLoaderImpl, AutoTokenizer)]
     assert counts == dict.fromkeys(names, 1)
     assert acting == [kinds[name] for name in ORDER]
+    # As hydra.main writes it.
+    written: Any = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
+    assert written.hydra.job.name == "cli" and written.hydra.job.config_name == "train"
+    assert written.hydra.overrides.hydra == [f"hydra.run.dir={folder}", "hydra.mode=RUN"]
+    sources = [source.provider for source in written.hydra.runtime.config_sources]
+    assert sources == ["hydra", "main", "command-line", "schema"]
+    assert OmegaConf.load(folder / ".hydra" / "overrides.yaml")[-1] == few[-1]
 
 
 def test_each_prompt_of_a_run_is_tokenised_once(
