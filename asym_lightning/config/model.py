@@ -116,10 +116,10 @@ def layer_sizes(config: DictConfig) -> dict[str, int]:
 def _model_config(config: DictConfig) -> Any:
     from transformers import AutoConfig
 
-    path = policy_path(config)
+    path = str(policy_path(config))
     # A hub id has one slash, and no dot, slash or tilde at its start.
-    looks_local = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
-    if "/" in str(path) and looks_local and not Path(path).exists():
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if "/" in path and looks_local and not Path(path).exists():
         raise ConfigError(f"policy.path={path}: there is no such folder")
     try:
         model = AutoConfig.from_pretrained(path, trust_remote_code=config.policy.trust_remote_code)

@@ -33,6 +33,7 @@ from asym_lightning.config.model import (
 )
 from asym_lightning.config.package_checks import check_launcher, check_loggers
 from asym_lightning.config.parts import handed_on
+from asym_lightning.config.resources import check_resources, check_writing
 from asym_lightning.config.trainer_checks import (
     check_checkpoint,
     check_mini_batches,
@@ -79,6 +80,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
         (check_adapters, ("policy.lora", "policy.path", "policy.trust_remote_code")),
+        (check_resources, ("policy", "trainer", "rollout", "callbacks")),
         (check_data, DATA_KEYS),
     ]
     handed_on.forget()
@@ -180,6 +182,7 @@ def check_data(config: DictConfig) -> None:
     stops = stop_ids(config, tokenizer)
     prepared = handed_on.build("data", config, lambda: prepare_data(config, tokenizer, context))
     sets = prepared.sets
+    check_writing(config, tokenizer)
     check_vocabulary(config, prepared.train)
     for prompt_set in sets:
         check_vocabulary(config, prompt_set.prompts)

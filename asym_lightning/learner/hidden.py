@@ -25,6 +25,7 @@ def last_hidden_states(decoder: Any, batch: PackedBatch, packed: bool) -> Float[
             use_cache=False,
             layout=batch.layout,
         ).last_hidden_state[0]
+    assert batch.layout is not None
     index, real = padded_rows(batch.layout)
     output = decoder(input_ids=batch.input_ids[index], attention_mask=real.long(), use_cache=False)
     return output.last_hidden_state[real]

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 # Files of a model's folder that a policy trained from it has anew, or must not have.
@@ -68,15 +69,16 @@ def copy_other_files(source: Path, folder: Path) -> None:
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
 
 
-def trial_save(model: Any, tokenizer: Any, *, base: str | Path, within: Path) -> None:
+def trial_save(model: Any, tokenizer: Any, *, base: str | Path) -> None:
     """Write a policy with one small weight into a temporary folder, to see what would fail.
+
+    Args:
+        model: its weights may be on the meta device.
 
     Raises:
         Exception: whatever writing the policy at the end of the run would raise.
     """
     name, smallest = min(model.state_dict().items(), key=lambda item: item[1].numel())
-    folder = Path(tempfile.mkdtemp(dir=within, prefix="trial-"))
-    try:
-        save(model, {name: smallest.detach().cpu()}, tokenizer, folder=folder, base=base)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = {name: torch.zeros(smallest.shape)}
+        save(model, weights, tokenizer, folder=Path(folder), base=base)

@@ -1,6 +1,7 @@
 """The folder of a trained policy: its own weights, and every other file of its model."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,15 @@ def test_weights_are_there_even_if_the_rest_fails(base: Path, tmp_path: Path) ->
     assert (folder / "model.safetensors").is_file()
 
 
-def test_a_trial_save_shows_what_would_fail_and_leaves_nothing(base: Path, tmp_path: Path) -> None:
-    model, runs = loaded(base), tmp_path / "runs"
-    runs.mkdir()
-    trial_save(model, byte_tokenizer(), base=base, within=runs)
-    assert not list(runs.iterdir())
+def test_a_trial_save_shows_what_would_fail_and_leaves_nothing(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, places = loaded(base), tmp_path / "temporary"
+    places.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(places))
+    trial_save(model, byte_tokenizer(), base=base)
+    assert not list(places.iterdir())
     (base / "generation_config.json").unlink()
     with pytest.raises(ValueError, match="temperature"):
-        trial_save(model, byte_tokenizer(), base=base, within=runs)
-    assert not list(runs.iterdir())
+        trial_save(model, byte_tokenizer(), base=base)
+    assert not list(places.iterdir())
