@@ -29,7 +29,6 @@ from asym_lightning.commands.hydra_patches import (
     command_line,
     forget_config,
     run_with,
-    single_config,
 )
 from asym_lightning.commands.sweeps import Sweep, end_local_jobs, place, quoted, run_in_sweep
 from asym_lightning.config import unknown_keys
@@ -109,7 +108,7 @@ def entry(
             with application(arguments.config_path or str(config_dir()), user_configs) as app:
                 if first:
                     unknown_keys.check_choices(overrides, _config_folders(user_configs))
-                config = None if arguments.multirun else single_config(app, chosen, overrides)
+                config = None if arguments.multirun else _single_config(app, chosen, overrides)
                 if config is not None:
                     if first:
                         _check_single(config, check)
@@ -131,6 +130,29 @@ def entry(
     except SystemExit as stop:
         # After Ctrl-C Lightning exits with 1.
         sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+
+
+def _single_config(app: Application, config_name: str, overrides: list[str]) -> DictConfig | None:
+    """Compose the config of a single run; None if the command has several runs (``sweep=FILE``).
+
+    Raises:
+        HydraException: the overrides do not compose.
+    """
+    options: dict[str, Any] = {"with_log_configuration": False, "from_shell": False}
+    try:
+        config = app.compose_config(config_name, overrides, RunMode.RUN, **options)
+    except HydraException:
+        # A single run has no place for the values of a sweep.
+        if app.get_mode(config_name, overrides) != RunMode.MULTIRUN:
+            raise
+        return None
+    if config.hydra.mode == RunMode.MULTIRUN:
+        return None
+    if config.hydra.mode is None:
+        # As Hydra's command does.
+        config.hydra.mode = RunMode.RUN
+        config.hydra.overrides.hydra.append("hydra.mode=RUN")
+    return config
 
 
 def _run(main: Callable[[], Any], sweep: Sweep | None) -> None:

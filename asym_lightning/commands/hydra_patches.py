@@ -13,8 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import configure_log
-from hydra.errors import HydraException
-from hydra.types import RunMode, TaskFunction
+from hydra.types import TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
@@ -96,32 +95,6 @@ def application(config_path: str, user_configs: Path | None) -> Iterator[Applica
         yield Application.create_main_hydra2(MODULE.rpartition(".")[2], search_path)
     finally:
         GlobalHydra.instance().clear()
-
-
-def single_config(app: Application, config_name: str, overrides: list[str]) -> DictConfig | None:
-    """Compose the config of a single run; None if the command has several runs (``sweep=FILE``).
-
-    Upstream: no issue found
-    Versions: hydra-core~=1.3.2 (tried with 1.3.8)
-
-    Raises:
-        HydraException: the overrides do not compose.
-    """
-    options: dict[str, Any] = {"with_log_configuration": False, "from_shell": False}
-    try:
-        config = app.compose_config(config_name, overrides, RunMode.RUN, **options)
-    except HydraException:
-        # A single run has no place for the values of a sweep.
-        if app.get_mode(config_name, overrides) != RunMode.MULTIRUN:
-            raise
-        return None
-    if config.hydra.mode == RunMode.MULTIRUN:
-        return None
-    if config.hydra.mode is None:
-        # As Hydra's command does.
-        config.hydra.mode = RunMode.RUN
-        config.hydra.overrides.hydra.append("hydra.mode=RUN")
-    return config
 
 
 def run_with(app: Application, config: DictConfig, task: TaskFunction) -> None:
