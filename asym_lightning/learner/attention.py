@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
+from asym_lightning.learner.attention_kernels import sdpa, written_out
 from asym_lightning.learner.transformers_patches import set_attention
 
 ATTENTION_NAME = "asym_packed"
@@ -219,9 +219,9 @@ def packed_attention(
     if kernel is not None and not dropout and plain:
         out = flash(kernel, q, k, v, layout=layout, scaling=scaling, window=sliding_window)
         return out[None], None
-    attend = partial(_sdpa, dropout=dropout)
+    attend = partial(sdpa, dropout=dropout)
     if not plain:
-        attend = partial(_written_out, softcap=softcap, sinks=s_aux)
+        attend = partial(written_out, softcap=softcap, sinks=s_aux)
     options: dict[str, Any] = {"scaling": scaling, "window": sliding_window, "attend": attend}
     with torch.autocast(q.device.type, enabled=False):
         if q.device.type == "cpu":
@@ -253,52 +253,6 @@ def _bucketed(
         out = attend(rows, keys, values, mask=bucket.mask, scaling=scaling)
         parts.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).index_select(0, inverse)
-
-
-def _sdpa(
-    q: Float[Tensor, "b heads queries d"],
-    k: Float[Tensor, "b kv_heads keys d"],
-    v: Float[Tensor, "b kv_heads keys d"],
-    *,
-    mask: Bool[Tensor, "b 1 queries keys"] | None,
-    scaling: float | None,
-    dropout: float,
-) -> Float[Tensor, "b heads queries d"]:
-    return scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        mask,
-        dropout,
-        is_causal=mask is None,
-        scale=scaling,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )
-
-
-def _written_out(
-    q: Float[Tensor, "b heads queries d"],
-    k: Float[Tensor, "b kv_heads keys d"],
-    v: Float[Tensor, "b kv_heads keys d"],
-    *,
-    mask: Bool[Tensor, "b 1 queries keys"] | None,
-    scaling: float | None,
-    softcap: float | None,
-    sinks: Float[Tensor, "heads"] | None,
-) -> Float[Tensor, "b heads queries d"]:
-    """Attention with capped logits or sinks, which no kernel of torch knows."""
-    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-    logits = (q @ k.transpose(-1, -2)).float() * (scaling or q.shape[-1] ** -0.5)
-    if softcap is not None:
-        logits = softcap * (logits / softcap).tanh()
-    if mask is None:
-        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    logits = logits.masked_fill(~mask, -torch.inf)
-    if sinks is not None:
-        column = sinks.float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
-        logits = torch.cat([logits, column], -1)
-    weights = logits.softmax(-1)[..., : k.shape[-2]]
-    return weights.to(v.dtype) @ v
 
 
 def flash_kernel(q: Tensor) -> Callable[..., Any] | None:

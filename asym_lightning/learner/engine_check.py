@@ -5,13 +5,16 @@ with the number of tokens. What rounding explains is measured on the trainer alo
 pass at the run's precision beside one in fp32; a constant error of the engine is no part of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from asym_lightning.learner.batch import PackedBatch
 from asym_lightning.runtime.meter import Meter
 from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.types import EngineMismatchError
@@ -79,7 +82,51 @@ def measure_gap(logp: Float[Tensor, "n"], engine_logp: Float[Tensor, "n"]) -> Ga
     count = max(1.0, tokens)
     mean = total / count
     deviation = sqrt(max(0.0, squares / count - mean**2)) if isfinite(squares) else squares
-    return Gap(int(tokens), mean, deviation, kl / count, largest)
+    return Gap(int(tokens), mean, deviation, kl=kl / count, largest=largest)
+
+
+def compare_with_engine(
+    policy: Any, compared: Sequence[tuple[PackedBatch, Tensor]], measure: bool
+) -> None:
+    """Compare a policy with the engine at the weights that the engine sampled from. Collective.
+
+    Args:
+        policy: a :class:`~asym_lightning.learner.policy.PolicyModule`.
+        compared: micro-batches with the policy's log-probs of their tokens.
+        measure: also measure the trainer's own rounding, where it is due.
+
+    Raises:
+        EngineMismatchError: as of :func:`check_engine`.
+    """
+    if not compared:
+        return
+    due = measure and policy.trainer.current_epoch % ROUNDING_EVERY == 0
+    if due or policy.gap_bound is None:
+        policy.gap_bound = bound_of_rounding(policy, *compared[0])
+    check_engine(
+        torch.cat([logp for _, logp in compared]),
+        torch.cat([micro.engine_logp.to(logp.device) for micro, logp in compared]),
+        torch.cat([micro.rows.to(logp.device) for micro, logp in compared]),
+        bound=inf if policy.logprob_gap_limit == inf else policy.gap_bound,
+        limit=policy.logprob_gap_limit,
+        updated=policy.global_step > 0,
+        meter=policy.meter,
+    )
+
+
+@torch.no_grad()
+def bound_of_rounding(
+    policy: Any, batch: PackedBatch, logp: Tensor, temperature: float | None = None
+) -> float:
+    """Return the mean gap (nats) that rounding explains at the run's precision. Collective."""
+    if str(policy.trainer.precision).startswith("32"):
+        return FP32_BOUND
+    kept_in_bf16 = any(p.dtype != torch.float32 for p in policy.model.parameters())
+    if kept_in_bf16 or getattr(policy.trainer.strategy, "param_dtype", None):
+        return UNMEASURED_BOUND
+    with torch.autocast(policy.device.type, enabled=False):
+        exact = policy.score(batch.to(policy.device), temperature=temperature).logp
+    return bound_of(mean_rounding(logp, exact))
 
 
 def check_engine(

@@ -42,4 +42,4 @@ def output_head(model: Any) -> OutputHead:
             f"policy.path: {type(model).__name__} scales its logits and caps them; "
             "the trainer can do one of the two"
         )
-    return OutputHead(head.weight, getattr(head, "bias", None), scale, cap)
+    return OutputHead(head.weight, getattr(head, "bias", None), scale=scale, cap=cap)

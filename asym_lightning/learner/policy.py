@@ -4,7 +4,6 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import inf
 from typing import Any, Self
 
 import torch
@@ -18,14 +17,7 @@ from asym_lightning.learner.adapters import has_adapters, merged_state_dict
 from asym_lightning.learner.attention import register_attention, use_packed_attention
 from asym_lightning.learner.backward_plan import BackwardPlan, plan_backward
 from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
-from asym_lightning.learner.engine_check import (
-    FP32_BOUND,
-    ROUNDING_EVERY,
-    UNMEASURED_BOUND,
-    bound_of,
-    check_engine,
-    mean_rounding,
-)
+from asym_lightning.learner.engine_check import compare_with_engine
 from asym_lightning.learner.fsdp import full_tensor
 from asym_lightning.learner.head import output_head
 from asym_lightning.learner.hidden import last_hidden_states
@@ -57,8 +49,8 @@ class PolicyModule(LightningModule):
         algorithm: advantage, policy loss, aggregation and modulations.
         optimizer: see :class:`OptimizerSettings`.
         temperature: the rollouts' sampling temperature; scores use it too.
-        logprob_gap_limit: largest allowed |engine - trainer| log-probability of a single sampled
-            token (nats); None: any, the mean over tokens decides; inf: neither is checked.
+        logprob_gap_limit: largest |engine - trainer| log-prob of a single token (nats); None: any,
+            the mean over tokens decides; inf: neither is checked.
         gradient_checkpointing: recompute activations in the backward pass.
         seed: seed of the random choices that a modulation makes.
         compile_layers: torch.compile each decoder layer.
@@ -84,15 +76,13 @@ class PolicyModule(LightningModule):
         self.model.config.use_cache = False
         self.packed, self.compiled = use_packed_attention(self.model), compile_layers
         if gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
         switch_off_noise(self.model)
         self.algorithm, self.settings = algorithm, optimizer
         self.temperature, self.logprob_gap_limit = temperature, logprob_gap_limit
         self.meter, self.seed = Meter(), seed
-        # Largest mean gap to the engine that rounding explains; measured in the first iteration.
-        self._gap_bound = UNMEASURED_BOUND
+        # Largest mean gap to the engine that rounding explains; None: not measured yet.
+        self.gap_bound: float | None = None
         self.old_is_engine = old_logprobs == "engine"
         self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
         # The reference model is in a list, so that it is neither a trained submodule nor saved;
@@ -109,7 +99,7 @@ class PolicyModule(LightningModule):
         self.strategy_adapter = StrategyAdapter(None)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of this module; the model stays without dropout in either."""
+        """Set the mode of this module; its model drops nothing out in either."""
         super().train(mode)
         switch_off_noise(self.model)
         return self
@@ -239,7 +229,7 @@ class PolicyModule(LightningModule):
             logp = self.score(micro).logp
             loss = resampled_loss(self.algorithm, logp, micro, batch=batch.resampled)
             self._backward(loss, last=i + 1 == len(resampled))
-        self.check_engine(compared, measure=batch_idx == 0)
+        compare_with_engine(self, compared, measure=batch_idx == 0)
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
         norm = self.strategy_adapter.clip_and_step(self, optimizer, self.settings.max_grad_norm)
         self.meter.mean("optimizer/grad_norm", norm, 1)
@@ -346,44 +336,6 @@ class PolicyModule(LightningModule):
         groups, size = advantages.shape
         self.meter.mean("advantage/mass_positive", advantages.clamp(min=0).sum() / size, groups)
         self.meter.mean("advantage/mass_negative", -advantages.clamp(max=0).sum() / size, groups)
-
-    def check_engine(self, compared: Sequence[tuple[PackedBatch, Tensor]], measure: bool) -> None:
-        """Record how far engine and trainer are apart, and refuse what rounding cannot explain.
-
-        Args:
-            compared: micro-batches with the log-probs of their tokens at the current weights.
-            measure: also measure the trainer's own rounding, where it is due.
-        """
-        if not compared:
-            return
-        if measure and self.trainer.current_epoch % ROUNDING_EVERY == 0:
-            self._gap_bound = self.bound_of_rounding(*compared[0])
-        check_engine(
-            torch.cat([logp for _, logp in compared]),
-            torch.cat([micro.engine_logp.to(logp.device) for micro, logp in compared]),
-            torch.cat([micro.rows.to(logp.device) for micro, logp in compared]),
-            bound=inf if self.logprob_gap_limit == inf else self._gap_bound,
-            limit=self.logprob_gap_limit,
-            updated=self.global_step > 0,
-            meter=self.meter,
-        )
-
-    def bound_of_rounding(
-        self, micro: PackedBatch, logp: Tensor, temperature: float | None = None
-    ) -> float:
-        """Return the mean gap that rounding explains at the run's precision (nats). Collective."""
-        if str(self.trainer.precision).startswith("32"):
-            return FP32_BOUND
-        kept_in_bf16 = any(p.dtype != torch.float32 for p in self.model.parameters())
-        if kept_in_bf16 or getattr(self.trainer.strategy, "param_dtype", None):
-            return UNMEASURED_BOUND
-        return bound_of(mean_rounding(logp, self.score_in_fp32(micro, temperature)))
-
-    @torch.no_grad()
-    def score_in_fp32(self, batch: PackedBatch, temperature: float | None = None) -> Tensor:
-        """Return the log-probs of the batch's tokens without autocast."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self.score(batch.to(self.device), temperature=temperature).logp
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from asym_lightning.learner.adapters import without_adapters
 from asym_lightning.learner.batch import MiniBatch, PriorLogProbs
+from asym_lightning.learner.engine_check import compare_with_engine
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def old_logprobs(policy: Any, batches: Sequence[MiniBatch]) -> list[list[Any]]:
                 old = policy.score(micro.to(policy.device)).logp
                 compared.append((micro, old))
                 of_batch.append(old.cpu())
-        policy.check_engine(compared, measure=True)
+        compare_with_engine(policy, compared, measure=True)
     policy.meter.mean("time/score", time.perf_counter() - start, 1)
     return olds
 

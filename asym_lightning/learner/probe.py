@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from asym_lightning.learner.batch import PackedBatch
+from asym_lightning.learner.engine_check import bound_of_rounding
 from asym_lightning.learner.packing import pack
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.types import Completion
@@ -23,7 +24,7 @@ def probe_logprobs(
     batch = _batch(prompts).to(policy.device)
     with policy.trainer.precision_plugin.forward_context():
         logp = policy.score(batch, temperature=1.0).logp
-    bound = policy.bound_of_rounding(batch, logp, temperature=1.0)
+    bound = bound_of_rounding(policy, batch, logp, temperature=1.0)
     remaining = iter(logp.float().tolist())
     return [[next(remaining) for _ in prompt[1:]] for prompt in prompts], bound
 

@@ -67,14 +67,9 @@ def embedding_and_head(model: torch.nn.Module) -> tuple[Any, Any]:
     Upstream: no issue found
     Versions: vllm==0.32.0 (tried with 0.32.0)
     """
-    from vllm.model_executor.layers.vocab_parallel_embedding import (
-        ParallelLMHead,
-        VocabParallelEmbedding,
-    )
-
-    modules = list(model.modules())
-    head = next((m for m in modules if isinstance(m, ParallelLMHead)), None)
-    embeddings = [m for m in modules if isinstance(m, VocabParallelEmbedding) and m is not head]
+    kinds = {m: {kind.__name__ for kind in type(m).__mro__} for m in model.modules()}
+    head = next((m for m in kinds if "ParallelLMHead" in kinds[m]), None)
+    embeddings = [m for m in kinds if "VocabParallelEmbedding" in kinds[m] and m is not head]
     if head is not None:
         # A model may have further embeddings, such as one per layer.
         embeddings = [m for m in embeddings if m.weight.shape == head.weight.shape]

@@ -83,9 +83,11 @@ class PromptFormat:
 
 def own_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The BOS token if the tokenizer puts it before a text by itself, else None."""
-    bos: Any = tokenizer.bos_token_id
+    bos: Any = getattr(tokenizer, "bos_token_id", None)
+    if bos is None:
+        return None
     begins = tokenizer.encode("1", add_special_tokens=True)[:1]
-    return bos if bos is not None and begins == [bos] else None
+    return bos if begins == [bos] else None
 
 
 def opening(token_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:

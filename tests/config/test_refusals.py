@@ -67,3 +67,19 @@ def test_bad_overrides_of_a_command(
 def test_bad_overrides(given: str) -> None:
     line = f"error: {' '.join(refusal_of_parts(*given.split()).split())}"
     assert re.search(BAD[given], line), line
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "said"),
+    [("0", r"rollout\.group_size=0: must be"), ("3", r"LOCAL_RANK=3 is set, and neither torchrun")],
+)
+def test_a_local_rank_that_no_launcher_has_set_skips_no_check(
+    local_rank: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setenv("SLURM_NTASKS", "")
+    assert re.search(said, refusal(capsys, monkeypatch, tmp_path, "rollout.group_size=0"))

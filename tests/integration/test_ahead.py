@@ -226,7 +226,7 @@ def test_without_staleness_each_iteration_samples_from_its_own_weights(folder: P
 @pytest.mark.parametrize(
     ("engine", "error", "message"),
     [
-        (FirstOnly, EngineMismatchError, "under the weights of iteration 1 by"),
+        (FirstOnly, EngineMismatchError, "under the weights of iteration 1: mean"),
         (OldVersion, EngineMismatchError, "from the weights of iteration 0, not of 1"),
         (Broken, ConnectionError, "the engine is gone"),
     ],

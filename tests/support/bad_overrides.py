@@ -275,7 +275,7 @@ BAD = {
     ),
     "policy.path=~/models/mine": r"quote it: \"policy\.path='~/models/mine'\"$",
     "rollout.stop=[-1]": r"rollout\.stop=-1: must be the id of a token below \d+, or a text",
-    "rollout.stop=[####]": r"rollout\.stop=####: .* one token; it is 4 tokens: \[",
+    "rollout.stop=['####']": r"rollout\.stop=####: .* one token; it is 4 tokens: \[",
     "seed=[1,": "seed|input",
     "-m seed=1,2 algo=grpo,nothing": "unknown algo 'nothing'",
     "-m algo.advantage.beta_pos=0.5,-2": r"beta_pos=-2",

@@ -15,6 +15,9 @@ class Characters:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return [ord(char) for char in text]
 
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = False) -> str:
+        return "".join(map(chr, token_ids))
+
     def apply_chat_template(
         self, messages: list[dict[str, str]], enable_thinking: bool, **options: Any
     ) -> list[int]:

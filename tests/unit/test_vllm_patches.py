@@ -51,17 +51,25 @@ def test_private_shared_memory_has_names_of_this_run_alone(monkeypatch: pytest.M
     assert "self.group_name = self.make_group_name(" in inspect.getsource(manager.__init__)
 
 
+class VocabParallelEmbedding(nn.Embedding):
+    """vLLM's class of this name."""
+
+
+class ParallelLMHead(nn.Linear):
+    """vLLM's class of this name."""
+
+
 class Model(nn.Module):
     """A vLLM model's embedding and head, each with a packed copy of its weights."""
 
     def __init__(self, tied: bool) -> None:
         super().__init__()
-        self.model, self.lm_head = nn.Module(), nn.Linear(2, 3, bias=False)
-        self.model.embed_tokens = nn.Embedding(3, 2)
+        self.model, self.lm_head = nn.Module(), ParallelLMHead(2, 3, bias=False)
+        self.model.wte = VocabParallelEmbedding(3, 2)
         self.config = SimpleNamespace(tie_word_embeddings=tied)
         self.packed: list[nn.Module] = []
         method = SimpleNamespace(process_weights_after_loading=self.packed.append)
-        for part in (self.model.embed_tokens, self.lm_head):
+        for part in (self.model.wte, self.lm_head):
             part.quant_method = SimpleNamespace(**vars(method))  # type: ignore[assignment]
             part.cpu_linear = torch.nn.functional.linear
 
@@ -69,7 +77,7 @@ class Model(nn.Module):
 def test_packed_copies_are_dropped_and_made_anew() -> None:
     model = Model(tied=True)
     embedding, head = vllm_patches.embedding_and_head(model)
-    assert embedding is model.model.embed_tokens and head is model.lm_head
+    assert embedding is model.model.wte and head is model.lm_head
     assert vllm_patches.embedding_and_head(nn.Linear(2, 2)) == (None, None)
     vllm_patches.unpack_embedding(model)
     assert embedding.cpu_linear is None
@@ -81,7 +89,7 @@ def test_packed_copies_are_dropped_and_made_anew() -> None:
     assert head.weight is embedding.weight and model.packed == [head]
     untied = Model(tied=False)
     vllm_patches.retie(untied)
-    assert untied.lm_head.weight is not untied.model.embed_tokens.weight and not untied.packed
+    assert untied.lm_head.weight is not untied.model.wte.weight and not untied.packed
 
 
 def test_a_layer_of_vllm_computes_with_its_packed_copy() -> None:
@@ -136,3 +144,32 @@ def test_free_queue_at_exit_drops_the_queue_of_a_group(monkeypatch: pytest.Monke
     (function, *arguments) = at_exit[0]
     function(*arguments)
     assert group.mq_broadcaster is None
+
+
+def test_a_model_without_a_head_keeps_the_packed_embedding_that_is_one() -> None:
+    model = Model(tied=True)
+    del model.lm_head
+    vllm_patches.unpack_embedding(model)
+    assert model.model.wte.cpu_linear is not None
+    assert issubclass(_vllm().ParallelLMHead, _vllm().VocabParallelEmbedding)
+
+
+def _vllm() -> Any:
+    from vllm.model_executor.layers import vocab_parallel_embedding
+
+    return vocab_parallel_embedding
+
+
+def test_undecorated_model_classes_keep_transformers_own_classes_as_they_are() -> None:
+    from vllm.model_executor.models.transformers.base import Base
+
+    class Decoder:
+        pass
+
+    original = Base._decorate_cls_for_torch_compile
+    names = ["self", "cls", "dynamic_arg_dims", "enable_if", "is_encoder"]
+    assert list(inspect.signature(original).parameters) == names
+    bases = Decoder.__bases__
+    with vllm_patches.undecorated_model_classes():
+        Base._decorate_cls_for_torch_compile(object(), cls=Decoder, dynamic_arg_dims=None)
+    assert Decoder.__bases__ == bases and Base._decorate_cls_for_torch_compile is original
