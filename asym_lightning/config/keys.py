@@ -30,6 +30,9 @@ class EngineKeys:
     enforce_eager: bool | None
     tensor_parallel_size: Count
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    stop: Annotated[
+        list[int | str], Field(description="a list of token ids, or of texts of one token each")
+    ]
 
 
 class RolloutKeys(EngineKeys):

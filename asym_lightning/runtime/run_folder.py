@@ -82,6 +82,10 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
+# Keys that earlier versions did not have -> the value with which a run is as it was then.
+ADDED_KEYS: dict[str, Any] = {"rollout.stop": []}
+
+
 def settings(config: DictConfig) -> dict[str, Any]:
     """Return the resolved settings of a run by dotted key, except those with its folder."""
     task = without_hydra(config)
@@ -103,7 +107,8 @@ def differences(old: dict[str, Any], config: DictConfig, ignore: Iterable[str] =
     ignored = tuple(ignore)
     lines = []
     for key in sorted(there.keys() | here.keys()):
-        if key in folder_keys or there.get(key) == here.get(key):
+        default = ADDED_KEYS.get(key)
+        if key in folder_keys or there.get(key, default) == here.get(key, default):
             continue
         if not any(f"{key}.".startswith(f"{part}.") for part in ignored):
             lines.append(

@@ -28,7 +28,7 @@ def test_stale_engine_weights_stop_the_run(policy: str, tmp_path: Path) -> None:
         "callbacks.evaluation.problems=0",
     )
     output = train(tmp_path, policy, *overrides, status=1)
-    assert "the engine's weights are stale" in output
+    assert "are stale: older than the trainer's" in output
     got = summary(tmp_path)
     assert got["status"] == "failed" and 1 <= got["iterations"] <= 2
 
