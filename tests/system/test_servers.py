@@ -17,7 +17,7 @@ import torch
 from lightning import Trainer
 
 from asym_lightning.commands.cli import entry
-from asym_lightning.learner.probe import prompt_logprobs
+from asym_lightning.learner.probe import probe_logprobs
 from asym_lightning.rollout.base import Sample
 from asym_lightning.rollout.serve import main as serve
 from asym_lightning.rollout.server_client import Client, EngineServerError, Server
@@ -131,7 +131,8 @@ def test_logprobs_of_prompts_are_the_policys(given_server: Served) -> None:
     policy.trainer = Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
-    got, want = given_server.engine.prompt_logprobs(prompts), prompt_logprobs(policy, prompts)
+    got = given_server.engine.prompt_logprobs(prompts)
+    want, _ = probe_logprobs(policy, prompts)
     for found, expected in zip(got, want, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
 
