@@ -157,15 +157,10 @@ def number(
         raise _refusal(key, f"{value}: must be a finite number{lower}{upper}")
 
 
-def whole_number(key: str, value: Any, low: int) -> None:
-    """Require a whole number >= ``low``. Raises ConfigError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise _refusal(key, f"{value}: must be a whole number >= {low}")
-
-
 def positive_int(key: str, value: Any) -> None:
     """Require a whole number >= 1. Raises ConfigError otherwise."""
-    whole_number(key, value, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _refusal(key, f"{value}: must be a whole number >= 1")
 
 
 def switch(key: str, value: Any) -> None:

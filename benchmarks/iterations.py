@@ -6,7 +6,6 @@ the geometric mean of the ratios after / before, and its 95% interval (Student's
 Six pairs take about ten minutes on two cores.
 """
 
-import argparse
 import csv
 import math
 import os
@@ -17,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 from scipy import stats
+
+from startup import arguments
 
 ITERATIONS, WARM_UP = 60, 10
 
@@ -38,16 +39,9 @@ def seconds(checkout: Path, folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path)
-    parser.add_argument("--pairs", type=int, default=6)
-    given = parser.parse_args()
-    checkouts = [given.before.resolve(), given.after.resolve()]
+    checkouts, pairs = arguments(__doc__, pairs=6)
     logs = []
-    for pair in range(given.pairs):
+    for pair in range(pairs):
         taken = [0.0, 0.0]
         for side in (0, 1) if pair % 2 else (1, 0):
             with tempfile.TemporaryDirectory() as folder:

@@ -42,18 +42,23 @@ def imports(checkout: Path) -> list[str]:
     return ["-c", f"import {module}, callbacks.vllm_rollout, callbacks.record, vllm; vllm.LLM"]
 
 
-def main() -> None:
+def arguments(text: str | None, pairs: int) -> tuple[list[Path], int]:
+    """The two checkouts and the number of pairs, from the command line of a benchmark."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=text, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=pairs)
     given = parser.parse_args()
-    checkouts = [given.before.resolve(), given.after.resolve()]
+    return [given.before.resolve(), given.after.resolve()], given.pairs
+
+
+def main() -> None:
+    checkouts, pairs = arguments(__doc__, pairs=5)
     for name in (*COMMANDS, "imports alone"):
         measured: list[list[float]] = [[], []]
-        for pair in range(given.pairs + 1):
+        for pair in range(pairs + 1):
             for side in (0, 1) if pair % 2 else (1, 0):
                 command = COMMANDS.get(name) or imports(checkouts[side])
                 with tempfile.TemporaryDirectory() as folder:

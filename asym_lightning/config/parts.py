@@ -23,6 +23,11 @@ KEYS = {
         *("task", "benchmarks", "data"),
         *("policy.path", "policy.trust_remote_code", "rollout.max_tokens"),
     ),
+    # Of an evaluation.
+    "benchmarks": (
+        *("benchmarks", "data"),
+        *("policy.path", "policy.trust_remote_code", "rollout.max_tokens"),
+    ),
     "algorithm": ("algo",),
     "trainer": ("trainer", "callbacks"),
 }

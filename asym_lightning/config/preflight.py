@@ -22,12 +22,11 @@ from asym_lightning.config.keys import (
     TrainerKeys,
     check_keys,
 )
-from asym_lightning.config.loading import at_key, build, data_settings, prepare_data, settings_of
+from asym_lightning.config.loading import build, data_settings, prepare_data, settings_of
 from asym_lightning.config.model import (
     check_vocabulary,
     context_length,
     load_tokenizer,
-    skeleton,
     stop_ids,
     unstopped_turn,
 )
@@ -42,7 +41,6 @@ from asym_lightning.config.trainer_checks import (
     check_trainer,
     world_size,
 )
-from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.rollout.protocol import check_sampling
 from asym_lightning.types import ConfigError, FieldError
@@ -79,7 +77,6 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_trainer, ("trainer", "callbacks")),
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
-        (check_adapters, ("policy.lora", "policy.path", "policy.trust_remote_code")),
         (check_resources, ("policy", "trainer", "rollout", "callbacks")),
         (check_data, DATA_KEYS),
     ]
@@ -161,14 +158,6 @@ def check_staleness(config: DictConfig) -> None:
             f"{key}: data.difficulty chooses problems by the groups of all earlier iterations; "
             "take rollout.staleness=0"
         )
-
-
-def check_adapters(config: DictConfig) -> None:
-    """Check that the policy has the layers that adapters are for. Raises ConfigError otherwise."""
-    if config.policy.lora is not None:
-        settings = settings_of(LoRASettings, config.policy.lora, "policy.lora")
-        with at_key("policy.lora"):
-            add_adapters(skeleton(config), settings)
 
 
 def check_data(config: DictConfig) -> None:

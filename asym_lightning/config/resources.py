@@ -8,7 +8,7 @@ import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from asym_lightning.config.loading import settings_of
+from asym_lightning.config.loading import at_key, settings_of
 from asym_lightning.config.model import policy_path, skeleton
 from asym_lightning.learner.adapters import LoRASettings, add_adapters
 from asym_lightning.learner.policy_folder import trial_save
@@ -20,17 +20,18 @@ WEIGHT, GRADIENT, MOMENTS = 4, 4, 8
 
 
 def check_resources(config: DictConfig) -> None:
-    """Check memory and disk by arithmetic.
+    """Check memory and disk by arithmetic, and that the policy has the layers of adapters.
 
     Raises:
         ConfigError: one line with what is needed, and what there is.
     """
     model = skeleton(config)
     total = sum(parameter.numel() for parameter in model.parameters())
-    trained = total
     if config.policy.lora is not None:
-        add_adapters(model, settings_of(LoRASettings, config.policy.lora, "policy.lora"))
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        settings = settings_of(LoRASettings, config.policy.lora, "policy.lora")
+        with at_key("policy.lora"):
+            add_adapters(model, settings)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     _check_memory(config, total, trained)
     _check_disk(config, total, trained)
 
@@ -44,7 +45,8 @@ def memory_of_rank(config: DictConfig, total: int, trained: int) -> float:
     if config.rollout.placement != "colocated":
         return learner
     engine = total * (4 if str(config.trainer.precision).startswith("32") else 2)
-    return learner + engine + config.rollout.kv_cache_gb * GB
+    cache = config.rollout.kv_cache_gb * GB if config.rollout.engine == "vllm" else 0.0
+    return learner + engine + cache
 
 
 def _check_memory(config: DictConfig, total: int, trained: int) -> None:

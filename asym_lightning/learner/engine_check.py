@@ -22,8 +22,7 @@ from asym_lightning.types import EngineMismatchError
 # fp32: a mean gap (nats) that rounding does not reach.
 FP32_BOUND = 1e-4
 # Lower precision: the bound over the trainer's own mean rounding error. An engine that is in order
-# is at 1.4 to 1.6 of it (SmolLM2 in bf16, temperatures .7 to 1.3); experts that are synced wrongly
-# were at 7 and more.
+# is at 1.4 to 1.6 of it (SmolLM2 in bf16, temperatures .7 and 1).
 ROUNDING_FACTOR = 3.0
 # Smallest bound in lower precision: a policy that is almost sure of its tokens hardly rounds.
 LEAST_BOUND = 0.02
@@ -65,7 +64,7 @@ class Gap:
     largest: float
 
     @property
-    def surely(self) -> float:
+    def least_mean(self) -> float:
         """A lower end for the mean: the mean less some standard errors."""
         return self.mean - STANDARD_ERRORS * self.deviation / sqrt(max(1, self.tokens))
 
@@ -157,9 +156,9 @@ def check_engine(
     gap = measure_gap(logp, engine_logp)
     meter.mean("engine/logprob_gap_mean", (logp - engine_logp).abs().sum(), logp.numel())
     meter.maximum("engine/logprob_gap_max", (logp - engine_logp).abs())
-    meter.mean("engine/kl", torch.tensor(gap.kl), 1)
+    meter.mean("engine/kl", gap.kl, 1)
     # Negated, so that nan is refused too.
-    if not gap.surely <= bound:
+    if not gap.least_mean <= bound:
         reason = f"mean {gap.mean:.3g} nats, and rounding explains {bound:.3g}"
     elif limit is not None and not gap.largest <= limit:
         reason = f"largest {gap.largest:.3g} nats (policy.logprob_gap_limit={limit:g})"

@@ -1,6 +1,7 @@
 """The private names of torch that this package uses."""
 
 import logging
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch.distributed import distributed_c10d
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class WriteObserver(TorchDispatchMode):
+class WriteObserver(TorchDispatchMode, ABC):
     """A context that calls :meth:`wrote` after each write into a tensor.
 
     Needed since only the dispatcher sees every write, and only an operation's schema says which of
@@ -27,15 +28,15 @@ class WriteObserver(TorchDispatchMode):
                 self.wrote(func, value, args)
         return result
 
+    @abstractmethod
     def wrote(self, func: Any, target: Tensor, args: Any) -> None:
-        """See a write; a subclass overrides this.
+        """See a write.
 
         Args:
             func: the operation.
             target: the tensor that it wrote into, one of ``args``.
             args: the operation's arguments.
         """
-        raise NotImplementedError
 
 
 def wait_at_least(timeout: timedelta) -> None:

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from asym_lightning.config.keys import (
 )
 from asym_lightning.config.loading import build_benchmarks
 from asym_lightning.config.model import context_length, load_tokenizer, stop_ids
+from asym_lightning.config.parts import handed_on
 from asym_lightning.rollout import groups
 from asym_lightning.rollout.base import Sampling
 from asym_lightning.rollout.protocol import answer, check_sampling, samples_of
@@ -50,6 +51,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
     Raises:
         ConfigError: one line that names the key, its value, and what would be right.
     """
+    handed_on.forget()
     for config in configs:
         _check_values(config)
         if names_checkpoint(config):
@@ -57,8 +59,7 @@ def check_all(configs: Sequence[DictConfig]) -> None:
             check_checkpoint(checkpoint)
             config = with_path(config, base_of(checkpoint))
         check_shared_engine(config, config.devices)
-        context, tokenizer = context_length(config), load_tokenizer(config)
-        sets = _sets(config, tokenizer, context)[0]
+        sets = _built(config, handed_on.build)[1][0]
         for prompt_set in sets:
             # No worker starts here. A verifier that needs a jail raises if this machine lacks one.
             prompt_set.task.verifier().close()
@@ -103,8 +104,7 @@ class Evaluation:
 
     def __init__(self, config: DictConfig, folder: Path):
         self.config, self.folder = config, folder
-        self.tokenizer = load_tokenizer(config)
-        self.sets, self.notes, longest = _sets(config, self.tokenizer, context_length(config))
+        self.tokenizer, (self.sets, self.notes, longest) = _built(config, handed_on.take)
         self.context = longest + config.rollout.max_tokens
         self.fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
 
@@ -227,6 +227,20 @@ def _log_failures(name: str, rows: Sequence[dict[str, Any]]) -> None:
         count = f"{len(failed)} of {len(rows)}"
         example = failed[0]["detail"]
         log.info(f"{name}: {count} answers could not be verified, e.g.: {example}")
+
+
+def _built(
+    config: DictConfig, get: Callable[..., Any]
+) -> tuple[Any, tuple[list[PromptSet], list[str], int]]:
+    """Return the tokenizer and the benchmarks, which the check hands on to the evaluation.
+
+    Args:
+        get: ``handed_on.build`` in the check, ``handed_on.take`` in the evaluation.
+    """
+    # First: it says what is wrong with the model's folder.
+    context = context_length(config)
+    tokenizer = get("tokenizer", config, lambda: load_tokenizer(config))
+    return tokenizer, get("benchmarks", config, lambda: _sets(config, tokenizer, context))
 
 
 def _sets(
