@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Files of a model's folder that a policy trained from it has anew, or must not have.
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+# Files of a model's folder that a policy trained from it has too: tokenizer, templates, generation
+# config, code, and the license. The folder may hold weights in other forms, and data of the user's.
+_COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
+_LEGAL = ("LICENSE", "NOTICE")
 _NOT_COPIED = ("config.json", "card.json")
 
 
@@ -19,7 +21,7 @@ def save(
     """Write a policy: its weights first, then what could fail.
 
     The config is the model's; it allows the cache of generation again, which training switches
-    off. All other files are those of the model that the policy began with, byte for byte: its
+    off. The other files are those of the model that the policy began with, byte for byte: its
     generation config names tokens that end a completion, which the tokenizer may not know.
 
     Args:
@@ -60,10 +62,11 @@ def files_of(base: str | Path) -> Path | None:
 
 
 def copy_other_files(source: Path, folder: Path) -> None:
-    """Copy everything but weights and config: tokenizer, templates, generation config, code."""
+    """Copy the files that are neither weights nor config, nor foreign to a model."""
     for path in sorted(source.iterdir()):
-        weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json")
-        if path.is_file() and not weights and path.name not in _NOT_COPIED:
+        kept = path.suffix in _COPIED or path.name.startswith(_LEGAL)
+        anew = path.name in _NOT_COPIED or path.name.endswith(".index.json")
+        if path.is_file() and kept and not anew:
             shutil.copyfile(path, folder / path.name)
         elif path.is_dir() and path.name.endswith("chat_templates"):
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True)

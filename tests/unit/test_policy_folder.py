@@ -27,6 +27,9 @@ def base(tmp_path: Path) -> Path:
     (folder / "configuration_mine.py").write_text("# the model's own code\n")
     (folder / "tokenizer.model").write_bytes(b"\x00\x01")
     (folder / "pytorch_model.bin").write_bytes(b"weights in another form")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    (folder / "problems.parquet").write_bytes(b"data of the user's")
+    (folder / "LICENSE").write_text("Apache-2.0")
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
     return folder
@@ -47,12 +50,14 @@ def test_every_file_but_weights_and_config_is_the_models_own(base: Path, tmp_pat
         "generation_config.json",
         "configuration_mine.py",
         "tokenizer.model",
+        "LICENSE",
         "tokenizer.json",
         "tokenizer_config.json",
         "additional_chat_templates/tools.jinja",
     ):
         assert (folder / name).read_bytes() == (base / name).read_bytes(), name
-    assert not (folder / "pytorch_model.bin").exists()
+    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json", "problems.parquet"):
+        assert not (folder / name).exists(), name
     weights = load_file(folder / "model.safetensors")
     for name, tensor in load_file(base / "model.safetensors").items():
         assert torch.equal(weights[name], tensor + 1), name
