@@ -119,8 +119,9 @@ class EntropyLedger(Callback):
         chosen = torch.zeros(batch.correct.numel(), dtype=torch.bool)
         chosen = chosen.index_fill(0, rows.unique().cpu(), True)
         units = packing_units(batch.groups, budget, chosen.tolist(), share_prompts=share)
-        count = int(reduce_over_ranks(torch.tensor(len(pack_bins(units, budget))), "max"))
-        return pack_units(units, budget, share, count=max(1, count))
+        own = len(pack_bins(units, budget, padded=data.padded))
+        count = int(reduce_over_ranks(torch.tensor(own), "max"))
+        return pack_units(units, budget, share, count=max(1, count), padded=data.padded)
 
     def _sampled_tokens(self, record: StepRecord, seed: int) -> Tensor:
         """Indices of the tokens of randomly chosen groups in the mini-batch, sorted by rollout.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -12,13 +13,20 @@ from asym_lightning.checks import Share, validated
 from asym_lightning.learner.datamodule import RolloutDataModule
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.learner.probe import probe_logprobs
+from asym_lightning.learner.rehearsal import SAMPLES, TOKENS, rehearse
 from asym_lightning.metrics.rollouts import (
     measure_difficulty,
     measure_dynamic_sampling,
     measure_groups,
     measure_resampled,
 )
-from asym_lightning.rollout.base import AsynchronousEngine, RolloutEngine, Sampling, SleepingEngine
+from asym_lightning.rollout.base import (
+    AsynchronousEngine,
+    RolloutEngine,
+    Sampling,
+    SleepingEngine,
+    sampling_seed,
+)
 from asym_lightning.rollout.collect import (
     CollectedRollouts,
     RolloutCollector,
@@ -26,11 +34,12 @@ from asym_lightning.rollout.collect import (
     gaps,
 )
 from asym_lightning.rollout.dynamic_sampling import refill
+from asym_lightning.rollout.groups import sample
 from asym_lightning.rollout.prefetch import Prefetcher
 from asym_lightning.runtime.meter import Meter
 from asym_lightning.runtime.ranks import reduce_over_ranks
 from asym_lightning.runtime.watch.phases import mark
-from asym_lightning.types import EngineMismatchError, RolloutGroup
+from asym_lightning.types import Completion, EngineMismatchError, RolloutGroup
 from asym_lightning.verify.base import Verifier
 from asym_lightning.verify.failures import Failures
 
@@ -82,6 +91,8 @@ class VLLMRollout(Callback):
         self.collector: RolloutCollector | None = None
         self.groups: list[RolloutGroup] = []
         self.engine_bytes = 0
+        # Optimizer steps behind the weights that the rehearsal gave the engine, until a sync.
+        self._synced_at: int | None = None
         self.prefetcher = Prefetcher[CollectedRollouts](staleness) if staleness else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -94,6 +105,33 @@ class VLLMRollout(Callback):
         tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
         verifier = self._build_verifier()
         self.collector = RolloutCollector(engine, verifier, tokenizer, seed=self.seed)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Rehearse on the first prompt, after a checkpoint's weights are in place.
+
+        The first sync brings the engine the policy's weights; the first iteration needs no other.
+        """
+        assert isinstance(pl_module, PolicyModule)
+        if pl_module.logprob_gap_limit == inf and self.prefetcher is None:
+            return
+        assert self.collector is not None
+        data: RolloutDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        now, engine = trainer.current_epoch, self.collector.engine
+        [(_, prompt), *_] = data.prompts(now, trainer.global_rank, trainer.world_size)
+        few = replace(self.sampling, n=SAMPLES, max_tokens=min(TOKENS, self.sampling.max_tokens))
+
+        def draw() -> list[Completion]:
+            seeds = [sampling_seed(self.seed, "rehearsal")]
+            return sample(engine, data.tokenizer, [prompt], sampling=few, seeds=seeds)[0]
+
+        rehearse(
+            pl_module,
+            prompt.token_ids,
+            draw,
+            sync=lambda: engine.sync(pl_module.weights(engine.takes_checkpoints), now),
+            as_loaded=not trainer.ckpt_path and not isinstance(engine, AsynchronousEngine),
+        )
+        self._synced_at = pl_module.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PolicyModule)
@@ -143,7 +181,7 @@ class VLLMRollout(Callback):
             self.prefetcher.drain()
         sync_start = time.perf_counter()
         mark("sync")
-        engine.publish(policy.weights(), now)
+        engine.publish(policy.weights(engine.takes_checkpoints), now)
         for iteration in self.prefetcher.due(now, (trainer.max_epochs or 0) - 1):
             requests = self._requests(trainer, policy, iteration)
             probe = [prompt.token_ids for _, prompt in requests[0].numbered[:PROBES]]
@@ -255,7 +293,11 @@ class VLLMRollout(Callback):
         assert self.collector is not None
         if self.prefetcher is not None:
             self.prefetcher.drain()
-        self.collector.engine.sync(policy.weights(), version)
+        rehearsed, self._synced_at = self._synced_at == policy.global_step, None
+        if rehearsed and version == self.collector.engine.version:
+            return
+        engine = self.collector.engine
+        engine.sync(policy.weights(engine.takes_checkpoints), version)
 
     def sleep(self) -> float | None:
         """Leave the device's memory to the policy until the next sync.

@@ -6,6 +6,7 @@ Exit statuses: 0 done, 1 failed, 2 invalid configuration, 130 interrupted.
 import difflib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -124,6 +125,10 @@ def entry(
         _refuse(_readable(error, config_name, arguments.overrides, user_configs=user_configs))
     except ConfigError as error:
         _refuse(str(error))
+    except BrokenPipeError:
+        # Whoever read the output has gone, as in `train.py | head`; Python would write to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         end_local_jobs()
         sys.exit(130)

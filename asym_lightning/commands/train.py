@@ -128,6 +128,7 @@ class Run:
             rules=algorithm.rules,
             max_tokens=config.rollout.max_tokens,
             share_prompts=config.policy.share_prompts and self.policy.packed,
+            padded=not self.policy.packed,
             difficulty=data_settings(config).difficulty,
         )
         self.rollout = self._rollout(tokenizer)
@@ -225,8 +226,9 @@ class Run:
             self.trainer.fit(
                 self.policy, self.data, ckpt_path=self.config.ckpt_path, weights_only=True
             )
-            guard: Any = self.callbacks.get("guards")
-            status = "interrupted" if guard and guard.interrupted else "done"
+            callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
+            stopped = any(getattr(callback, "interrupted", False) for callback in callbacks)
+            status = "interrupted" if stopped else "done"
         except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns an interrupt into exit(1)
             status = "interrupted"
             raise KeyboardInterrupt from stop

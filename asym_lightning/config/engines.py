@@ -1,6 +1,7 @@
 """The rollout engine of a config."""
 
 import logging
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from asym_lightning.config.loading import settings_of
 from asym_lightning.rollout.base import RolloutEngine
 from asym_lightning.runtime.ranks import place_among_ranks
+from asym_lightning.types import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ def build_engine(
         max_model_len: longest prompt plus completion, in tokens.
         distributed: whether several ranks build their engines together.
         dtype: None is the trainer's precision.
+
+    Raises:
+        ConfigError: vLLM cannot run the model.
     """
     if dtype is None:
         dtype = "float32" if str(config.trainer.precision).startswith("32") else "bfloat16"
@@ -57,21 +62,35 @@ def build_engine(
         return _server_engine(path, dtype, config, max_model_len=max_model_len)
     from asym_lightning.rollout.vllm import VLLMEngine
 
-    return VLLMEngine(
-        path,
-        dtype,
-        max_model_len,
-        max_num_seqs=r.max_num_seqs,
-        kv_cache_gb=r.kv_cache_gb,
-        gpu_memory_utilization=r.gpu_memory_utilization,
-        enforce_eager=_eager(r),
-        trust_remote_code=config.policy.trust_remote_code,
-        distributed=distributed,
-        tensor_parallel_size=r.tensor_parallel_size,
-        # The config of an evaluation has no such key: it has no learner to give memory to.
-        sleep=r.get("sleep", False),
-        seed=config.seed,
-    )
+    try:
+        return VLLMEngine(
+            path,
+            dtype,
+            max_model_len,
+            max_num_seqs=r.max_num_seqs,
+            kv_cache_gb=r.kv_cache_gb,
+            gpu_memory_utilization=r.gpu_memory_utilization,
+            enforce_eager=_eager(r),
+            trust_remote_code=config.policy.trust_remote_code,
+            distributed=distributed,
+            tensor_parallel_size=r.tensor_parallel_size,
+            # The config of an evaluation has no such key: it has no learner to give memory to.
+            sleep=r.get("sleep", False),
+            seed=config.seed,
+        )
+    # vLLM refuses models with errors of many classes.
+    except Exception as error:
+        raise ConfigError(
+            f"rollout: vLLM cannot run policy.path={path}: {reason_of(error)}; "
+            "rollout=transformers does without vLLM"
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of vLLM says, in one line, without the frame that pydantic puts around it."""
+    text = " ".join(str(error).split())
+    framed = re.search(r"(?:Value|Assertion) error, (.*?) \[type=", text)
+    return (framed[1] if framed else text or type(error).__name__)[:300]
 
 
 def _eager(rollout: DictConfig) -> bool:

@@ -41,6 +41,7 @@ from asym_lightning.config.trainer_checks import (
     check_trainer,
     world_size,
 )
+from asym_lightning.config.weight_files import check_checkpoint_fits, check_weight_files
 from asym_lightning.learner.optimizer import OptimizerSettings
 from asym_lightning.rollout.protocol import check_sampling
 from asym_lightning.types import ConfigError, FieldError
@@ -77,7 +78,9 @@ def check_all(configs: Sequence[DictConfig]) -> None:
         (check_trainer, ("trainer", "callbacks")),
         (check_servers, ("rollout", "trainer")),
         (check_placement, ("rollout", "policy", "trainer")),
+        (check_weight_files, ("policy.path",)),
         (check_resources, ("policy", "trainer", "rollout", "callbacks")),
+        (check_checkpoint_fits, ("policy", "ckpt_path")),
         (check_data, DATA_KEYS),
     ]
     handed_on.forget()

@@ -1,8 +1,9 @@
 """Check whether this machine is ready for a run.
 
 Checks versions, devices, memory and disk, scores two answers in the jail, starts a rollout engine
-and checks that changed weights reach it. Prints a line for each, `ok` or `problem` with what to do.
-Exit status 0 when all is ok, 1 otherwise.
+and checks that changed weights reach it. Given a model, checks too that engine, policy and
+transformers agree on it. Prints a line for each, `ok` or `problem` with what to do. Exit status 0
+when all is ok, 1 otherwise.
 """
 
 import argparse
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from asym_lightning.doctor.machine import Finding
 
 
-def findings() -> Iterator["Finding"]:
-    """Yield the results of all checks; the slow checks come last."""
+def findings(model: str | None = None) -> Iterator["Finding"]:
+    """Yield the results of all checks; the slow checks come last.
+
+    Args:
+        model: folder or hub id of a model to try too.
+    """
     import os
     import shutil
     from importlib.metadata import distributions, metadata
@@ -28,6 +33,7 @@ def findings() -> Iterator["Finding"]:
     from packaging.utils import canonicalize_name
 
     from asym_lightning.doctor import machine, running
+    from asym_lightning.doctor.model import check_model
     from asym_lightning.learner.embedded import cache_folder
     from asym_lightning.verify.math import MathVerifier
 
@@ -53,20 +59,24 @@ def findings() -> Iterator["Finding"]:
     yield machine.check_tensorboard()
     yield running.check_jail(MathVerifier(timeout_s=1.0, workers=2))
     yield from running.check_engine()
+    if model is not None:
+        yield check_model(model)
 
 
 def main() -> int:
     """Print each finding as it comes; return the exit status."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m asym_lightning.doctor", description=" ".join((__doc__ or "").split())
-    ).parse_args()
+    )
+    parser.add_argument("model", nargs="?", help="folder or hub id of a model to try too")
+    given = parser.parse_args()
     setup()
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
     problems = 0
-    for finding in findings():
+    for finding in findings(given.model):
         word, style = ("ok", "green") if finding.ok else ("problem", "bold red")
         console.print(Text.assemble((f"{word:9}", style), f"{finding.name:13}{finding.seen}"))
         if finding.todo:

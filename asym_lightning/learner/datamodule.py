@@ -56,6 +56,7 @@ class RolloutDataModule(LightningDataModule):
         rules: the method's rules for its rollouts.
         max_tokens: longest completion.
         share_prompts: rollouts of a group have their prompt once in a micro-batch.
+        padded: the model pads the sequences of a micro-batch to one length.
         difficulty: which problems to leave out by the accuracy of their past groups; None: serve
             all.
     """
@@ -71,6 +72,7 @@ class RolloutDataModule(LightningDataModule):
         rules: RolloutRules | None = None,
         max_tokens: int = 1,
         share_prompts: bool = False,
+        padded: bool = False,
         difficulty: Difficulty | None = None,
     ):
         super().__init__()
@@ -80,7 +82,8 @@ class RolloutDataModule(LightningDataModule):
         self.train, self.tokenizer = train, tokenizer
         self.prompts_per_iteration = prompts_per_iteration
         self.mini_batches_per_iteration = prompts_per_iteration // prompts_per_mini_batch
-        self.tokens_per_micro_batch, self.share_prompts = tokens_per_micro_batch, share_prompts
+        self.tokens_per_micro_batch = tokens_per_micro_batch
+        self.share_prompts, self.padded = share_prompts, padded
         self.mini_batches: list[MiniBatch] = []
         self.order = ProblemOrder([prompt.problem.id for prompt in train], seed, difficulty)
         # Whether the last iteration had a note of the order: too few problems are in range.
@@ -228,7 +231,10 @@ class RolloutDataModule(LightningDataModule):
         own_counts = torch.tensor([[b.token_count, b.rollout_count] for b, _ in unpacked])
         counts = reduce_over_ranks(own_counts, "sum", dp_group).tolist()
         own_bins = torch.tensor(
-            [[len(pack_bins(units, budget)) for units in parts] for _, parts in unpacked]
+            [
+                [len(pack_bins(units, budget, padded=self.padded)) for units in parts]
+                for _, parts in unpacked
+            ]
         )
         bins = reduce_over_ranks(own_bins, "max").tolist()
         packed: list[MiniBatch] = []
@@ -237,7 +243,9 @@ class RolloutDataModule(LightningDataModule):
                 numbers[-1] = fewest
             micro_batches: list[PackedBatch] = []
             for units, number in zip(parts, numbers, strict=True):
-                micro_batches += pack_units(units, budget, self.share_prompts, count=number)
+                micro_batches += pack_units(
+                    units, budget, self.share_prompts, count=number, padded=self.padded
+                )
             packed.append(
                 replace(
                     batch,

@@ -129,14 +129,21 @@ def packing_units(
     return units
 
 
-def pack_bins(units: Sequence[Unit], budget: int, at_least: int = 0) -> list[list[int]]:
+def pack_bins(
+    units: Sequence[Unit], budget: int, at_least: int = 0, padded: bool = False
+) -> list[list[int]]:
     """Distribute ``units`` over bins of at most ``budget`` tokens; return the indices in each.
 
     The number of bins is at most the one that first-fit-decreasing needs, or ``at_least`` if that
     is more. Their sizes are as equal as first-fit-decreasing makes them: it gets the smallest
     capacity, to within a 64th of the budget, that needs no more bins.
+
+    Args:
+        padded: the model pads the sequences of a bin to one length, which the budget must hold.
     """
     sizes = [len(unit[0][1]) + sum(_inputs(c) for _, _, c in unit) for unit in units]
+    if padded:
+        sizes = [max(sizes)] * len(sizes) if sizes else []
     best = first_fit_decreasing(sizes, budget)
     limit = max(at_least, len(best))
     low, high = max([1, *sizes]), budget
@@ -151,11 +158,15 @@ def pack_bins(units: Sequence[Unit], budget: int, at_least: int = 0) -> list[lis
 
 
 def pack_units(
-    units: Sequence[Unit], budget: int, share_prompts: bool = False, count: int = 0
+    units: Sequence[Unit],
+    budget: int,
+    share_prompts: bool = False,
+    count: int = 0,
+    padded: bool = False,
 ) -> list[PackedBatch]:
     """Return a micro-batch for each bin of ``units``, and empty ones up to ``count``."""
     batches = []
-    for bin_units in pack_bins(units, budget, count):
+    for bin_units in pack_bins(units, budget, count, padded=padded):
         rollouts = [rollout for i in sorted(bin_units) for rollout in units[i]]
         batches.append(pack(rollouts, share_prompts))
     return batches + [pack([]) for _ in range(count - len(batches))]

@@ -17,6 +17,7 @@ from asym_lightning.learner.adapters import has_adapters, merged_state_dict
 from asym_lightning.learner.attention import register_attention, use_packed_attention
 from asym_lightning.learner.backward_plan import BackwardPlan, plan_backward
 from asym_lightning.learner.batch import MiniBatch, PackedBatch, StepRecord
+from asym_lightning.learner.checkpoint_names import as_in_checkpoint
 from asym_lightning.learner.engine_check import compare_with_engine
 from asym_lightning.learner.fsdp import full_tensor
 from asym_lightning.learner.head import output_head
@@ -27,6 +28,7 @@ from asym_lightning.learner.optimizer import OptimizerSettings, build_optimizer
 from asym_lightning.learner.planning import plan_modulations
 from asym_lightning.learner.policy_loss import (
     loss_tokens,
+    measure_advantages,
     micro_batch_loss,
     record_loss,
     resampled_loss,
@@ -35,6 +37,7 @@ from asym_lightning.learner.policy_loss import (
 from asym_lightning.learner.priors import Prior, score_priors
 from asym_lightning.learner.steering import steer
 from asym_lightning.learner.strategies import StrategyAdapter, adapter_in
+from asym_lightning.learner.transformers_patches import attention_in
 from asym_lightning.learner.zero import gathered
 from asym_lightning.runtime.meter import Meter
 from asym_lightning.runtime.ranks import RolloutShard, gather_rows, reduce_over_ranks
@@ -74,6 +77,8 @@ class PolicyModule(LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.model.config.use_cache = False
+        # The name of transformers' own attention for this model.
+        self.own_attention = attention_in(self.model)
         self.packed, self.compiled = use_packed_attention(self.model), compile_layers
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -85,8 +90,7 @@ class PolicyModule(LightningModule):
         self.gap_bound: float | None = None
         self.old_is_engine = old_logprobs == "engine"
         self._entropy_grad = any(m.needs_entropy_grad for m in algorithm.modulation)
-        # The reference model is in a list, so that it is neither a trained submodule nor saved;
-        # a resumed run copies it again from the same initial weights.
+        # In a list, so that it is neither trained nor saved; a resumed run copies it again.
         self._reference: list[Any] = []
         self.has_adapters = has_adapters(self.model)
         if any(m.needs_reference for m in algorithm.modulation) and not self.has_adapters:
@@ -125,14 +129,19 @@ class PolicyModule(LightningModule):
         """The part of the rollouts that this rank learns from."""
         return self.strategy_adapter.rollout_shard
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and full tensor of every weight under its transformers name, adapters merged.
+    def weights(self, as_checkpoint: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """Yield name and full tensor of every weight, adapters merged, a tied output head left out.
 
-        A tied output head is its embedding and left out. Shards are gathered one tensor at a time,
-        so all ranks must iterate in step.
+        Shards are gathered one tensor at a time, so all ranks must iterate in step.
+
+        Args:
+            as_checkpoint: as the files of a checkpoint hold them, not as the model's state dict.
         """
-        for name, tensor in merged_state_dict(self.model, gathered):
-            yield name, full_tensor(tensor, self.device)
+        weights = (
+            (name, full_tensor(tensor, self.device))
+            for name, tensor in merged_state_dict(self.model, gathered)
+        )
+        yield from as_in_checkpoint(self.model, weights) if as_checkpoint else weights
 
     def score(
         self,
@@ -142,8 +151,6 @@ class PolicyModule(LightningModule):
         temperature: float | None = None,
     ) -> Scores:
         """Return log-probability and entropies of every completion token, in the batch's order.
-
-        :meth:`forward` computes them, called as the trainer's strategy needs it.
 
         Args:
             entropy_grad: let gradients flow through the entropies.
@@ -233,7 +240,7 @@ class PolicyModule(LightningModule):
         self.meter.mean("optimizer/learning_rate", optimizer.param_groups[0]["lr"], 1)
         norm = self.strategy_adapter.clip_and_step(self, optimizer, self.settings.max_grad_norm)
         self.meter.mean("optimizer/grad_norm", norm, 1)
-        self._measure_advantages(advantages)
+        measure_advantages(advantages, self.meter)
         self.lr_schedulers().step()  # type: ignore[union-attr]
         record = step_record(batch, plan, seen)
         steer(self.algorithm, record, self.meter, dp_group=self.rollout_shard.dp_group)
@@ -280,9 +287,8 @@ class PolicyModule(LightningModule):
     ) -> tuple[Sequence[Scores | None], list[list[Tensor | None]]]:
         """Let modulations look at all tokens of the mini-batch before the first backward pass.
 
-        Returns:
-            For each micro-batch the scores if the loss can use them again (those of a single
-            micro-batch and of idle ones), and the plan of each modulation.
+        Returns, for each micro-batch, the scores if the loss can use them again (those of a single
+        one and of idle ones), and the plan of each modulation.
         """
         modulations, items = tuple(self.algorithm.modulation), plan.micro_batches
         if not any(m.needs_batch for m in modulations):
@@ -331,11 +337,6 @@ class PolicyModule(LightningModule):
         with self.strategy_adapter.accumulating(self, last):
             # The reduction averages over shards; the loss is a sum over them.
             self.manual_backward(loss * self.rollout_shard.count)
-
-    def _measure_advantages(self, advantages: Float[Tensor, "groups G"]) -> None:
-        groups, size = advantages.shape
-        self.meter.mean("advantage/mass_positive", advantages.clamp(min=0).sum() / size, groups)
-        self.meter.mean("advantage/mass_negative", -advantages.clamp(max=0).sum() / size, groups)
 
     def configure_optimizers(self) -> Any:
         optimizer, warmup = build_optimizer(self.settings, self.parameters())

@@ -146,3 +146,10 @@ def step_record(batch: MiniBatch, plan: BackwardPlan, tokens: Sequence[Tokens]) 
         entropy=torch.cat([part.entropy for part in tokens]),
         advantages=torch.cat([part.advantages for part in tokens]),
     )
+
+
+def measure_advantages(advantages: Float[Tensor, "groups G"], meter: Meter) -> None:
+    """Record the mass of positive and negative advantages, per group and rollout."""
+    groups, size = advantages.shape
+    meter.mean("advantage/mass_positive", advantages.clamp(min=0).sum() / size, groups)
+    meter.mean("advantage/mass_negative", -advantages.clamp(max=0).sum() / size, groups)

@@ -26,6 +26,9 @@ class StrategyAdapter:
         strategy: the trainer's.
     """
 
+    # Whether every rank holds all weights.
+    whole = True
+
     def __init__(self, strategy: Any):
         self.strategy = strategy
 
@@ -71,6 +74,8 @@ class StrategyAdapter:
 class FSDP2Adapter(StrategyAdapter):
     """Shards of weights, gradients and optimizer state over ranks, and tensor parallelism."""
 
+    whole = False
+
     @property
     def rollout_shard(self) -> RolloutShard:
         return self.strategy.rollout_shard
@@ -87,6 +92,8 @@ class FSDP2Adapter(StrategyAdapter):
 
 class DeepSpeedAdapter(StrategyAdapter):
     """ZeRO: DeepSpeed's engine calls the forward pass, accumulates, clips and updates."""
+
+    whole = False
 
     def forward(self, policy: Any, *args: Any, **kwargs: Any) -> Any:
         return self.strategy.deepspeed_engine(*args, **kwargs)

@@ -17,6 +17,17 @@ def layers_of(model: Any) -> list[nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
+def attention_in(model: Any) -> str:
+    """Return the name of the attention function that a model uses.
+
+    Needed to go back to it after another was set.
+
+    Upstream: https://github.com/huggingface/transformers/pull/38974
+    Versions: transformers>=5.16,<5.20 (tried with 5.19.0)
+    """
+    return model.config._attn_implementation
+
+
 def set_attention(model: Any, name: str) -> None:
     """Make a model use a registered attention function.
 
@@ -28,3 +39,20 @@ def set_attention(model: Any, name: str) -> None:
     Versions: transformers>=5.16,<5.20 (tried with 5.19.0)
     """
     model.config._attn_implementation = name
+
+
+def has_other_form(model: Any) -> bool:
+    """Return whether the files of a checkpoint hold other tensors than the model's state dict.
+
+    Needed to leave out the conversion of models that have none; transformers keeps what it
+    converted as it loaded a model, and has a table for models that were built.
+
+    Upstream: no issue found
+    Versions: transformers>=5.16,<5.20 (tried with 5.19.0)
+    """
+    conversions = getattr(model, "_weight_conversions", None)
+    if conversions is None:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+
+        conversions = get_model_conversion_mapping(model, add_legacy=False)
+    return bool(conversions)

@@ -50,7 +50,15 @@ class RolloutEngine(Protocol):
     the version of the weights that it was sampled from: the number of iterations of learning behind
     them. For no prompts it returns no samples. All ranks call both methods equally often, with
     prompts or without, since several ranks may share an engine.
+
+    Attributes:
+        version: of its weights.
+        takes_checkpoints: ``sync`` takes weights as a checkpoint's files hold them; otherwise as
+            the state dict of transformers' model does.
     """
+
+    takes_checkpoints: bool
+    version: int
 
     def sync(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None: ...
 
@@ -71,6 +79,7 @@ class SleepingEngine(RolloutEngine, Protocol):
     def sleep(self) -> bool: ...
 
 
+@runtime_checkable
 class AsynchronousEngine(RolloutEngine, Protocol):
     """An engine outside this process, which can work while the policy learns.
 

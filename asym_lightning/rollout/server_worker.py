@@ -13,7 +13,8 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from asym_lightning.rollout.vllm_patches import retie
+from asym_lightning.rollout.read_back import ReadBack
+from asym_lightning.rollout.vllm_patches import repack_experts, retie
 
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Scope]]
@@ -32,6 +33,7 @@ class WeightsFromFolder:
     """Methods added to vLLM's worker; the run calls them through the route /collective_rpc."""
 
     weights_label = ""
+    _read_back: ReadBack | None = None
     vllm_config: Any
     model_runner: Any
 
@@ -43,12 +45,26 @@ class WeightsFromFolder:
         try:
             if not Path(folder).is_dir():
                 raise FileNotFoundError("there is no such folder on this machine")
-            self.reload_weights(weights_iterator=tensors_in(Path(folder)))  # type: ignore[attr-defined]
-            retie(self.model_runner.get_model())
+            self._load(tensors_in(Path(folder)))
             self.weights_label = Path(folder).name
         except Exception as error:
             return {"label": self.weights_label, "error": f"{type(error).__name__}: {error}"}
         return {"label": self.weights_label}
+
+    def _load(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        model = self.model_runner.get_model()
+        if self._read_back is None:
+            self._read_back = ReadBack(self.vllm_config.model_config.dtype)
+        # Workers that share the model each hold a part of a weight, which has no whole columns.
+        whole = self.vllm_config.parallel_config.world_size == 1
+        if whole:
+            self._read_back.begin(model)
+            weights = self._read_back.watched(weights)
+        repack_experts(model)
+        self.reload_weights(weights_iterator=weights)  # type: ignore[attr-defined]
+        retie(model)
+        if whole:
+            self._read_back.check(model)
 
     def describe(self) -> dict[str, Any]:
         """The settings that a run compares with its own, and how weights reach this server."""

@@ -58,6 +58,8 @@ class ServerEngine:
         EngineServerError: a server does not start, or does not fit the run.
     """
 
+    takes_checkpoints = True
+
     def __init__(
         self,
         path: str,

@@ -20,6 +20,8 @@ class TransformersEngine:
         max_num_seqs: completions decoded at once.
     """
 
+    takes_checkpoints = False
+
     def __init__(
         self,
         path: str,

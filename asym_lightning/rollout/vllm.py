@@ -16,12 +16,14 @@ from torch import Tensor
 
 from asym_lightning.rollout.base import Sample, Sampling
 from asym_lightning.rollout.copies import Copies, computes_as_loaded, record
+from asym_lightning.rollout.read_back import ReadBack
 from asym_lightning.rollout.vllm_patches import (
     before_each_step,
     free_packed_head,
     free_queue_at_exit,
     leave_out_shutdown,
     private_shared_memory,
+    repack_experts,
     retie,
     skip_token_ranks,
     undecorated_model_classes,
@@ -94,6 +96,8 @@ class VLLMEngine:
             nothing.
     """
 
+    takes_checkpoints = True
+
     def __init__(
         self,
         path: str,
@@ -155,8 +159,12 @@ class VLLMEngine:
         self._copies: Copies | None = None
         # The process group of the ranks that share this engine; None: this rank alone has it.
         self._tp_group: Any = None
+        # Ranks that share an engine each hold a part of a weight, which has no whole columns.
+        self._read_back: ReadBack | None = None
         if tensor_parallel_size > 1:
             self._join_tp_group()
+        else:
+            self._read_back = ReadBack(self.llm.llm_engine.model_config.dtype)
 
     def _join_tp_group(self) -> None:
         from vllm.distributed.parallel_state import get_tp_group
@@ -172,7 +180,12 @@ class VLLMEngine:
             # Woken weights hold arbitrary values until they are loaded. The cache is woken after
             # that: before, it would take its memory too early.
             self._wake("weights")
-        self._load(weights)
+        if self._read_back is None:
+            self._load(weights)
+        else:
+            self.llm.apply_model(self._read_back.begin)
+            self._load(self._read_back.watched(weights))
+            self.llm.apply_model(self._read_back.check)
         if self._asleep:
             self._wake("kv_cache")
             self._asleep = False
@@ -188,6 +201,7 @@ class VLLMEngine:
             self._as_loaded = self._copies is not None
         else:
             self.llm.apply_model(free_packed_head)
+            self.llm.apply_model(repack_experts)
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
             self.llm.apply_model(retie)
 

@@ -122,6 +122,23 @@ def retie(model: torch.nn.Module) -> None:
     head.quant_method.process_weights_after_loading(head)
 
 
+def repack_experts(model: torch.nn.Module) -> None:
+    """Let the next reload pack experts for their kernel again.
+
+    Needed on a CPU before a reload: vLLM packs them with the kernel's construction, which happens
+    once, so that a reload would leave weights as in the file where the kernel expects packed ones.
+
+    Upstream: no issue found
+    Versions: vllm==0.32.0 (tried with 0.32.0)
+    """
+    if any(parameter.is_cuda for parameter in model.parameters()):
+        return
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None
+
+
 def before_each_step(llm: Any, call: Callable[[], None]) -> None:
     """Call a function before each step of the engine.
 

@@ -129,6 +129,16 @@ def test_sequences_spread_evenly_over_the_micro_batches_that_another_rank_needs(
     assert [m.targets.numel() for m in pack_units(parts[:1], 40, count=2)] == [1, 0]
 
 
+@given(lengths=st.lists(st.integers(2, 30), min_size=1, max_size=20), budget=st.integers(30, 90))
+def test_padded_rows_fit_the_budget(lengths: list[int], budget: int) -> None:
+    drawn = Completion([1, 2], [0.0, 0.0], "", truncated=False)
+    units = [[(i, [1] * (n - 1), drawn)] for i, n in enumerate(lengths)]
+    for micro in pack_units(units, budget, padded=True):
+        assert micro.layout is not None
+        rows = [segment.length for segment in micro.layout.segments]
+        assert len(rows) * max(rows) <= budget or len(rows) == 1
+
+
 def test_one_token_completions_need_their_prompt_only() -> None:
     rows = [(i, (1, 2, 3), Completion([4 + i], [0.0], "", truncated=False)) for i in range(3)]
     batch = pack(rows, share_prompts=True)

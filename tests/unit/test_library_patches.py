@@ -19,7 +19,14 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from omegaconf import OmegaConf
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from asym_lightning.config.omegaconf_patches import full_key
 from asym_lightning.learner import deepspeed_patches, transformers_patches
@@ -265,9 +272,23 @@ def test_set_attention_makes_every_layer_call_the_registered_function() -> None:
     AttentionInterface.register("observed", attention)
     model = qwen3()
     assert model.is_backend_compatible()
+    assert transformers_patches.attention_in(model) != "observed"
     transformers_patches.set_attention(model, "observed")
+    assert transformers_patches.attention_in(model) == "observed"
     model(input_ids=torch.tensor([[1, 2]]), use_cache=False, layout="given")
     assert calls == ["given"] * 3
+
+
+def test_a_model_with_stacked_experts_has_another_form_in_its_files() -> None:
+    shape: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "vocab_size": 11}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 1}
+    with torch.device("meta"):
+        experts = MixtralForCausalLM(MixtralConfig(num_local_experts=2, **shape, **heads))
+    assert transformers_patches.has_other_form(experts)
+    assert not transformers_patches.has_other_form(qwen3())
+    loaded = qwen3()
+    loaded._weight_conversions = []
+    assert not transformers_patches.has_other_form(loaded)
 
 
 # OmegaConf and datasets

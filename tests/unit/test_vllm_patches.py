@@ -92,6 +92,22 @@ def test_packed_copies_are_dropped_and_made_anew() -> None:
     assert untied.lm_head.weight is not untied.model.wte.weight and not untied.packed
 
 
+def test_repack_experts_lets_the_next_reload_pack_them() -> None:
+    from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
+        UnquantizedFusedMoEMethod,
+    )
+
+    setup = inspect.getsource(UnquantizedFusedMoEMethod._setup_kernel)
+    assert "is_weight_update = self.moe_kernel is not None" in setup
+    assert "if not is_weight_update:" in setup and "process_weights_after_loading(layer)" in setup
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].quant_method = SimpleNamespace(moe_kernel=object())
+    model[1].quant_method = SimpleNamespace()
+    vllm_patches.repack_experts(model)
+    assert model[0].quant_method.moe_kernel is None  # type: ignore[union-attr]
+    assert not hasattr(model[1].quant_method, "moe_kernel")
+
+
 def test_a_layer_of_vllm_computes_with_its_packed_copy() -> None:
     from vllm.model_executor.layers import linear, utils, vocab_parallel_embedding
 

@@ -1,0 +1,198 @@
+"""Weights read back from an engine after a sync: whether it computes with the ones it was given.
+
+An engine merges, transposes and packs weights, so that they cannot be compared as a whole. Two
+columns of a matrix can: the layer itself computes them, from inputs that are 1 at one place and 0
+at all others, which is exact at any precision. Where a weight is held is found once, by its values.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asym_lightning.runtime.pretrained import layer_of
+from asym_lightning.types import EngineMismatchError
+
+# The columns that are compared.
+COLUMNS = (0, 5)
+# The most values of a weight that is no matrix that are compared.
+_VALUES = 4096
+# A matrix with fewer different values in its columns cannot be told from others.
+_DIFFERENT = 8
+# Tensors of more elements are not searched for the values of a weight.
+_LARGEST = 2**22
+_LINEAR = ("UnquantizedLinearMethod", "UnquantizedEmbeddingMethod")
+
+
+Readings = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine holds a weight: a tensor of a module, perhaps transposed."""
+
+    module: str
+    tensor: str
+    transposed: bool = False
+
+
+class ReadBack:
+    """Compares a vLLM model's weights with those it was given, one sync after the other.
+
+    The first sync is compared in whole; later ones in the weights of one layer, another each time,
+    and in those of no layer, such as the embedding and the output head.
+
+    Args:
+        dtype: precision of the engine's weights.
+
+    Attributes:
+        places: where the engine holds each weight; none for one that it holds in another form.
+    """
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+        self.places: dict[str, list[Place]] = {}
+        self._given: dict[str, dict[str, Tensor]] = {}
+        self._loaded: Readings = {}
+        self._layers: list[str] = []
+        self._syncs = 0
+
+    def begin(self, model: nn.Module) -> None:
+        """Note, before the first sync, what the engine loaded itself from the model's folder."""
+        if not self._syncs:
+            self._loaded = _readings(model, None)
+
+    def watched(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Yield weights on their way to the engine, and note values of those to compare."""
+        self._given, layer = {}, self._layer()
+        for name, tensor in weights:
+            if not self._syncs or layer_of(name) in ("", layer):
+                self._given[name] = _values(tensor, self.dtype)
+            yield name, tensor
+
+    def check(self, model: nn.Module) -> None:
+        """Compare the weights that were noted with those of the engine.
+
+        Raises:
+            EngineMismatchError: the engine does not hold a weight that it was given, or was not
+                given one.
+        """
+        first = not self._syncs
+        held = _readings(model, None if first else {"", layer_number(self._layer())})
+        if first:
+            self._find_places(held)
+        self._check_complete()
+        for name, values in self._given.items():
+            # Values that hardly vary now tell nothing.
+            for place in self.places[name] if values else ():
+                if not _holds(held[place.module][place.tensor], values, place.transposed):
+                    raise EngineMismatchError(
+                        f"the engine did not take the new weight {name}: {place.module} computes "
+                        "with other values, so that completions would be another policy's; report "
+                        "this with the model's config.json, or use rollout=transformers"
+                    )
+        self._given, self._syncs = {}, self._syncs + 1
+
+    def _check_complete(self) -> None:
+        expected = {name for name in self.places if layer_of(name) in ("", self._layer())}
+        missing = expected - self._given.keys()
+        if missing:
+            raise EngineMismatchError(
+                f"the engine was not given {len(missing)} weights that it had in the first sync, "
+                f"{min(missing)} among them"
+            )
+
+    def _layer(self) -> str:
+        return self._layers[self._syncs % len(self._layers)] if self._layers else ""
+
+    def _find_places(self, held: Readings) -> None:
+        """Find each weight in what the engine loaded itself, or else in what it holds now."""
+        self._layers = sorted({layer_of(name) for name in self._given} - {""})
+        for name, values in self._given.items():
+            found = _places(self._loaded, name, values)
+            self.places[name] = found or _places(held, name, values)
+        self._loaded = {}
+
+
+def layer_number(name: str) -> str:
+    """The number of the layer that a weight or module belongs to; empty if to none."""
+    return layer_of(f"{name}.").rpartition(".")[2]
+
+
+def _values(tensor: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Values of a weight at the engine's precision: of a matrix's columns and rows, or the first.
+
+    A matrix whose columns hardly vary has neither.
+    """
+    if tensor.ndim != 2 or min(tensor.shape) <= max(COLUMNS):
+        return {"values": tensor.detach().flatten()[:_VALUES].to(dtype).float()}
+    index = torch.tensor(COLUMNS, device=tensor.device)
+    pairs = {"columns": tensor.index_select(1, index).T, "rows": tensor.index_select(0, index)}
+    values = {key: pair.detach().to(dtype).float() for key, pair in pairs.items()}
+    return {key: pair for key, pair in values.items() if pair.unique().numel() >= _DIFFERENT}
+
+
+@torch.no_grad()
+def _readings(model: nn.Module, layers: set[str] | None) -> Readings:
+    """What the modules of a vLLM model hold, by their names; None: of all layers."""
+    return {
+        name: reading
+        for name, module in model.named_modules()
+        if (layers is None or layer_number(name) in layers) and (reading := _reading(module))
+    }
+
+
+def _reading(module: nn.Module) -> dict[str, Tensor]:
+    """The columns of a layer's matrix, and its other tensors in order, by name."""
+    reading, method = {}, getattr(module, "quant_method", None)
+    is_linear = type(method).__name__ in _LINEAR
+    if is_linear:
+        reading["columns"] = _columns(module, method)
+    for name, tensor in module.named_parameters(recurse=False):
+        if 0 < tensor.numel() <= _LARGEST and not (is_linear and name == "weight"):
+            reading[name] = tensor.detach().flatten().float()
+    return reading
+
+
+def _columns(module: Any, method: Any) -> Tensor:
+    """Columns of a layer's matrix, computed by the layer wherever it does not only look up."""
+    if module.weight.numel() and getattr(module, "cpu_linear", None) is None:
+        return module.weight[:, list(COLUMNS)].T.float()
+    names = ("input_size_per_partition", "input_size", "embedding_dim")
+    width = next(getattr(module, name) for name in names if hasattr(module, name))
+    one_hot = torch.zeros(len(COLUMNS), width, dtype=module.weight.dtype)
+    one_hot[range(len(COLUMNS)), list(COLUMNS)] = 1
+    return method.apply(module, one_hot, None).float()
+
+
+def _places(readings: Readings, weight: str, values: dict[str, Tensor]) -> list[Place]:
+    """All places that hold a weight. Of one that is no matrix, the module must have its name."""
+    owner, _, own = weight.rpartition(".")
+    found = []
+    for module, reading in readings.items():
+        if layer_number(module) != layer_number(weight):
+            continue
+        for key, held in reading.items():
+            named = key == own and module.rpartition(".")[2] == owner.rpartition(".")[2]
+            if "values" in values and not named:
+                continue
+            found += [
+                Place(module, key, transposed)
+                for transposed in (False, True)
+                if _holds(held, values, transposed)
+            ]
+    return found
+
+
+def _holds(held: Tensor, values: dict[str, Tensor], transposed: bool) -> bool:
+    """Whether a reading has all the values of a weight, in any order."""
+    if "values" in values:
+        return not transposed and bool(torch.isin(values["values"], held).all())
+    sought = values.get("rows" if transposed else "columns")
+    if sought is None:
+        return False
+    if held.ndim == 1:
+        return bool(torch.isin(sought, held).all())
+    return all(bool(torch.isin(own, has).all()) for own, has in zip(sought, held, strict=True))
