@@ -87,7 +87,7 @@ def build_engine(
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of vLLM says, in one line, without the frame that pydantic puts around it."""
+    """The words of an error of vLLM in one line, without the frame that pydantic puts around it."""
     text = " ".join(str(error).split())
     framed = re.search(r"(?:Value|Assertion) error, (.*?) \[type=", text)
     return (framed[1] if framed else text or type(error).__name__)[:300]

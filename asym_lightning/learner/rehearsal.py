@@ -74,7 +74,7 @@ def rehearse(
     drawn = draw()
     batch = _packed(prompt, drawn).to(policy.device)
     logp, packed = _scores(policy, batch), None
-    if policy.strategy_adapter.whole and not policy.compiled:
+    if policy.strategy_adapter.replicated and not policy.compiled:
         packed = _mean_gap(logp, dense_logprobs(policy, prompt, drawn))
     synced = _mean_gap(logp, batch.engine_logp)
     found = Rehearsed(bound_of_rounding(policy, batch, logp), packed, loaded, synced=synced)

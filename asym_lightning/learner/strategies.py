@@ -27,7 +27,7 @@ class StrategyAdapter:
     """
 
     # Whether every rank holds all weights.
-    whole = True
+    replicated = True
 
     def __init__(self, strategy: Any):
         self.strategy = strategy
@@ -74,7 +74,7 @@ class StrategyAdapter:
 class FSDP2Adapter(StrategyAdapter):
     """Shards of weights, gradients and optimizer state over ranks, and tensor parallelism."""
 
-    whole = False
+    replicated = False
 
     @property
     def rollout_shard(self) -> RolloutShard:
@@ -93,7 +93,7 @@ class FSDP2Adapter(StrategyAdapter):
 class DeepSpeedAdapter(StrategyAdapter):
     """ZeRO: DeepSpeed's engine calls the forward pass, accumulates, clips and updates."""
 
-    whole = False
+    replicated = False
 
     def forward(self, policy: Any, *args: Any, **kwargs: Any) -> Any:
         return self.strategy.deepspeed_engine(*args, **kwargs)

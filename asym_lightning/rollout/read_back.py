@@ -31,7 +31,7 @@ Readings = dict[str, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine holds a weight: a tensor of a module, perhaps transposed."""
+    """The place of a weight in an engine: a tensor of a module, perhaps transposed."""
 
     module: str
     tensor: str
@@ -136,7 +136,7 @@ def _values(tensor: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _readings(model: nn.Module, layers: set[str] | None) -> Readings:
-    """What the modules of a vLLM model hold, by their names; None: of all layers."""
+    """The tensors of the modules of a vLLM model, by their names; None: of all layers."""
     return {
         name: reading
         for name, module in model.named_modules()

@@ -56,14 +56,14 @@ class WeightsFromFolder:
         if self._read_back is None:
             self._read_back = ReadBack(self.vllm_config.model_config.dtype)
         # Workers that share the model each hold a part of a weight, which has no whole columns.
-        whole = self.vllm_config.parallel_config.world_size == 1
-        if whole:
+        undivided = self.vllm_config.parallel_config.world_size == 1
+        if undivided:
             self._read_back.begin(model)
             weights = self._read_back.watched(weights)
         repack_experts(model)
         self.reload_weights(weights_iterator=weights)  # type: ignore[attr-defined]
         retie(model)
-        if whole:
+        if undivided:
             self._read_back.check(model)
 
     def describe(self) -> dict[str, Any]:
