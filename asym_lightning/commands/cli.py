@@ -126,7 +126,7 @@ def entry(
     except ConfigError as error:
         _refuse(str(error))
     except BrokenPipeError:
-        # The reader of the output has gone, as in `train.py | head`; Python would write to it again.
+        # The reader of the output has gone, as in `train.py | head`. Python would write again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
