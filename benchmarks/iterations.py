@@ -1,9 +1,10 @@
 """Seconds of an iteration in two checkouts: `python benchmarks/iterations.py BEFORE AFTER`.
 
-Each pair runs the default run in both, one behind the other; the order changes with each pair. The
-seconds of a run are the median of `time/iteration` without the first ten iterations. Printed are
-the geometric mean of the ratios after / before, and its 95% interval (Student's t on their logs).
-Six pairs take about ten minutes on two cores.
+Each pair runs the default run in both at once, each on a core of its own with one thread, so that
+both see the same machine; the cores change with each pair. The seconds of a run are the median of
+`time/iteration` without the first ten iterations. Printed are the geometric mean of the ratios
+after / before, and its 95% interval (Student's t on their logs). Eight pairs take about 15 minutes
+on two cores.
 """
 
 import csv
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from scipy import stats
@@ -22,14 +24,24 @@ from startup import arguments
 ITERATIONS, WARM_UP = 60, 10
 
 
-def seconds(checkout: Path, folder: Path) -> float:
-    """The median seconds of an iteration of the default run of a checkout."""
+def start(checkout: Path, folder: Path, core: int) -> subprocess.Popen[bytes]:
+    """Start the default run of a checkout on a core."""
     command = [
         *(sys.executable, "train.py", "seed=1", f"trainer.max_epochs={ITERATIONS}"),
         *("callbacks.evaluation.problems=0", f"hydra.run.dir={folder}"),
     ]
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
-    subprocess.run(command, cwd=checkout, env=environment, capture_output=True, check=True)
+    return subprocess.Popen(
+        command,
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+
+
+def seconds(folder: Path) -> float:
+    """The median seconds of an iteration of a run."""
     [path] = folder.rglob("metrics.csv")
     with path.open(newline="") as file:
         taken = [
@@ -38,19 +50,29 @@ def seconds(checkout: Path, folder: Path) -> float:
     return statistics.median(taken[WARM_UP:])
 
 
+def pair(checkouts: Sequence[Path], swap: bool) -> tuple[float, float]:
+    """The seconds of an iteration in both checkouts, side by side."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place) / str(i) for i in range(2)]
+        running = [
+            start(checkout, folder, cores[side ^ swap])
+            for side, (checkout, folder) in enumerate(zip(checkouts, folders, strict=True))
+        ]
+        statuses = [run.wait() for run in running]
+        if any(statuses):
+            raise SystemExit("a run failed: start train.py in its checkout")
+        before, after = map(seconds, folders)
+    return before, after
+
+
 def main() -> None:
-    checkouts, pairs = arguments(__doc__, pairs=6)
+    checkouts, pairs = arguments(__doc__, pairs=8)
     logs = []
-    for pair in range(pairs):
-        taken = [0.0, 0.0]
-        for side in (0, 1) if pair % 2 else (1, 0):
-            with tempfile.TemporaryDirectory() as folder:
-                taken[side] = seconds(checkouts[side], Path(folder) / "run")
-        logs.append(math.log(taken[1] / taken[0]))
-        print(
-            f"pair {pair + 1}: {taken[0]:.4f} s, {taken[1]:.4f} s, {math.exp(logs[-1]):.4f}",
-            flush=True,
-        )
+    for number in range(pairs):
+        before, after = pair(checkouts, swap=bool(number % 2))
+        logs.append(math.log(after / before))
+        print(f"pair {number + 1}: {before:.4f} s, {after:.4f} s, {after / before:.4f}", flush=True)
     mean = statistics.fmean(logs)
     half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     low, high = math.exp(mean - half), math.exp(mean + half)
