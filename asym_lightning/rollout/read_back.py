@@ -2,7 +2,8 @@
 
 An engine merges, transposes and packs weights, so that they cannot be compared as a whole. Two
 columns of a matrix can: the layer itself computes them, from inputs that are 1 at one place and 0
-at all others, which is exact at any precision. Where a weight is held is found once, by its values.
+at all others, which is exact at any precision. Of the experts of a layer, which are packed
+together, sums are compared. Where a weight is held is found once, by its values.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,12 +20,10 @@ from asym_lightning.types import EngineMismatchError
 COLUMNS = (0, 5)
 # The most values of a weight that is no matrix that are compared.
 _VALUES = 4096
-# A matrix with fewer different values in its columns cannot be told from others.
-_DIFFERENT = 8
-# Tensors of more elements are not searched for the values of a weight.
-_LARGEST = 2**22
+# Smaller matrices, and those with fewer different values in their columns, are not compared.
+_LEAST = 32
 _LINEAR = ("UnquantizedLinearMethod", "UnquantizedEmbeddingMethod")
-
+_EXPERTS = "UnquantizedFusedMoEMethod"
 
 Readings = dict[str, dict[str, Tensor]]
 
@@ -48,7 +47,8 @@ class ReadBack:
         dtype: precision of the engine's weights.
 
     Attributes:
-        places: where the engine holds each weight; none for one that it holds in another form.
+        places: where the engine holds each weight; none for one that it holds in another form. The
+            experts of a layer count as one weight.
     """
 
     def __init__(self, dtype: torch.dtype):
@@ -69,8 +69,16 @@ class ReadBack:
         self._given, layer = {}, self._layer()
         for name, tensor in weights:
             if not self._syncs or layer_of(name) in ("", layer):
-                self._given[name] = _values(tensor, self.dtype)
+                if ".experts." in name or tensor.ndim > 2:
+                    self._add_experts(f"{layer_of(name)}.experts", tensor.detach())
+                else:
+                    self._given[name] = _values(tensor.detach(), self.dtype)
             yield name, tensor
+
+    def _add_experts(self, name: str, tensor: Tensor) -> None:
+        own = _sums(tensor.to(self.dtype))
+        given = self._given.setdefault(name, {"sums": torch.zeros_like(own)})
+        given["sums"] = given["sums"] + own
 
     def check(self, model: nn.Module) -> None:
         """Compare the weights that were noted with those of the engine.
@@ -124,14 +132,22 @@ def layer_number(name: str) -> str:
 def _values(tensor: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     """Values of a weight at the engine's precision: of a matrix's columns and rows, or the first.
 
-    A matrix whose columns hardly vary has neither.
+    A matrix that is small, or whose columns hardly vary, has neither.
     """
-    if tensor.ndim != 2 or min(tensor.shape) <= max(COLUMNS):
-        return {"values": tensor.detach().flatten()[:_VALUES].to(dtype).float()}
+    if tensor.ndim != 2:
+        return {"values": tensor.flatten()[:_VALUES].to(dtype).float()}
+    if min(tensor.shape) < _LEAST:
+        return {}
     index = torch.tensor(COLUMNS, device=tensor.device)
     pairs = {"columns": tensor.index_select(1, index).T, "rows": tensor.index_select(0, index)}
-    values = {key: pair.detach().to(dtype).float() for key, pair in pairs.items()}
-    return {key: pair for key, pair in values.items() if pair.unique().numel() >= _DIFFERENT}
+    values = {key: pair.to(dtype).float() for key, pair in pairs.items()}
+    return {key: pair for key, pair in values.items() if pair.unique().numel() >= _LEAST}
+
+
+def _sums(tensor: Tensor) -> Tensor:
+    """The sum of a tensor and of its squares, whatever the order of its elements."""
+    exact = tensor.double()
+    return torch.stack([exact.sum(), exact.square().sum()])
 
 
 @torch.no_grad()
@@ -145,14 +161,20 @@ def _readings(model: nn.Module, layers: set[str] | None) -> Readings:
 
 
 def _reading(module: nn.Module) -> dict[str, Tensor]:
-    """The columns of a layer's matrix, and its other tensors in order, by name."""
-    reading, method = {}, getattr(module, "quant_method", None)
-    is_linear = type(method).__name__ in _LINEAR
-    if is_linear:
+    """The columns of a layer's matrix, the sums of its experts, and its other tensors, by name."""
+    method = getattr(module, "quant_method", None)
+    kind, tensors = type(method).__name__, dict(module.named_parameters(recurse=False))
+    if kind == _EXPERTS:
+        return {
+            "sums": sum((_sums(tensor.detach()) for tensor in tensors.values()), torch.zeros(2))
+        }
+    reading = {}
+    if kind in _LINEAR:
         reading["columns"] = _columns(module, method)
-    for name, tensor in module.named_parameters(recurse=False):
-        if 0 < tensor.numel() <= _LARGEST and not (is_linear and name == "weight"):
-            reading[name] = tensor.detach().flatten().float()
+        tensors.pop("weight")
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            reading[name] = tensor.detach().flatten()[:_VALUES].float()
     return reading
 
 
@@ -187,12 +209,26 @@ def _places(readings: Readings, weight: str, values: dict[str, Tensor]) -> list[
 
 
 def _holds(held: Tensor, values: dict[str, Tensor], transposed: bool) -> bool:
-    """Whether a reading has all the values of a weight, in any order."""
+    """Whether a reading has all the values of a weight.
+
+    Columns may be merged with others, or have their rows in another order.
+    """
     if "values" in values:
-        return not transposed and bool(torch.isin(values["values"], held).all())
+        return not transposed and torch.equal(values["values"], held)
+    if "sums" in values:
+        return not transposed and held.dtype == torch.double and _close(values["sums"], held)
     sought = values.get("rows" if transposed else "columns")
-    if sought is None:
+    if sought is None or held.ndim != 2 or sought.shape[1] > held.shape[1]:
         return False
-    if held.ndim == 1:
-        return bool(torch.isin(sought, held).all())
-    return all(bool(torch.isin(own, has).all()) for own, has in zip(sought, held, strict=True))
+    if sought.shape == held.shape:
+        return torch.equal(sought.sort().values, held.sort().values)
+    width = sought.shape[1]
+    begins = (held[0, : held.shape[1] - width + 1] == sought[0, 0]).nonzero()[:, 0].tolist()
+    return any(torch.equal(held[:, at : at + width], sought) for at in begins)
+
+
+def _close(given: Tensor, held: Tensor) -> bool:
+    """Whether two sums are equal but for the order in which they were added."""
+    # Of n elements, the sum may differ by the root of n times their squares' sum, times epsilon.
+    slack = 1e-9 * (given[1].sqrt() + given[1])
+    return bool(((given - held.to(given.device)).abs() <= slack).all())

@@ -10,7 +10,7 @@ from torch import nn
 from asym_lightning.rollout.read_back import Place, ReadBack
 from asym_lightning.types import EngineMismatchError
 
-WIDTH, LAYERS = 16, 3
+WIDTH, LAYERS = 32, 3
 
 
 class UnquantizedLinearMethod:
@@ -18,6 +18,14 @@ class UnquantizedLinearMethod:
 
     def apply(self, layer: Any, x: torch.Tensor, bias: Any) -> torch.Tensor:
         return x @ layer.packed.T
+
+
+class UnquantizedEmbeddingMethod:
+    """Looks rows up, and computes nothing."""
+
+
+class UnquantizedFusedMoEMethod:
+    """Computes with experts that it has packed."""
 
 
 class Linear(nn.Module):
@@ -38,6 +46,20 @@ class Plain(nn.Module):
         self.weight = nn.Parameter(weight)
 
 
+class Embedding(Plain):
+    def __init__(self, weight: torch.Tensor):
+        super().__init__(weight)
+        self.quant_method = UnquantizedEmbeddingMethod()
+
+
+class Experts(nn.Module):
+    def __init__(self, *stacked: torch.Tensor):
+        super().__init__()
+        self.quant_method = UnquantizedFusedMoEMethod()
+        flat = torch.cat([part.flatten() for part in stacked])
+        self.w13_weight = nn.Parameter(flat.view(2, -1).T.contiguous())
+
+
 def weights(seed: int) -> dict[str, torch.Tensor]:
     """A model's weights as a checkpoint has them."""
     generator = torch.Generator().manual_seed(seed)
@@ -51,6 +73,8 @@ def weights(seed: int) -> dict[str, torch.Tensor]:
             named[f"model.layers.{i}.attn.{part}.weight"] = draw(WIDTH, WIDTH)
             named[f"model.layers.{i}.attn.{part}.bias"] = draw(WIDTH)
         named[f"model.layers.{i}.mlp.c_fc.weight"] = draw(WIDTH, 2 * WIDTH)  # transposed
+        for expert in range(2):
+            named[f"model.layers.{i}.mlp.experts.{expert}.up.weight"] = draw(WIDTH, WIDTH)
         named[f"model.layers.{i}.norm.weight"] = torch.ones(WIDTH)
         named[f"model.layers.{i}.mlp.decay"] = draw(WIDTH)  # held in another form
     return named
@@ -59,7 +83,7 @@ def weights(seed: int) -> dict[str, torch.Tensor]:
 def engine(given: dict[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> nn.Module:
     """An engine's model that holds weights: merged, transposed, packed."""
     model = nn.Module()
-    model.embed = Plain(given["model.embed.weight"].to(dtype))
+    model.embed = Embedding(given["model.embed.weight"].to(dtype))
     model.lm_head = Linear(given["model.embed.weight"].to(dtype))
     model.layers = nn.ModuleList()
     for i in range(LAYERS):
@@ -69,6 +93,8 @@ def engine(given: dict[str, torch.Tensor], dtype: torch.dtype = torch.float32) -
         bias = torch.cat([given[f"{prefix}.attn.{part}.bias"] for part in parts])
         layer.qkv = Linear(qkv.to(dtype), bias.to(dtype))
         layer.c_fc = Linear(given[f"{prefix}.mlp.c_fc.weight"].T.to(dtype))
+        experts = (given[f"{prefix}.mlp.experts.{expert}.up.weight"] for expert in range(2))
+        layer.experts = Experts(*(expert.to(dtype) for expert in experts))
         layer.norm = Plain(given[f"{prefix}.norm.weight"].to(dtype))
         layer.decay = nn.Parameter((-given[f"{prefix}.mlp.decay"].exp()).to(dtype))
         model.layers.append(layer)
@@ -89,8 +115,9 @@ def test_weights_that_arrive_are_found_wherever_they_are(dtype: torch.dtype) -> 
         given = weights(seed)
         sync(read_back, given, engine(given, dtype))
     found = {name: places for name, places in read_back.places.items() if places}
+    assert {f"model.layers.{i}.experts" for i in range(LAYERS)} <= set(found)
     assert set(weights(0)) - set(found) == {
-        name for name in weights(0) if "decay" in name or "bias" in name
+        *(name for name in weights(0) if any(x in name for x in ("decay", "bias", "experts")))
     }
     assert {place.module for place in found["model.embed.weight"]} == {"embed", "lm_head"}
     assert found["model.layers.1.mlp.c_fc.weight"] == [Place("layers.1.c_fc", "columns", True)]
@@ -107,7 +134,9 @@ def stale(kept: str) -> Iterator[tuple[int, nn.Module, dict[str, torch.Tensor]]]
         yield number, model, given
 
 
-@pytest.mark.parametrize("kept", ["lm_head", "embed", "layers.0.qkv", "layers.2.c_fc"])
+@pytest.mark.parametrize(
+    "kept", ["lm_head", "embed", "layers.0.qkv", "layers.2.c_fc", "layers.1.experts"]
+)
 def test_a_module_that_keeps_old_weights_is_named(kept: str) -> None:
     read_back = ReadBack(torch.float32)
     read_back.begin(engine(weights(0)))
