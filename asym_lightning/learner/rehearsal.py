@@ -67,11 +67,13 @@ def rehearse(
     """
     loaded = None
     if as_loaded:
-        batch = _packed(prompt, draw()).to(policy.device)
+        with _in_one_line("cannot run this architecture"):
+            drawn = draw()
+        batch = _packed(prompt, drawn).to(policy.device)
         loaded = _mean_gap(_scores(policy, batch), batch.engine_logp)
-    with _first_sync():
+    with _in_one_line("cannot take new weights of this architecture"):
         sync()
-    drawn = draw()
+        drawn = draw()
     batch = _packed(prompt, drawn).to(policy.device)
     logp, packed = _scores(policy, batch), None
     if policy.strategy_adapter.replicated and not policy.compiled:
@@ -101,34 +103,35 @@ def refuse(found: Rehearsed) -> None:
     explains = f"rounding explains {found.bound:.3g}"
     if wrong(found.packed):
         raise ConfigError(
-            f"the policy's log-probs differ from transformers' own by {found.packed:.3g} nats on "
-            f"average, and {explains}: this model's architecture needs an operation that packed "
-            "sequences or the output head leave out here; report this with its config.json"
+            "policy.path: the policy's log-probs differ from transformers' own by "
+            f"{found.packed:.3g} nats on average, and {explains}: this model's architecture needs "
+            "an operation that packed sequences or the output head leave out here; report this "
+            "with its config.json"
         )
+    if not wrong(found.synced):
+        return
     if wrong(found.loaded):
         raise ConfigError(
-            "the engine computes this model differently from transformers: their log-probs differ "
-            f"by {found.loaded:.3g} nats on average before any update, and {explains}. Set "
+            "rollout: the engine computes this model differently from transformers: log-probs "
+            f"differ by {found.synced:.3g} nats on average before any update, and {explains}. Set "
             "rollout=transformers, or use another version of vLLM"
         )
-    if wrong(found.synced):
-        raise ConfigError(
-            "the engine's log-probs after a sync of unchanged weights differ from the policy's by "
-            f"{found.synced:.3g} nats on average, and {explains}: the sync does not bring all "
-            "weights of this architecture to the engine. Set rollout=transformers"
-        )
+    raise ConfigError(
+        "rollout: the engine's log-probs after a sync of unchanged weights differ from the "
+        f"policy's by {found.synced:.3g} nats on average, and {explains}: the sync does not bring "
+        "all weights of this architecture to the engine. Set rollout=transformers"
+    )
 
 
 @contextmanager
-def _first_sync() -> Iterator[None]:
-    """Say in one line what is wrong where an engine cannot take weights of this architecture."""
+def _in_one_line(failure: str) -> Iterator[None]:
+    """Turn any error of an engine that meets an architecture for the first time into one line."""
     try:
         yield
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
         raise ConfigError(
-            f"rollout: the engine cannot take new weights of this architecture ({reason}). Set "
-            "rollout=transformers"
+            f"rollout: the engine {failure} ({reason}). Set rollout=transformers"
         ) from error
 
 

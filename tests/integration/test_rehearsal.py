@@ -78,14 +78,6 @@ def test_a_policy_that_computes_otherwise_than_transformers_is_refused(
         rehearsed(policy, engine)
 
 
-def test_an_engine_of_another_model_is_refused(policy: PolicyModule, engine: VLLMEngine) -> None:
-    shake(policy)
-    torch.manual_seed(4)
-    engine.sync(((n, t + 0.1 * torch.randn_like(t)) for n, t in policy.weights()), 0)
-    with pytest.raises(ConfigError, match="computes this model differently"):
-        rehearsed(policy, engine, as_loaded=True)
-
-
 class Losing:
     """An engine whose sync loses what a name has."""
 
@@ -120,6 +112,25 @@ def test_a_tied_head_that_keeps_its_weights_is_read_back(
         policy.model.get_input_embeddings().weight.mul_(1 + 1e-6)
     with pytest.raises(ConfigError, match=r"embed_tokens\.weight: lm_head computes"):
         rehearsed(policy, engine)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "synced", "text"),
+    [
+        (2.0, 2.0, "computes this model differently"),
+        (1e-6, 2.0, "the sync does not bring all weights"),
+        (None, 2.0, "the sync does not bring all weights"),
+    ],
+)
+def test_the_engine_as_loaded_tells_the_cause(
+    loaded: float | None, synced: float, text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        refuse(Rehearsed(1e-4, packed=1e-6, loaded=loaded, synced=synced))
+
+
+def test_weights_that_the_engine_does_not_find_in_the_folder_come_with_the_sync() -> None:
+    refuse(Rehearsed(1e-4, packed=1e-6, loaded=2.0, synced=1e-6))
 
 
 def test_gaps_that_are_not_numbers_are_refused() -> None:
