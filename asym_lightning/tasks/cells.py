@@ -1,5 +1,6 @@
 """Cells of data sets as text: numbers in plain digits, bytes decoded, objects refused."""
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -8,6 +9,7 @@ from typing import Any
 
 # Numbers that no data were written for, as programs write them into columns of text.
 NO_NUMBERS = ("nan", "NaN", "NaT", "<NA>")
+INVISIBLE = "\0\u200b\ufeff" + string.whitespace
 # Python's own limit between whole numbers and text.
 MOST_DIGITS = 4300
 
@@ -21,6 +23,9 @@ class UnreadableCell:
     """The value of a cell that its file's library could not read, with the reason."""
 
     reason: str
+
+
+DOUBLED = UnreadableCell("several columns have this name")
 
 
 def plain_text(cell: Any) -> str | None:
@@ -37,7 +42,7 @@ def plain_text(cell: Any) -> str | None:
         cell = _decoded(bytes(cell))
     if isinstance(cell, str):
         text = cell.strip()
-        return text if text.strip("\0 \t\r\n") and text not in NO_NUMBERS else None
+        return text if text.strip(INVISIBLE) and text not in NO_NUMBERS else None
     if isinstance(cell, int | float | Decimal):
         return _digits(cell)
     if isinstance(cell, datetime):

@@ -103,18 +103,17 @@ class Columns:
             )
         name, cell = _cell(row, self.problem_column)
         place = f"problem_column={self.problem_column}: {where}"
-        lack = f"{place} has no {_quoted(self.problem_column)}; its columns: {_columns(row)}"
-        if name is None:
-            raise FieldError(lack)
-        if is_empty(cell):
-            raise _LeftOutError(lack, "have no problem")
-        try:
-            chat = chat_turns(cell)
-            text = plain_text(cell) if chat is None else _conversation(chat)
-        except CellError as error:
-            raise _refusal("problem_column", place, name, cell, error=error) from None
+        chat, text = None, None
+        # An empty list is not a chat.
+        if cell != []:
+            try:
+                chat = chat_turns(cell)
+                text = plain_text(cell) if chat is None else _conversation(chat)
+            except CellError as error:
+                raise _refusal("problem_column", place, name, cell, error=error) from None
         if text is None:
-            raise _LeftOutError(lack, "have no problem")
+            lack = f"{place} has no {_quoted(self.problem_column)}; its columns: {_columns(row)}"
+            raise FieldError(lack) if name is None else _LeftOutError(lack, "have no problem")
         identifier = clean_text(f"{Path(path).stem}/{number}")
         return Problem(identifier, text, self._answer(where, row), chat=chat or ())
 
@@ -169,7 +168,10 @@ def _cell(row: Mapping[str, Any], names: str | list[str]) -> tuple[str | None, A
     where the row has no such column.
     """
     found: tuple[str | None, Any] = (None, None)
-    for name in [names] if isinstance(names, str) else names:
+    if isinstance(names, str):
+        is_there, value = _value(row, names)
+        return (names, value) if is_there else found
+    for name in names:
         is_there, value = _value(row, name)
         if is_there and not is_empty(value):
             return name, value
@@ -206,19 +208,18 @@ def _refusal(key: str, place: str, name: str | None, cell: Any, *, error: CellEr
 
 def _conversation(chat: Turns) -> str | None:
     """Return the contents of a chat as one text, ``None`` where nothing is asked at its end."""
-    if not chat[-1][1].strip("\0 \t\r\n"):
+    if plain_text(chat[-1][1]) is None:
         return None
     return "\n\n".join(content for _, content in chat if content)
 
 
 def _cleaned(problem: Problem) -> Problem:
     """Return a problem without characters that no encoding takes."""
-    return Problem(
-        problem.id,
-        text=clean_text(problem.text),
-        answer=clean_text(problem.answer),
-        chat=tuple((role, clean_text(content)) for role, content in problem.chat),
-    )
+    text, answer = clean_text(problem.text), clean_text(problem.answer)
+    if text == problem.text and answer == problem.answer:
+        return problem
+    chat = tuple((role, clean_text(content)) for role, content in problem.chat)
+    return Problem(problem.id, text, answer, chat)
 
 
 def _without_dollars(text: str) -> str:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from asym_lightning.tasks.cells import MOST_DIGITS
+from asym_lightning.tasks.cells import DOUBLED, MOST_DIGITS
 from asym_lightning.tasks.datasets_patches import read_cache_only
 from asym_lightning.types import FieldError
 
@@ -94,15 +94,20 @@ def _csv_rows(stream: TextIO) -> Iterator[Mapping[str, Any]]:
     Raises ``ValueError`` for a quote that is not closed: the rest of the file would be one cell.
     """
     csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(stream, strict=True)
-    rows = 0
+    reader = csv.reader(stream, strict=True)
+    rows = last_line = 0
     try:
-        for row in reader:
-            rows += 1
-            extra: Any = row.pop(None, None)  # type: ignore[call-overload]
-            yield {**row, None: extra} if any(extra or ()) else row  # type: ignore[dict-item]
+        header, last_line = next(reader, []), reader.line_num
+        doubled = {name: DOUBLED for name in header if header.count(name) > 1}
+        for cells in reader:
+            rows, last_line = rows + bool(cells), reader.line_num
+            row: dict[Any, Any] = dict.fromkeys(header) | dict(zip(header, cells, strict=False))
+            if any(cells[len(header) :]):
+                row[None] = cells[len(header) :]
+            if cells:
+                yield row | doubled
     except csv.Error as error:
-        line = reader.line_num + 1
+        line = last_line + 1
         raise ValueError(f"row {rows + 1}, from line {line} on: {error}") from None
 
 
@@ -112,23 +117,24 @@ def _json_rows(stream: TextIO) -> Iterator[Mapping[str, Any]]:
             yield _json_object(number, line)
 
 
-def _json_object(number: int, line: str) -> dict[str, Any]:
-    """Parse one line of a JSONL file. Raises ``ValueError`` unless it is an object.
+def _whole_number(digits: str) -> int | Decimal:
+    """Return a whole number of any length; Python limits the digits of ``int``."""
+    return int(digits) if len(digits) < MOST_DIGITS else Decimal(digits)
 
-    Numbers keep the digits that the file has: ``1e400`` is not infinite.
-    """
+
+# Numbers keep the digits that the file has: 1e400 is not infinite.
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_whole_number)
+
+
+def _json_object(number: int, line: str) -> dict[str, Any]:
+    """Parse one line of a JSONL file. Raises ``ValueError`` unless it is an object."""
     try:
-        row = json.loads(line, parse_float=Decimal, parse_int=_whole_number)
+        row = _DECODER.decode(line)
     except (ValueError, ArithmeticError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is not a JSON object (one per line)")
     return row
-
-
-def _whole_number(digits: str) -> int | Decimal:
-    """Return a whole number of any length; Python limits the digits of ``int``."""
-    return int(digits) if len(digits) < MOST_DIGITS else Decimal(digits)
 
 
 def _hub_rows(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from asym_lightning.tasks.cells import UnreadableCell
+from asym_lightning.tasks.cells import DOUBLED, UnreadableCell
 
 ReadColumn = Callable[[str], Sequence[Any]]
 # Types of columns with numbers of less precision than Python's: 0.1 would become 0.10000000149.
@@ -26,6 +26,9 @@ class Row(Mapping[str, Any]):
             raise KeyError(name)
         return self._column(name)[self._index]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -40,9 +43,15 @@ def lazy_rows(names: Sequence[str], count: int, column: ReadColumn) -> list[Row]
 
 
 def table_rows(table: pa.Table) -> list[Row]:
-    """Return the rows of an Arrow table; of columns of the same name, the first counts."""
+    """Return the rows of an Arrow table."""
     names = table.column_names
-    return lazy_rows(names, len(table), lambda name: values(table.column(names.index(name))))
+
+    def column(name: str) -> Sequence[Any]:
+        if names.count(name) > 1:
+            return [DOUBLED] * len(table)
+        return values(table.column(name))
+
+    return lazy_rows(names, len(table), column)
 
 
 def dataset_rows(dataset: Any) -> list[Row]:
@@ -97,9 +106,9 @@ def _python(scalar: pa.Scalar) -> Any:
     if not scalar.is_valid:
         return None
     if isinstance(scalar, pa.StructScalar):
-        return {name: _python(value) for name, value in scalar.items()}
+        return {name: _value(value) for name, value in scalar.items()}
     if isinstance(scalar, pa.ListScalar) and not isinstance(scalar, pa.MapScalar):
-        return [_python(value) for value in scalar.values]
+        return [_value(value) for value in scalar.values]
     if isinstance(scalar, pa.StringScalar):
         return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
     if pa.types.is_float16(scalar.type) or pa.types.is_float32(scalar.type):

@@ -48,6 +48,7 @@ VALUES = [
     (1e-05, "0.00001"),
     (2.0, "2"),
     (-0.0, "0"),
+    (0, "0"),
     (0.1, "0.1"),
     (1.5e300, "15" + "0" * 299),
     (123456789012345678901234567890, "123456789012345678901234567890"),
@@ -192,6 +193,18 @@ def test_values_that_are_no_text_are_refused(tmp_path: Path, column: Any, messag
     assert answers_of(path, answer_column="x") == ["1", "2"]
 
 
+def test_what_is_beside_a_nested_answer_is_no_obstacle(tmp_path: Path) -> None:
+    invalid = pa.array([b"\xff", b"\xff"]).view(pa.string())
+    dates = pa.array([0, 2**62], pa.timestamp("ms"))
+    answers = pa.array([0.1, 2], pa.float32())
+    nested = pa.StructArray.from_arrays([answers, dates, invalid], ["value", "date", "text"])
+    path = write_parquet(tmp_path / "n.parquet", {"problem": ["1?", "2?"], "given": nested})
+    assert answers_of(path, answer_column="given.value") == ["0.1", "2"]
+    assert answers_of(path, answer_column="given.text") == ["\ufffd", "\ufffd"]
+    with pytest.raises(ConfigError, match=r"row 2 .*column given.date, .*cannot be read"):
+        MathTask(path, answer_column="given.date")
+
+
 def test_solutions_that_are_no_text(tmp_path: Path) -> None:
     cells = ["\\boxed{1}", ["a", "so \\boxed{\\frac12}"], NAN, None]
     path = tmp_path / "s.jsonl"
@@ -261,6 +274,10 @@ def test_cells_of_csv(tmp_path: Path) -> None:
         f"{odd}: 1 of 4 rows have more cells than the header and are left out (row 1)",
         f"{odd}: 1 of 4 rows have no answer and are left out (row 3)",
     )
+    odd.write_text("problem,answer,answer,x,x\n1?,1,2,,\n")
+    with pytest.raises(ConfigError, match=r"row 1 .*column answer, .*several columns"):
+        MathTask(str(odd))
+    assert answers_of(str(odd), answer_column="problem") == ["1?"]
     # The rest of the file would be one cell of the second row.
     odd.write_text('problem,answer\n1?,1\n"2?,2\n3?,3\n4?,4\n')
     with pytest.raises(
