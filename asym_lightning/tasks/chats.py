@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,11 @@ NOT_TEXT = (
     *("tool_calls", "function_call", "tool_call_id"),
     *("image", "images", "video", "videos", "audio", "audios"),
 )
-# A list of turns, as programs write it into a cell of text: JSON, or Python's own form.
-_WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+# Objects as programs write them into a cell of text, in JSON or in Python's form.
+_OBJECTS = re.compile(r"""\s*\[?\s*\{\s*["']""")
+# Fields of objects that are turns, or hold turns.
+_FIELDS = {"role", "from", "messages", "conversations"}
+_TURNS = re.compile(rf"""[{{,]\s*["']({"|".join(sorted(_FIELDS))})["']\s*:""")
 
 Turns = tuple[tuple[str, str], ...]
 
@@ -26,7 +30,7 @@ def chat_turns(cell: Any) -> Turns | None:
     A system turn without content is left out. Raises ``CellError`` for a chat that is not made of
     texts by known roles, or does not end with the user.
     """
-    if isinstance(cell, bytes | str) and (text := plain_text(cell)) and _WRITTEN.match(text):
+    if isinstance(cell, bytes | str) and (text := plain_text(cell)) and _OBJECTS.match(text):
         cell = _written_turns(text)
     if not isinstance(cell, list | tuple) or not cell:
         return None
@@ -42,14 +46,30 @@ def chat_turns(cell: Any) -> Turns | None:
     return tuple((role, content) for role, content in turns if content or role != "system")
 
 
-def _written_turns(text: str) -> Any:
-    """Return the list that a text writes down. Raises ``CellError`` where it is broken."""
+def _written_turns(text: str) -> list[Any] | None:
+    """Return the turns that a text writes down, ``None`` for another text.
+
+    Raises ``CellError`` for turns that cannot be read.
+    """
+    value = None
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            # Python warns of backslashes that it would not write.
+            with warnings.catch_warnings(action="ignore"):
+                value = read(text)
+            break
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-    raise CellError("holds a chat as text, which is neither JSON nor a list of Python")
+    if value is None:
+        if _TURNS.search(text[:500]):
+            raise CellError("holds a chat as text, which is neither JSON nor a list of Python")
+        return None
+    objects = value if isinstance(value, list) else [value]
+    if not any(isinstance(entry, dict) and entry.keys() & _FIELDS for entry in objects):
+        return None
+    if not isinstance(value, list):
+        raise CellError("holds an object as text; a chat is a list of turns")
+    return value
 
 
 def _turn(number: int, turn: Any) -> tuple[str, str]:

@@ -114,11 +114,15 @@ class Columns:
         if text is None:
             lack = f"{place} has no {_quoted(self.problem_column)}; its columns: {_columns(row)}"
             raise FieldError(lack) if name is None else _LeftOutError(lack, "have no problem")
+        answer = _without_dollars(self._answer(where, row).strip())
+        if not answer:
+            place = f"answer_column={self.answer_column}: {where}"
+            raise _LeftOutError(f"{place} has an empty answer", "have no answer")
         identifier = clean_text(f"{Path(path).stem}/{number}")
-        return Problem(identifier, text, self._answer(where, row), chat=chat or ())
+        return Problem(identifier, text, answer, chat=chat or ())
 
     def _answer(self, where: str, row: Mapping[str, Any]) -> str:
-        """Return the reference answer of a row.
+        """Return the reference answer of a row, perhaps between dollars.
 
         Raises ``_LeftOutError`` where its cells are empty, ``FieldError`` where it lacks the
         columns or they cannot be read.
@@ -133,9 +137,7 @@ class Columns:
             if isinstance(cell, list | tuple):
                 answers = [_without_dollars(answer) for answer in answers]
             answer = ", ".join(answers)
-            if self.answer_after:
-                answer = _after(where, answer, self.answer_after)
-            return _without_dollars(answer)
+            return _after(where, answer, self.answer_after) if self.answer_after else answer
         solution_name, cell = _cell(row, self.solution_column)
         try:
             solutions = texts(cell)
@@ -158,7 +160,7 @@ class Columns:
                 f"and no closed \\boxed{{}} in {_quoted(self.solution_column)}",
                 f"have no answer, nor a closed \\boxed{{}} in {_quoted(self.solution_column)},",
             )
-        return _without_dollars(boxed)
+        return boxed
 
 
 def _cell(row: Mapping[str, Any], names: str | list[str]) -> tuple[str | None, Any]:

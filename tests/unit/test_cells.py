@@ -105,10 +105,10 @@ def test_columns_with_a_type(tmp_path: Path, values: Any, answers: list[str], ca
 
 def test_what_is_no_answer_is_left_out_and_listed(tmp_path: Path, cache: None) -> None:
     path = tmp_path / "none.jsonl"
-    cells = ["1", NAN, None, INF, -INF, "", " ", [], [None], ["1", None], "nan", "NaN"]
+    cells = ["1", NAN, None, INF, -INF, "", " ", [], [None], ["1", None], "nan", "$ $", "\0"]
     write_jsonl(path, [{"problem": "?", "answer": cell} for cell in cells])
     task = MathTask(str(path))
-    note = f"{path}: 11 of 12 rows have no answer and are left out (row 2, 3, 4, 5, 6, ...)"
+    note = f"{path}: 12 of 13 rows have no answer and are left out (row 2, 3, 4, 5, 6, ...)"
     assert [problem.answer for problem in task.train] == ["1"] and task.notes == (note,)
     # Ids are the numbers of the rows.
     rows = {"problem": ["1?", "2?", "3?"], "answer": [NAN, None, 3.0]}

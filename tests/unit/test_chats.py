@@ -28,6 +28,7 @@ CHATS = [
     ([{"role": "user", "content": 1e16}], (("user", "10000000000000000"),)),
     ([{**USER, "tool_calls": None, "name": "me"}], (("user", "1+1?"),)),
     (json.dumps([USER]), (("user", "1+1?"),)),
+    ('[{"name": null, "content": "1+1?", "role": "user"}]', (("user", "1+1?"),)),
     (f"  {[USER]!r}\n", (("user", "1+1?"),)),
     ('[{"role": "user", "content": "half \\ud800"}]', (("user", "half \ufffd"),)),
 ]
@@ -57,6 +58,11 @@ def test_a_chat_is_read_turn_by_turn(tmp_path: Path, cell: Any, turns: Any) -> N
         ([{"role": "assistant", "tool_calls": [{"id": 1}]}, USER], "turn 1 has tool_calls"),
         ([USER, {"role": "tool", "content": "2"}, USER], "roles user, tool, user"),
         ('[{"role": "user", "content": "1+', "neither JSON nor a list of Python"),
+        ('[{"content": "1+1", "role": "user"', "neither JSON nor a list of Python"),
+        ("[{'role': 'user', 'content': 'a'}\n {'role': 'user', 'content': 'b'}]", "neither JSON"),
+        (json.dumps({"messages": [USER]}), "an object as text; a chat is a list of turns"),
+        (json.dumps(USER), "an object as text; a chat is a list of turns"),
+        (json.dumps([{"content": [{"type": "image"}], "role": "user"}]), "a part of the type"),
         ({"messages": [USER]}, "holds an object.*such as problem_column=problem.messages"),
     ],
 )
@@ -74,3 +80,19 @@ def test_a_chat_without_a_question_is_left_out(tmp_path: Path) -> None:
         assert task.notes == (
             f"{tmp_path / 'odd.jsonl'}: 1 of 2 rows have no problem and are left out (row 2)",
         )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"a": 1}, {"b": 2}]',
+        '[{"a": 1}] has how many keys?',
+        "{'x'} or {'y'}?",
+        "[1, 2]",
+        "[{",
+        "{",
+    ],
+)
+def test_a_text_that_is_not_a_chat_stays_a_text(tmp_path: Path, text: str) -> None:
+    problem = in_json(tmp_path, text, "2").train[1]
+    assert (problem.text, problem.chat) == (text, ())
