@@ -88,6 +88,7 @@ def test_a_chat_without_a_question_is_left_out(tmp_path: Path) -> None:
         '[{"a": 1}, {"b": 2}]',
         '[{"a": 1}] has how many keys?',
         "{'x'} or {'y'}?",
+        "[{'\\d': 1}]",
         "[1, 2]",
         "[{",
         "{",
