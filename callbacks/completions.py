@@ -17,6 +17,7 @@ from rich.text import Text
 from asym_lightning.checks import Count, WholeNumber, validated
 from asym_lightning.learner.batch import StepRecord
 from asym_lightning.learner.policy import PolicyModule
+from asym_lightning.runtime.characters import clean_text
 from asym_lightning.types import Completion, RolloutGroup, Verdict
 
 COLUMNS = ("prompt", "completion", "tokens", "reward", "advantage", "kind")
@@ -96,7 +97,7 @@ def markdown(groups: list[tuple[RolloutGroup, list[ShownRollout]]]) -> str:
             prompt = _markdown_cell(group.prompt.problem.text)
             completion = f"`{_markdown_cell(rollout.completion.text)}`"
             lines.append("| " + " | ".join([prompt, completion, *rollout.cells()]) + " |")
-    return "\n".join(lines)
+    return clean_text("\n".join(lines))
 
 
 def _markdown_cell(text: str) -> str:
@@ -113,7 +114,8 @@ def terminal_table(groups: list[tuple[RolloutGroup, list[ShownRollout]]], title:
     for group, members in groups:
         for i, rollout in enumerate(members):
             texts = [group.prompt.problem.text if i == 0 else "", rollout.completion.text]
-            table.add_row(*map(Text, texts), *rollout.cells(), end_section=i + 1 == len(members))
+            shown_texts = [Text(clean_text(text)) for text in texts]
+            table.add_row(*shown_texts, *rollout.cells(), end_section=i + 1 == len(members))
     return table
 
 
@@ -151,7 +153,7 @@ def page(groups: list[tuple[RolloutGroup, list[ShownRollout]]], tokenizer: Any, 
         f'<input type="radio" name="by" id="{name}"{checked}><label for="{name}"> {name} </label>'
         for name, checked in (("entropy", " checked"), ("advantage", ""))
     )
-    return (
+    return clean_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style><h1>{escape(title)}</h1>colour tokens by {choice}"
         f"<p>darkest: entropy {top_entropy:.2f} nats, advantage {top_advantage:.2f} "

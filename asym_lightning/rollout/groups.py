@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asym_lightning.rollout.base import RolloutEngine, Sample, Sampling
+from asym_lightning.runtime.characters import clean_text
 from asym_lightning.types import Completion, Prompt, RolloutGroup
 from asym_lightning.verify.base import Verifier
 
@@ -56,20 +57,23 @@ def verify(
 
 
 def rows(groups: Sequence[RolloutGroup]) -> list[dict[str, Any]]:
-    """One row per completion, as Parquet files of rollouts and of evaluations hold them."""
+    """One row per completion, as Parquet files of rollouts and of evaluations hold them.
+
+    A policy, and a verifier that quotes it, may write what is no character; no file takes that.
+    """
     return [
         {
-            "problem": group.prompt.problem.id,
-            "prompt": group.prompt.problem.text,
-            "reference": group.prompt.problem.answer,
-            "completion": completion.text,
+            "problem": clean_text(group.prompt.problem.id),
+            "prompt": clean_text(group.prompt.problem.text),
+            "reference": clean_text(group.prompt.problem.answer),
+            "completion": clean_text(completion.text),
             "tokens": len(completion.token_ids),
             "truncated": completion.truncated,
             "version": completion.version,
             "reward": verdict.reward,
             "kind": str(verdict.kind),
-            "answer": verdict.answer,
-            "detail": verdict.detail,
+            "answer": None if verdict.answer is None else clean_text(verdict.answer),
+            "detail": clean_text(verdict.detail),
         }
         for group in groups
         for completion, verdict in zip(group.completions, group.verdicts, strict=True)

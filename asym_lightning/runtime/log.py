@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from asym_lightning.runtime.characters import clean_text
+
 # The plugin by its full name: beside it in its package are those of Hydra.
 LOGGERS = ("asym_lightning", "callbacks", "hydra_plugins.missing_runs")
 # The argument `extra` of a message that every rank shows, not only rank 0: its own trouble, say.
@@ -30,7 +32,7 @@ class LineHandler(RichHandler):
                 console.print(mark, text, sep="", soft_wrap=True)
             # While a bar is live this stream writes above it; the console would write into it.
             stream = sys.stdout if is_note else sys.stderr
-            stream.write(line.get())
+            stream.write(clean_text(line.get()))
             stream.flush()
         except Exception:
             self.handleError(record)

@@ -7,8 +7,9 @@ from typing import Annotated, Protocol, runtime_checkable
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
+from asym_lightning.runtime.characters import clean_text
 from asym_lightning.tasks.prompts import opening
-from asym_lightning.types import Problem, Prompt
+from asym_lightning.types import ConfigError, Problem, Prompt
 from asym_lightning.verify.base import Verifier
 
 
@@ -47,9 +48,20 @@ TaskPart = Annotated[
 def encode(
     task: Task, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase
 ) -> list[Prompt]:
-    """Return the prompts of problems of a task."""
+    """Return the prompts of problems of a task.
+
+    Raises:
+        ConfigError: the text of a problem is not made of characters.
+    """
     prompts = []
     for problem in problems:
+        try:
+            problem.text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"task {task.name}: the text of problem {clean_text(problem.id)} holds half of a "
+                "surrogate pair, which is no character"
+            ) from None
         token_ids = tuple(task.encode(problem, tokenizer))
         prompts.append(Prompt(problem, token_ids, opening(token_ids, tokenizer)))
     return prompts

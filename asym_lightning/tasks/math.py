@@ -31,7 +31,7 @@ FilePath = Annotated[
 class MathTask:
     """Rows of ``path`` as training problems, and rows of ``heldout_path`` as held-out ones.
 
-    A row with an empty answer is left out; ``notes`` tells the user how many were.
+    A row without a problem or an answer is left out; ``notes`` tells the user which ones were.
 
     Args:
         path: a local Parquet, JSONL or CSV file, or a hub id.
@@ -98,6 +98,6 @@ class MathTask:
     def _read(self, field: str, path: str, split: str, limit: int | None = None) -> list[Problem]:
         """Return the problems of a file or data set, which the field ``field`` names."""
         rows = read_rows(path, split, limit, field=field, subset=self._subset)
-        problems, note = self.columns.problems(path, rows)
-        self.notes += (note,) if note else ()
+        problems, notes = self.columns.problems(path, rows)
+        self.notes += tuple(notes)
         return problems

@@ -120,9 +120,12 @@ def drop_long(
     notes = []
     if len(kept) < len(problems):
         longest, problem = max(zip(lengths, problems, strict=True), key=lambda pair: pair[0])
+        long = [prompt.problem.id for prompt in prompts if len(prompt.token_ids) > limit]
+        listed = f"{', '.join(long[:5])}{', ...' if len(long) > 5 else ''}; "
         notes = [
-            f"{name}: {len(problems) - len(kept)} of {len(problems)} prompts have more than "
-            f"{limit} tokens and are left out (the longest: {problem.id}, {longest})"
+            f"{name}: {len(long)} of {len(problems)} prompts have more than "
+            f"{limit} tokens and are left out "
+            f"({listed if len(long) > 1 else ''}the longest: {problem.id}, {longest})"
         ]
     return kept, max(length for length in lengths if length <= limit), notes
 

@@ -2,16 +2,23 @@
 
 from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
 
+from asym_lightning.commands.evaluate.store import Store
 from asym_lightning.learner.batch import MiniBatch
 from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.learner.packing import micro_batches
+from asym_lightning.rollout.groups import rows
 from asym_lightning.types import Completion, Kind, Problem, Prompt, RolloutGroup, Verdict
 from callbacks.completions import ShownRollout, markdown, page, shown, terminal_table
+from callbacks.record import Recorder, RecordSettings
 from tests.support.records import record
 
 HOSTILE = "</td><script>alert(1)</script>|`[red]&\\[/x]\n"
@@ -89,3 +96,47 @@ def test_tables_keep_their_cells(groups: list[tuple[RolloutGroup, list[ShownRoll
     written = StringIO()
     Console(width=200, file=written).print(terminal_table(groups, "title"))
     assert "[red]&\\[/x]" in written.getvalue()
+
+
+# Half of a surrogate pair, and a NUL.
+ODD = "a\ud800b\0"
+CLEAN = "a\ufffdb\ufffd"
+
+
+@pytest.fixture
+def odd_group() -> RolloutGroup:
+    """A rollout whose texts are no characters throughout, its verdict's included."""
+    prompt = Prompt(Problem(f"id {ODD}", f"problem {ODD}", ODD), (1, 2))
+    completion = Completion([1], [-1.0], ODD, truncated=False)
+    return RolloutGroup(prompt, [completion], [Verdict(0.0, Kind.WRONG, ODD, ODD)])
+
+
+def test_what_is_no_character_ends_no_record(odd_group: RolloutGroup, tmp_path: Path) -> None:
+    nothing: Any = None
+    record = Recorder(RecordSettings(str(tmp_path)), nothing)
+    record._write([odd_group], 0, 0)
+    (row,) = pq.read_table(tmp_path / "rollouts" / "iteration-000000-rank-0.parquet").to_pylist()
+    texts = ("problem", "prompt", "reference", "completion", "answer", "detail")
+    assert all(row[name].endswith(CLEAN) for name in texts)
+    store = Store(tmp_path, "sums")
+    store.add([0], [odd_group], rows([odd_group]))
+    assert store.finish()[0]["completion"] == CLEAN
+
+
+def test_what_is_no_character_ends_no_page(odd_group: RolloutGroup, tmp_path: Path) -> None:
+    class Tokenizer:
+        def decode(self, token_ids: list[int]) -> str:
+            return ODD
+
+    members = [ShownRollout(odd_group.completions[0], odd_group.verdicts[0], [-1.0], [1.0], [1.0])]
+    groups = [(odd_group, members)]
+    html = page(groups, Tokenizer(), "t")
+    assert html.count(CLEAN) == 2 and CLEAN in page([(odd_group, [])], Tokenizer(), "t")
+    for text in (html, markdown(groups)):
+        (tmp_path / "page").write_text(text, encoding="utf-8")
+    logger = SummaryWriter(str(tmp_path))
+    logger.add_text("completions", markdown(groups), 0)
+    logger.close()
+    written = StringIO()
+    Console(width=200, file=written).print(terminal_table(groups, "title"))
+    assert "a\ufffdb" in written.getvalue() and written.getvalue().encode()

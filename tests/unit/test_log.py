@@ -58,6 +58,13 @@ def test_a_message_is_one_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr() == (f"{LONG}\n", f"warning: {LONG}\n")
 
 
+def test_half_of_a_surrogate_pair_is_shown_as_a_replacement(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.info("data/\ud800.jsonl")
+    assert capsys.readouterr() == ("data/\ufffd.jsonl\n", "")
+
+
 def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Make a narrow terminal stdout and stderr of this process."""
     for variable, value in {"TERM": "xterm-256color", "COLUMNS": "40"}.items():
