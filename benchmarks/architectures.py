@@ -191,7 +191,10 @@ def table(results: Path) -> str:
             continue
         cells = []
         for name in RUNS:
-            run = seen.get(name, {"gaps": [], "said": "not run"})
+            run = seen.get(name)
+            if run is None:
+                cells.append("not run")
+                continue
             cells.append(f"{max(run['gaps']):.1e}" if run["gaps"] else "refused")
             if run["said"]:
                 refused.append(f"- `{seen['kind']}`, {name}: {run['said']}")

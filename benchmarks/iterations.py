@@ -1,10 +1,10 @@
 """Seconds of an iteration in two checkouts: `python benchmarks/iterations.py BEFORE AFTER`.
 
 Each pair runs the default run in both at once, each on a core of its own with one thread, so that
-both see the same machine; the cores change with each pair. The seconds of a run are the median of
-`time/iteration` without the first ten iterations. Printed are the geometric mean of the ratios
-after / before, and its 95% interval (Student's t on their logs). Eight pairs take about 15 minutes
-on two cores.
+both see the same machine, and then again with the cores exchanged; its ratio after / before is the
+geometric mean of the two. The seconds of a run are the median of `time/iteration` without the first
+ten iterations. Printed are the geometric mean over pairs and its 95% interval (Student's t on their
+logs). Six pairs take about 15 minutes on two cores.
 """
 
 import csv
@@ -50,7 +50,7 @@ def seconds(folder: Path) -> float:
     return statistics.median(taken[WARM_UP:])
 
 
-def pair(checkouts: Sequence[Path], swap: bool) -> tuple[float, float]:
+def side_by_side(checkouts: Sequence[Path], swap: bool) -> tuple[float, float]:
     """The seconds of an iteration in both checkouts, side by side."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     with tempfile.TemporaryDirectory() as place:
@@ -67,12 +67,16 @@ def pair(checkouts: Sequence[Path], swap: bool) -> tuple[float, float]:
 
 
 def main() -> None:
-    checkouts, pairs = arguments(__doc__, pairs=8)
+    checkouts, pairs = arguments(__doc__, pairs=6)
     logs = []
     for number in range(pairs):
-        before, after = pair(checkouts, swap=bool(number % 2))
-        logs.append(math.log(after / before))
-        print(f"pair {number + 1}: {before:.4f} s, {after:.4f} s, {after / before:.4f}", flush=True)
+        ratios = []
+        for swap in (False, True):
+            before, after = side_by_side(checkouts, swap)
+            ratios.append(math.log(after / before))
+            print(f"{before:.4f} s, {after:.4f} s", end="; ", flush=True)
+        logs.append(statistics.fmean(ratios))
+        print(f"pair {number + 1}: {math.exp(logs[-1]):.4f}", flush=True)
     mean = statistics.fmean(logs)
     half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     low, high = math.exp(mean - half), math.exp(mean + half)

@@ -66,12 +66,12 @@ class ReadBack:
 
     def watched(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Yield weights on their way to the engine, and note values of those to compare."""
-        self._given, layer = {}, self._layer()
+        self._given = {}
         for name, tensor in weights:
-            if not self._syncs or layer_of(name) in ("", layer):
+            if not self._syncs or self._due(name):
                 if ".experts." in name or tensor.ndim > 2:
                     self._add_experts(f"{layer_of(name)}.experts", tensor.detach())
-                else:
+                elif not self._syncs or self.places.get(name):
                     self._given[name] = _values(tensor.detach(), self.dtype)
             yield name, tensor
 
@@ -93,8 +93,7 @@ class ReadBack:
             self._find_places(held)
         self._check_complete()
         for name, values in self._given.items():
-            # Values that hardly vary now tell nothing.
-            for place in self.places[name] if values else ():
+            for place in self.places[name]:
                 if not _holds(held[place.module][place.tensor], values, place.transposed):
                     raise EngineMismatchError(
                         f"the engine did not take the new weight {name}: {place.module} computes "
@@ -104,13 +103,16 @@ class ReadBack:
         self._given, self._syncs = {}, self._syncs + 1
 
     def _check_complete(self) -> None:
-        expected = {name for name in self.places if layer_of(name) in ("", self._layer())}
+        expected = {name for name, places in self.places.items() if places and self._due(name)}
         missing = expected - self._given.keys()
         if missing:
             raise EngineMismatchError(
                 f"the engine was not given {len(missing)} weights that it had in the first sync, "
                 f"{min(missing)} among them"
             )
+
+    def _due(self, name: str) -> bool:
+        return layer_of(name) in ("", self._layer())
 
     def _layer(self) -> str:
         return self._layers[self._syncs % len(self._layers)] if self._layers else ""
@@ -119,8 +121,10 @@ class ReadBack:
         """Find each weight in what the engine loaded itself, or else in what it holds now."""
         self._layers = sorted({layer_of(name) for name in self._given} - {""})
         for name, values in self._given.items():
-            found = _places(self._loaded, name, values)
-            self.places[name] = found or _places(held, name, values)
+            found = []
+            if _vary(values):
+                found = _places(self._loaded, name, values) or _places(held, name, values)
+            self.places[name] = found
         self._loaded = {}
 
 
@@ -132,16 +136,24 @@ def layer_number(name: str) -> str:
 def _values(tensor: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     """Values of a weight at the engine's precision: of a matrix's columns and rows, or the first.
 
-    A matrix that is small, or whose columns hardly vary, has neither.
+    A small matrix has neither.
     """
     if tensor.ndim != 2:
         return {"values": tensor.flatten()[:_VALUES].to(dtype).float()}
     if min(tensor.shape) < _LEAST:
         return {}
-    index = torch.tensor(COLUMNS, device=tensor.device)
-    pairs = {"columns": tensor.index_select(1, index).T, "rows": tensor.index_select(0, index)}
-    values = {key: pair.to(dtype).float() for key, pair in pairs.items()}
-    return {key: pair for key, pair in values.items() if pair.unique().numel() >= _LEAST}
+    first, second = COLUMNS
+    pairs = {
+        "columns": torch.stack([tensor[:, first], tensor[:, second]]),
+        "rows": torch.stack([tensor[first], tensor[second]]),
+    }
+    return {key: pair.to(dtype).float() for key, pair in pairs.items()}
+
+
+def _vary(values: dict[str, Tensor]) -> bool:
+    """Whether a matrix's columns differ enough to be told from those of others."""
+    columns = values.get("columns")
+    return columns is None or columns.unique().numel() >= _LEAST
 
 
 def _sums(tensor: Tensor) -> Tensor:
@@ -221,7 +233,7 @@ def _holds(held: Tensor, values: dict[str, Tensor], transposed: bool) -> bool:
     if sought is None or held.ndim != 2 or sought.shape[1] > held.shape[1]:
         return False
     if sought.shape == held.shape:
-        return torch.equal(sought.sort().values, held.sort().values)
+        return torch.equal(sought, held) or torch.equal(sought.sort().values, held.sort().values)
     width = sought.shape[1]
     begins = (held[0, : held.shape[1] - width + 1] == sought[0, 0]).nonzero()[:, 0].tolist()
     return any(torch.equal(held[:, at : at + width], sought) for at in begins)

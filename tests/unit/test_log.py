@@ -28,6 +28,7 @@ RESULTS = {
     "commands/export.py": {"main"},
     "commands/sweeps.py": {"report"},
     "commands/warmstart.py": {"main"},
+    "doctor/model.py": {""},
     "doctor/running.py": {""},
     "rollout/serve.py": {"main"},
     "verify/jail.py": {""},

@@ -171,9 +171,20 @@ def test_weights_of_a_resumed_run_are_found_after_its_first_sync() -> None:
     assert read_back.places["model.layers.0.attn.q.weight"]
 
 
-def test_a_matrix_of_equal_values_tells_nothing() -> None:
+def test_a_matrix_of_equal_values_has_no_place_of_its_own() -> None:
+    read_back, given = ReadBack(torch.float32), weights(0)
+    given["model.embed.weight"] = torch.zeros(40, WIDTH)
+    read_back.begin(engine(given))
+    sync(read_back, given, engine(given))
+    assert read_back.places["model.embed.weight"] == []
+    sync(read_back, given, engine(given))
+
+
+def test_a_matrix_that_becomes_zero_is_still_compared() -> None:
     read_back, given = ReadBack(torch.float32), weights(0)
     read_back.begin(engine(given))
     sync(read_back, given, engine(given))
     given["model.embed.weight"] = torch.zeros(40, WIDTH)
-    sync(read_back, given, engine(weights(0)))
+    sync(read_back, given, engine(given))
+    with pytest.raises(EngineMismatchError, match="embed computes"):
+        sync(read_back, given, engine(weights(0)))
