@@ -39,7 +39,7 @@ OVERRIDES = (
     *("rollout.prompts_per_iteration=4", "rollout.group_size=4", "rollout.max_tokens=16"),
     *("task.train_size=64", "callbacks.evaluation.problems=0"),
 )
-LIMIT_S = 300.0
+LIMIT_S = 1200.0
 
 
 def forked(work: Callable[[], Any], log: Path) -> int:
