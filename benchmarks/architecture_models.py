@@ -188,7 +188,10 @@ def build(kind: str) -> Any:
 
 @torch.no_grad()
 def widen(model: Any) -> None:
-    """Scale a random model's weights, so that its logits vary by ``WIDTH``."""
+    """Scale a random model's weights, so that its logits vary by ``WIDTH``.
+
+    A head that is the embedding scales the input too, and is brought there in steps.
+    """
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         kept = ("embed", "wte", "conv", "A_log", "dt")
@@ -199,8 +202,12 @@ def widen(model: Any) -> None:
         else:
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     ids = torch.randint(0, 250, (2, 24), generator=generator)
-    width = float(model.eval()(ids).logits.std())
-    model.get_output_embeddings().weight.mul_(min(60.0, WIDTH / width))
+    head = model.get_output_embeddings().weight
+    for _ in range(20):
+        width = float(model.eval()(ids).logits.std())
+        if abs(width / WIDTH - 1) < 0.1:
+            return
+        head.mul_((WIDTH / width) ** 0.5)
 
 
 def save(kind: str, folder: Path) -> Any:

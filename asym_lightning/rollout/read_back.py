@@ -6,7 +6,7 @@ at all others, which is exact at any precision. Of the experts of a layer, which
 together, sums are compared. Where a weight is held is found once, by its values.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class ReadBack:
     def begin(self, model: nn.Module) -> None:
         """Note, before the first sync, what the engine loaded itself from the model's folder."""
         if not self._syncs:
-            self._loaded = _readings(model, None)
+            self._loaded = _readings(model)
 
     def watched(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Yield weights on their way to the engine, and note values of those to compare."""
@@ -71,8 +71,11 @@ class ReadBack:
             if not self._syncs or self._due(name):
                 if ".experts." in name or tensor.ndim > 2:
                     self._add_experts(f"{layer_of(name)}.experts", tensor.detach())
-                elif not self._syncs or self.places.get(name):
+                elif not self._syncs:
                     self._given[name] = _values(tensor.detach(), self.dtype)
+                elif places := self.places.get(name):
+                    forms = {"rows" if place.transposed else "columns" for place in places}
+                    self._given[name] = _values(tensor.detach(), self.dtype, forms)
             yield name, tensor
 
     def _add_experts(self, name: str, tensor: Tensor) -> None:
@@ -87,13 +90,15 @@ class ReadBack:
             EngineMismatchError: the engine does not hold a weight that it was given, or was not
                 given one.
         """
-        first = not self._syncs
-        held = _readings(model, None if first else {"", layer_number(self._layer())})
-        if first:
+        held: Readings = {}
+        if not self._syncs:
+            held = _readings(model)
             self._find_places(held)
         self._check_complete()
         for name, values in self._given.items():
             for place in self.places[name]:
+                if place.module not in held:
+                    held[place.module] = _reading(model.get_submodule(place.module))
                 if not _holds(held[place.module][place.tensor], values, place.transposed):
                     raise EngineMismatchError(
                         f"the engine did not take the new weight {name}: {place.module} computes "
@@ -133,7 +138,9 @@ def layer_number(name: str) -> str:
     return layer_of(f"{name}.").rpartition(".")[2]
 
 
-def _values(tensor: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+def _values(
+    tensor: Tensor, dtype: torch.dtype, forms: Collection[str] = ("columns", "rows")
+) -> dict[str, Tensor]:
     """Values of a weight at the engine's precision: of a matrix's columns and rows, or the first.
 
     A small matrix has neither.
@@ -142,12 +149,11 @@ def _values(tensor: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         return {"values": tensor.flatten()[:_VALUES].to(dtype).float()}
     if min(tensor.shape) < _LEAST:
         return {}
-    first, second = COLUMNS
-    pairs = {
-        "columns": torch.stack([tensor[:, first], tensor[:, second]]),
-        "rows": torch.stack([tensor[first], tensor[second]]),
-    }
-    return {key: pair.to(dtype).float() for key, pair in pairs.items()}
+    values = {}
+    for form in forms:
+        lines = tensor.T if form == "columns" else tensor
+        values[form] = torch.stack([lines[i] for i in COLUMNS]).to(dtype).float()
+    return values
 
 
 def _vary(values: dict[str, Tensor]) -> bool:
@@ -162,31 +168,26 @@ def _sums(tensor: Tensor) -> Tensor:
     return torch.stack([exact.sum(), exact.square().sum()])
 
 
+def _readings(model: nn.Module) -> Readings:
+    """The tensors of the modules of a vLLM model, by their names."""
+    readings = {name: _reading(module) for name, module in model.named_modules()}
+    return {name: reading for name, reading in readings.items() if reading}
+
+
 @torch.no_grad()
-def _readings(model: nn.Module, layers: set[str] | None) -> Readings:
-    """The tensors of the modules of a vLLM model, by their names; None: of all layers."""
-    return {
-        name: reading
-        for name, module in model.named_modules()
-        if (layers is None or layer_number(name) in layers) and (reading := _reading(module))
-    }
-
-
 def _reading(module: nn.Module) -> dict[str, Tensor]:
     """The columns of a layer's matrix, the sums of its experts, and its other tensors, by name."""
     method = getattr(module, "quant_method", None)
     kind, tensors = type(method).__name__, dict(module.named_parameters(recurse=False))
     if kind == _EXPERTS:
-        return {
-            "sums": sum((_sums(tensor.detach()) for tensor in tensors.values()), torch.zeros(2))
-        }
+        return {"sums": torch.stack([_sums(tensor) for tensor in tensors.values()]).sum(0)}
     reading = {}
     if kind in _LINEAR:
         reading["columns"] = _columns(module, method)
         tensors.pop("weight")
     for name, tensor in tensors.items():
         if tensor.numel():
-            reading[name] = tensor.detach().flatten()[:_VALUES].float()
+            reading[name] = tensor.flatten()[:_VALUES].float()
     return reading
 
 

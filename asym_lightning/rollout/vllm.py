@@ -183,7 +183,8 @@ class VLLMEngine:
         if self._read_back is None:
             self._load(weights)
         else:
-            self.llm.apply_model(self._read_back.begin)
+            if not self._read_back.places:
+                self.llm.apply_model(self._read_back.begin)
             self._load(self._read_back.watched(weights))
             self.llm.apply_model(self._read_back.check)
         if self._asleep:

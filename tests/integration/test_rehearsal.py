@@ -17,7 +17,7 @@ from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.learner.rehearsal import Rehearsed, refuse, rehearse
 from asym_lightning.rollout import vllm as vllm_module
 from asym_lightning.rollout.vllm import VLLMEngine
-from asym_lightning.types import Completion, ConfigError
+from asym_lightning.types import Completion, ConfigError, EngineMismatchError
 from tests.support.engines import PROMPTS, SAMPLING, SEEDS, policy_in, shake
 
 
@@ -34,6 +34,13 @@ def start(folder: Path) -> PolicyModule:
 @pytest.fixture(scope="module")
 def engine(start: PolicyModule, folder: Path) -> Iterator[VLLMEngine]:
     built = VLLMEngine(str(folder), "float32", 64, 16)
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def half_engine(start: PolicyModule, folder: Path) -> Iterator[VLLMEngine]:
+    built = VLLMEngine(str(folder), "bfloat16", 64, 16)
     yield built
     built.close()
 
@@ -112,6 +119,41 @@ def test_a_tied_head_that_keeps_its_weights_is_read_back(
         policy.model.get_input_embeddings().weight.mul_(1 + 1e-6)
     with pytest.raises(ConfigError, match=r"embed_tokens\.weight: lm_head computes"):
         rehearsed(policy, engine)
+
+
+def lost_on_the_way(
+    engine: VLLMEngine, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Tensor]:
+    """Let the engine keep the weights that a name has, from now on."""
+    kept: dict[str, Tensor] = {}
+    load = engine._load
+
+    def loading(weights: Iterable[tuple[str, Tensor]]) -> None:
+        load((name, kept.get(name, tensor)) for name, tensor in weights)
+
+    monkeypatch.setattr(engine, "_load", loading)
+    return kept
+
+
+@pytest.mark.parametrize("lost", ["layers.1.mlp.up_proj", "layers.0.self_attn.k_proj", "embed"])
+@pytest.mark.parametrize("precision", ["engine", "half_engine"])
+def test_one_weight_that_stays_behind_is_named_within_as_many_syncs_as_layers(
+    lost: str,
+    precision: str,
+    policy: PolicyModule,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine: VLLMEngine = request.getfixturevalue(precision)
+    engine.sync(policy.weights(), 0)
+    kept = lost_on_the_way(engine, lost, monkeypatch)
+    kept |= {name: tensor.clone() for name, tensor in policy.weights() if lost in name}
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.mul_(1.02)  # far below what the gap of log-probs shows in bf16
+    with pytest.raises(EngineMismatchError, match=lost):
+        for _ in range(2):
+            engine.sync(policy.weights(), 0)
 
 
 @pytest.mark.parametrize(

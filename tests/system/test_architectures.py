@@ -28,6 +28,14 @@ def test_an_architecture_trains_with_vllm(kind: str, tmp_path: Path) -> None:
     assert table["optimizer/grad_norm"].min() > 0, "the second iteration has other weights"
 
 
+@pytest.mark.full
+def test_experts_reach_a_server(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    architecture_models.save("qwen3_moe", model)
+    train(tmp_path / "run", *SETTINGS, f"policy.path={model}", "rollout=servers")
+    assert metrics(tmp_path / "run")["engine/logprob_gap_mean"].max() < 1e-5
+
+
 def test_what_vllm_cannot_run_is_one_line(tmp_path: Path) -> None:
     model = tmp_path / "model"
     architecture_models.save("mamba", model)

@@ -80,6 +80,7 @@ def wrong_engines(logits: torch.Tensor, chosen: torch.Tensor) -> dict[str, torch
         "shift": own.roll(1),
         "rope": logprobs(logits + late * drift, chosen),
         "nan": torch.full_like(own, math.nan),
+        "dropout": logprobs(logits + 0.2 * drift, chosen),
     }
 
 
@@ -90,6 +91,7 @@ WORDS = {
     "shift": "hardly related",
     "rope": "grows along a completion",
     "nan": "not numbers",
+    "dropout": "dropout",
 }
 
 
@@ -99,7 +101,9 @@ def test_every_known_cause_is_refused_and_named(precision: str, cause: str) -> N
     logits, chosen = sampled(1000, 3.0)
     trainer = logprobs(noisy(logits, NOISE[precision], 2), chosen)
     engine = wrong_engines(noisy(logits, NOISE[precision], 3), chosen)[cause]
-    text = refusal(trainer, engine, run_bound(logits, chosen, precision))
+    # Dropout shows from the first iteration on, stale weights only after an update.
+    bound, updated = run_bound(logits, chosen, precision), cause != "dropout"
+    text = refusal(trainer, engine, bound, updated=updated)
     assert text is not None and WORDS[cause] in text, text
 
 
