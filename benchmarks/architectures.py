@@ -3,8 +3,9 @@
 Each model takes two iterations, in fp32 and in bf16, with vLLM and with transformers as engine; the
 policy of the first run is exported from its checkpoint too, and must be the one in `policy/`. An
 update is large (entropy bonus 1, learning rate 1e-2), so that weights that do not arrive show.
-Results are appended to docs/results/architectures.jsonl, and models that are there are left out:
-start the command again to go on. All take about an hour on two cores.
+Results go to docs/results/architectures.jsonl, and runs that are there are left out: start the
+command again to go on. `--only "vllm fp32"` takes some of the runs. All take about an hour and a
+half on one core.
 
 `python benchmarks/architectures.py table` prints the table of docs/extend/model.md; `classes` lists
 the classes that transformers and vLLM share, and whether they are tried.
@@ -33,6 +34,7 @@ RUNS = {
     "transformers fp32": ("rollout=transformers", "trainer.precision=32-true"),
     "transformers bf16": ("rollout=transformers", "trainer.precision=bf16-mixed"),
 }
+EXPORTED = "vllm fp32"  # the run whose checkpoint is exported
 OVERRIDES = (
     *("policy=hf", "algo=grpo_entropy", "algo.modulation.entropy_bonus.coef=1"),
     *("policy.optimizer.learning_rate=1e-2", "trainer.max_epochs=2", "trainer.accelerator=cpu"),
@@ -134,47 +136,53 @@ def exported(folder: Path, log: Path) -> str:
 
 
 def try_kind(kind: str, folder: Path, wanted: Sequence[str]) -> dict[str, Any]:
-    """Train a model of a kind in all runs; return what was seen, by run."""
+    """Train a model of a kind in the wanted runs; return what was seen, by run."""
     model, log = folder / "model", folder / "log"
     if forked(lambda: save_model(kind, model), log):
-        return {"kind": kind, "refused": reason(log)}
-    seen: dict[str, Any] = {"kind": kind, **json.loads((model / "about.json").read_text())}
+        return {"refused": reason(log)}
+    seen: dict[str, Any] = json.loads((model / "about.json").read_text())
     for name in wanted:
         run = folder / name.replace(" ", "_")
         target = (f"policy.path={model}", f"hydra.run.dir={run}", *OVERRIDES, *RUNS[name])
         status = forked(program("train.py", *target), log)
         seen[name] = {"status": status, "gaps": gaps(run) if not status else [], "said": ""}
         if status:
-            seen[name]["said"] = reason(log)
+            seen[name]["said"] = reason(log).replace(str(model), "FOLDER")
             # The end, where the trouble is a traceback, to read.
             sys.stderr.write(log.read_text(errors="replace")[-3000:] if "-v" in sys.argv else "")
-        elif "export" not in seen:
+        elif name == EXPORTED:
             seen["export"] = exported(run, log)
     return seen
 
 
 def run(kinds: Sequence[str], wanted: Sequence[str], results: Path) -> None:
-    """Try kinds of models that have no result yet."""
+    """Try kinds of models in the runs that have no result yet."""
     # Imports that all forks share.
     import vllm  # noqa: F401
 
     import architecture_models
     import asym_lightning.commands.train  # noqa: F401
 
-    done = {json.loads(line)["kind"] for line in _lines(results)} if not kinds else set()
-    for kind in kinds or [kind for kind in architecture_models.MODELS if kind not in done]:
+    for kind in kinds or architecture_models.MODELS:
+        known = {row["kind"]: row for row in _rows(results)}
+        own = known.get(kind, {"kind": kind})
+        left = [name for name in wanted if name not in own]
+        if "refused" in own or not left:
+            continue
         folder = Path(tempfile.mkdtemp(prefix="architecture-"))
         try:
-            seen = try_kind(kind, folder, wanted)
+            own |= try_kind(kind, folder, left)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        kept = [line for line in _lines(results) if json.loads(line)["kind"] != kind]
-        results.write_text("\n".join(sorted([*kept, json.dumps(seen)])) + "\n")
-        print(json.dumps(seen), flush=True)
+        known[kind] = own
+        lines = [json.dumps(known[name]) + "\n" for name in sorted(known)]
+        results.write_text("".join(lines))
+        print(json.dumps(own), flush=True)
 
 
-def _lines(results: Path) -> list[str]:
-    return results.read_text().splitlines() if results.is_file() else []
+def _rows(results: Path) -> list[dict[str, Any]]:
+    lines = results.read_text().splitlines() if results.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def table(results: Path) -> str:
@@ -184,8 +192,7 @@ def table(results: Path) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     refused = []
-    for line in _lines(results):
-        seen = json.loads(line)
+    for seen in _rows(results):
         if "refused" in seen:
             refused.append(f"- `{seen['kind']}` does not build: {seen['refused']}")
             continue
