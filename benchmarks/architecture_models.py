@@ -49,6 +49,11 @@ LATENT = {
     "qk_nope_head_dim": 8,
     "qk_rope_head_dim": 8,
     "v_head_dim": 32,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+    },
 }
 LINEAR = {
     "layer_types": ["linear_attention", "full_attention"],
@@ -64,13 +69,20 @@ MODELS: dict[str, dict[str, Any]] = {
     "afmoe": {**HEAD, **EXPERTS, **WINDOW, "num_dense_layers": 1, "num_shared_experts": 1},
     "apertus": {},
     "arcee": {},
-    "bamba": {},
+    "bamba": {
+        "attn_layer_indices": [1],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 32,
+        "mamba_n_groups": 1,
+        "mamba_d_state": 16,
+    },
     "biogpt": {},
     "bloom": {"n_head": 4, "n_layer": 2},
     "codegen": {**GPT, "rotary_dim": 8, "n_positions": 512},
     "cohere": {"logit_scale": 1.0},
-    "cohere2": {**WINDOW, "logit_scale": 0.25},
-    "cwm": {**HEAD, **WINDOW},
+    # vLLM's window is a token wider than transformers': one that no sequence fills.
+    "cohere2": {"sliding_window": 64, "logit_scale": 0.25},
+    "cwm": {**HEAD, **WINDOW, "bos_token_id": 258},
     "deepseek_v2": {**LATENT, **DEEPSEEK},
     "deepseek_v3": {**LATENT, **DEEPSEEK},
     "diffllama": {},

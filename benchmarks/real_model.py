@@ -72,8 +72,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "sums.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in problems()))
-    for temperature in TEMPERATURES:
-        for name, precision in PRECISIONS.items():
+    for name, precision in PRECISIONS.items():
+        for temperature in TEMPERATURES:
             run = folder / f"{name}_{temperature}"
             if not (run / "summary.json").is_file():
                 output = folder / f"{run.name}.log"

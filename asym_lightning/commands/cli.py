@@ -35,7 +35,7 @@ from asym_lightning.commands.sweeps import Sweep, end_local_jobs, place, quoted,
 from asym_lightning.config import unknown_keys
 from asym_lightning.runtime import config_dir, how_to_install, setup
 from asym_lightning.runtime.watch.parent import die_with_launcher
-from asym_lightning.types import ConfigError
+from asym_lightning.types import ConfigError, EngineMismatchError
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ def entry(
         _refuse(_readable(error, config_name, arguments.overrides, user_configs=user_configs))
     except ConfigError as error:
         _refuse(str(error))
+    except EngineMismatchError as error:
+        # The run has stopped; its message says what to do, and its summary keeps it.
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         # The reader of the output has gone, as in `train.py | head`. Python would write again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,7 +23,7 @@ LONG = f"[bold]{' word' * 100} [/x] :warning: 100% of {{'a': 1}}"
 RESULTS = {
     "analysis/command.py": {"main"},
     "analysis/shapes.py": {"main"},
-    "commands/cli.py": {"_refuse"},
+    "commands/cli.py": {"_refuse", "entry"},
     "commands/evaluate/run.py": {"run"},
     "commands/export.py": {"main"},
     "commands/sweeps.py": {"report"},
