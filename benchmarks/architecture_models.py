@@ -49,11 +49,7 @@ LATENT = {
     "qk_nope_head_dim": 8,
     "qk_rope_head_dim": 8,
     "v_head_dim": 32,
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 10000.0,
-        "partial_rotary_factor": 1.0,
-    },
+    "num_key_value_heads": 4,
 }
 LINEAR = {
     "layer_types": ["linear_attention", "full_attention"],
