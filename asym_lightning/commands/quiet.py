@@ -23,6 +23,8 @@ WARNINGS = (
     r".torch.distributed.\w+. is deprecated",
     # docs/scaling.md explains these checkpoints.
     "When saving the DeepSpeed Stage 3 checkpoint",
+    # A policy drops nothing out in training (learner/noise.py).
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     # In MLflow the metric pass@8 is pass8.
     "MLFlow only allows",
 )
