@@ -33,7 +33,7 @@ from asym_lightning.verify.text import number
 from tests.support.hostile import hostile, strangers
 
 BENCHMARKS = ("math500", "aime24", "aime25", "amc23", "olympiadbench", "gsm8k")
-BOMB = "\\boxed{9^{9^{9^9}}}"
+BOMB = "\\boxed{\\sum_{n=1}^{10^9} n!}"
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Verification of mathematical answers.
 
-The answer is found in the completion here and compared with the reference by math-verify in jailed
+The answer is found in the completion here and judged (``asym_lightning.verify.answers``) in jailed
 worker processes.
 """
 
@@ -19,7 +19,7 @@ EXTRACTORS = {"boxed": last_boxed, "lenient": lenient}
 
 @validated
 class MathVerifier:
-    """Compares the answer of a completion with the reference by math-verify.
+    """Judges the answer of a completion by its reference; docs/verification.md names all forms.
 
     Args:
         timeout_s: seconds per answer; then its worker is killed and replaced.
@@ -44,7 +44,7 @@ class MathVerifier:
     ) -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise PartError(
-                "math-verify, which scores mathematical answers, is not installed: "
+                "math-verify, which parses sums and integrals, is not installed: "
                 "pip install math-verify[antlr4_13_2]"
             )
         self.max_chars, self._extract = max_chars, EXTRACTORS[extract]
