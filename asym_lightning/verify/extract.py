@@ -20,8 +20,8 @@ _MATH = re.compile(
     re.DOTALL,
 )
 _NUMBER = re.compile(
-    r"[-+]?\\?\$?\d(?:[\d,]*\d)?(?:\.\d+)?(?:[eE][-+]?\d{1,4})?(?: \d+(?=/))?(?: ?/ ?\d+)?"
-    r"(?: ?\\?%)?"
+    r"[-+]?\\?\$?\d(?:[\d,]*\d)?(?: \d{3}(?!\d))*(?:\.\d+)?(?:[eE][-+]?\d{1,4})?"
+    r"(?: \d+(?=/))?(?: ?/ ?\d+)?(?: ?\\?%)?"
 )
 # Text after a number that makes it a part of an expression, of a longer number or of a list.
 _CONTINUED = re.compile(

@@ -77,13 +77,18 @@ class MathVerifier:
                 f"an answer of {len(answer)} characters; at most {self.max_chars} are looked at"
             )
             return Verdict(0.0, Kind.UNPARSEABLE, detail=detail)
-        boxes = last_boxes(completion)
-        several = len(boxes) > 1 and boxes[-1] == answer and sum(map(len, boxes)) <= self.max_chars
-        return "\n\x00".join(boxes) if several else answer
+        return text_of(completion, answer, self.max_chars)
 
     def close(self) -> None:
         """Kill the workers; the next ``score`` starts new ones."""
         self.pool.close()
+
+
+def text_of(completion: str, answer: str, max_chars: int) -> str:
+    """Return the text for the worker: the answer, or all boxes that belong to its box."""
+    boxes = last_boxes(completion)
+    several = len(boxes) > 1 and boxes[-1] == answer and sum(map(len, boxes)) <= max_chars
+    return "\n\x00".join(boxes) if several else answer
 
 
 @cache

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from asym_lightning.verify.answers.judge import Judgement, judge
+from asym_lightning.verify.answers.judge import Judgement, describe, judge
 
 BETWEEN_BOXES = "\n\x00"
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
@@ -59,5 +59,18 @@ def make() -> Callable[[str, str], dict[str, Any]]:
             "answer": reference if correct else judgement.answer,
             "detail": "" if judgement.kind in ("correct", "wrong") else judgement.why,
         }
+
+    return score
+
+
+def make_explained() -> Callable[[str, str], dict[str, Any]]:
+    """Return a scorer whose replies hold the parsed form of the text and the reason."""
+    logging.disable()
+
+    def score(text: str, reference: str) -> dict[str, Any]:
+        judgement = judge_text(text, reference)
+        form = " | ".join(describe(box) for box in text.split(BETWEEN_BOXES))
+        reward = float(judgement.kind == "correct")
+        return {"kind": judgement.kind, "reward": reward, "answer": form, "detail": judgement.why}
 
     return score

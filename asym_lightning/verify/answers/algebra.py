@@ -74,7 +74,7 @@ class Algebra(Reader):
         while self.at("+", "-"):
             negative ^= self.take().text == "-"
             signs += 1
-            if signs > 2:
+            if signs > 1:
                 raise ParseError("signs in a row")
         value = self._product()
         return -value if negative else value

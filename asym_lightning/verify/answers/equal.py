@@ -133,13 +133,14 @@ def _vanishes(difference: Any) -> bool:
 
 
 def _points(symbols: list[Any]) -> list[dict[Any, Any]]:
-    """Return three assignments of rational numbers to variables."""
+    """Return three assignments of rational numbers to variables, the second with negative ones."""
     found = []
     for shift in range(3):
         point = {}
         for i, symbol in enumerate(symbols):
             top, bottom = _POINTS[(3 * i + shift) % len(_POINTS)]
-            point[symbol] = sympy.Rational(top + i + shift, bottom)
+            sign = -1 if shift == 1 else 1
+            point[symbol] = sympy.Rational(sign * (top + i + shift), bottom)
         found.append(point)
     return found
 

@@ -56,3 +56,11 @@ def _compared(text: str, expected: str) -> Judgement:
     if same(found, wanted):
         return Judgement("correct", "equal values", shown, target)
     return Judgement("wrong", "different values", shown, target)
+
+
+def describe(text: str) -> str:
+    """Return the parsed form of an answer as text."""
+    try:
+        return _printed(parse(normalise(text)))
+    except f.TooLarge as error:
+        return f"not computed: {error}"

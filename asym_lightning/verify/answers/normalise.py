@@ -52,6 +52,11 @@ _TEXTS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up|md|sc)?|mbox|hbox|emph|mathrm|operatorname\*?) ?"
     r"(?=\{)"
 )
+_ENDING = r"(?:st|nd|rd|th)"
+_ORDINAL = re.compile(
+    rf"(?<=\d) ?(?:\^ ?)?(?:\{{ ?\\text ?\{{ ?{_ENDING} ?\}} ?\}}|\\text ?\{{ ?{_ENDING} ?\}}"
+    rf"|\{{ ?{_ENDING} ?\}})|(?<=\d){_ENDING}(?![A-Za-z])"
+)
 _NAMES = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
@@ -85,6 +90,7 @@ _NAMES = (
     (re.compile(r"\\pounds(?![A-Za-z])"), "£"),
     (re.compile(r"\\(?:begin|end)\{(?:align\*?|aligned|equation\*?|gathered|split)\}"), " "),
     (re.compile(r"\\%"), "%"),
+    (_ORDINAL, ""),
     (re.compile(r"(?<=[\d.]) ?[xX] ?(?=10 ?\^)"), "*"),
 )
 _GAP = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad(?![a-z])|qquad(?![a-z])|thinspace ?|enspace ?)|~")

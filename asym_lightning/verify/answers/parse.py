@@ -166,7 +166,8 @@ def _related(tokens: list[Token]) -> Any:
             raise ParseError("an element that is no name")
         form = _form(parts[1])
         region = region_of(form)
-        return f.Named(name, form) if region is None else f.Region(region, name)
+        listed = region is None or isinstance(form, f.Several)
+        return f.Named(name, form) if listed else f.Region(region, name)
     if "=" in signs or "\\in" in signs or "\\approx" in signs:
         raise ParseError("signs of several kinds")
     sides = [expression(part) for part in parts]
@@ -240,7 +241,7 @@ def _difference(found: list[Any]) -> Any:
 
 
 def _ratio(tokens: list[Token]) -> Any:
-    parts, signs = split(tokens, frozenset((":",)))
+    parts, signs = split(tokens, frozenset((":", "to")))
     if not signs:
         return None
     if not all(parts):

@@ -24,7 +24,8 @@ def reads_as_words(text: str) -> str | None:
     plain = re.sub(r"\b(an?)(\.m)\.?", r"\1\2", plain)
     if "\\" in plain or not re.search(r"[A-Za-z]", plain) or re.search(r"[{}^_=<>|*+]", plain):
         return None
-    plain = re.sub(r"[\"!?.;]", "", plain.lower()).replace("-", "").replace(",", " ")
+    plain = re.sub(r"(?<=[a-z])-(?=[a-z])|[\"!?;]|\.(?!\d)", "", plain.lower())
+    plain = re.sub(r",(?!\d)", " ", plain)
     return " ".join(plain.split())
 
 

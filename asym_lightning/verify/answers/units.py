@@ -23,6 +23,9 @@ _FILLER = (
     " a an of total final so therefore thus hence result value number we get have it its in all"
 )
 FILLER = frozenset(_FILLER.split())
+_TRAILING = frozenset(
+    ("total", "all", "altogether", "exactly", "only", "approximately", "about", "the", "of")
+)
 BOUNDS = {
     "at least": "at least", "at most": "at most", "more than": "more than",
     "less than": "less than",
@@ -36,7 +39,6 @@ _CALENDAR = (
     " jun jul aug sep sept oct nov dec am pm a.m p.m noon midnight bc ad bce ce o'clock"
 )
 CALENDAR = frozenset(_CALENDAR.split())
-ORDINALS = frozenset(("st", "nd", "rd", "th"))
 _PARTS = frozenset("^/*{}()-.,") | {"\\frac"}
 SINGLE = frozenset("mgshlLNJWVKAd")
 
@@ -52,13 +54,17 @@ def singular(word: str) -> str:
     return low.removesuffix("s") if len(low) > 3 and not low.endswith("ss") else low
 
 
+def _names_total(tokens: Tokens) -> bool:
+    return bool(tokens) and tokens[0].text.lower() in _TRAILING
+
+
 def unit_of(tokens: Tokens) -> str | None:
     """Return the unit that the tokens behind a number spell, or ``None``.
 
     ``square centimetres`` and ``cm^2`` are equal, and so are ``km per hour`` and ``km/h``.
     """
     text, power = "", ""
-    for token in tokens:
+    for at, token in enumerate(tokens):
         if token.kind == "word" and token.text.lower() in CALENDAR:
             return None
         if token.kind == "word" or (token.kind == "let" and token.text in SINGLE):
@@ -69,7 +75,7 @@ def unit_of(tokens: Tokens) -> str | None:
                 text += "^2" if low == "squared" else "^3"
             elif low == "per":
                 text += "/"
-            elif low in FILLER:
+            elif low in _TRAILING or (low == "in" and _names_total(tokens[at + 1 :])):
                 continue
             else:
                 joint = " " if text and text[-1].isalnum() else ""
