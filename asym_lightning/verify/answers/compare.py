@@ -52,10 +52,9 @@ def _as_choice(form: Any, other: Any) -> Any:
     """Return a bare capital letter beside a choice as a choice, and lists of letters alike."""
     if not isinstance(other, f.Choice):
         return form
-    if isinstance(form, f.Value) and isinstance(form.value, sympy.Symbol | type(sympy.E)):
-        letter = str(form.value)
-        if len(letter) == 1 and letter in "ABCDEFGHIJabcdefghij":
-            return f.Choice(letter.upper())
+    symbol = form.value if isinstance(form, f.Value) else None
+    if isinstance(symbol, sympy.Symbol) and symbol.name in tuple("ABCDEFGHIJ"):
+        return f.Choice(symbol.name)
     if isinstance(form, f.Words) and len(form.text) == 1:
         return f.Choice(form.text.upper())
     return form

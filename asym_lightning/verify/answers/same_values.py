@@ -11,6 +11,8 @@ from asym_lightning.verify.answers.values import to_sympy
 
 # Significant digits from which on a decimal stands for the value that it rounds.
 FLOAT_DIGITS = 12
+# Words before a number that may be missing on the other side.
+LOOSE_BOUNDS = {"", "at least", "at most"}
 _DOUBLE_DIGITS = 16
 _EPSILON = Fraction(1, 2**52)
 
@@ -34,6 +36,8 @@ def within(value: Fraction, exact: Any, limit: Fraction) -> bool:
 def same_values(answer: f.Value, reference: f.Value) -> bool:
     """Numbers and expressions with their units."""
     if answer.unit and reference.unit and answer.unit != reference.unit:
+        return False
+    if answer.bound != reference.bound and not {answer.bound, reference.bound} <= LOOSE_BOUNDS:
         return False
     if answer.bound and reference.bound and answer.bound != reference.bound:
         return False

@@ -1,5 +1,6 @@
 """Tokens of one value: a number or an expression with unit, per cent, degree, currency or base."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -21,7 +22,7 @@ def value_of(tokens: list[Token]) -> Any:
         raise ParseError("no number beside the words")
     based = _numeral(tokens)
     if based is not None:
-        return based
+        return replace(based, bound=bound, unit=unit)
     number = read_number(spelled(tokens))
     if number is not None:
         return f.Value(number.value, number.digits, number.step, unit, percent, bound=bound)
