@@ -21,33 +21,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asym_lightning.verify.math import MathVerifier
 from asym_lightning.verify.text import number
-from benchmarks.verify import BENCHMARKS, rows
+from benchmarks.verify_data import BENCHMARKS, rows
 
+_REALS = "(-\\infty,\\infty)"
 # A fixed string, and the texts of references that have its value.
 FIXED: dict[str, set[str]] = {
-    "0": {"0"}, "0.0": {"0"}, "-0": {"0"}, "00": {"0"}, "0^0": set(), "1": {"1"}, "-1": {"-1"},
+    "0": {"0"}, "0.0": {"0"}, "-0": {"0"}, "00": {"0"}, "0^0": {"1"}, "1": {"1"}, "-1": {"-1"},
     "1-10^{-30}": set(), "10^{-30}": set(), "\\frac{1}{10^{99}}": set(), "2": {"2"},
     "\\frac{1}{2^{100}}": set(), "0.0000001": set(), "1e-300": set(), "1e300": set(),
     "\\infty": {"\\infty"}, "-\\infty": set(), "nan": set(), "inf": set(), "NaN": set(),
-    "None": set(), "\\frac{0}{0}": set(), "\\frac{1}{0}": set(), "0 \\cdot \\infty": set(),
+    "None": {"empty"}, "\\frac{0}{0}": set(), "\\frac{1}{0}": set(), "0 \\cdot \\infty": set(),
     "x": {"x"}, "x=x": set(), "0=0": {"0"}, "1=1": {"1"}, "y=y": set(), "f(x)=f(x)": set(),
-    "x=y": set(), "x \\in \\mathbb{R}": {"(-\\infty,\\infty)"}, "\\mathbb{R}": set(),
-    "\\mathbb{Z}": set(), "(-\\infty,\\infty)": {"(-\\infty,\\infty)"}, "[0,10^{100}]": set(),
-    "[-10^9, 10^9]": set(), "(0,1)": {"(0,1)"}, "[0,1]": {"[0,1]"}, "x>0": set(), "x \\ne 0": set(),
-    "-10^{9}<x<10^{9}": set(), "\\emptyset": set(), "\\{\\}": set(), "()": set(), "[]": set(),
+    "x=y": set(), "x \\in \\mathbb{R}": {_REALS}, "\\mathbb{R}": {_REALS},
+    "\\mathbb{Z}": set(), _REALS: {_REALS}, "[0,10^{100}]": set(),
+    "[-10^9, 10^9]": set(), "(0,1)": {"(0,1)"}, "[0,1]": {"[0,1]"}, "x>0": {"(0,\\infty)"},
+    "x \\ne 0": set(),
+    "-10^{9}<x<10^{9}": set(), "\\emptyset": {"empty"}, "\\{\\}": set(), "()": set(), "[]": set(),
     "1,2,3,4,5,6,7,8,9,10": set(), "0,1": {"0,1"}, "0 1": set(), "1 1": set(), "1 2": set(),
     "1 2 3": set(), "2 3": set(), "1\\ 1": set(), "0 or 1": {"0,1"}, "0, 1, 2, 3": set(),
-    "\\pm 1": set(), "\\pm \\infty": set(), "1 \\pm 1": set(), "\\{0,1,2,3,4,5\\}": set(),
+    "\\pm 1": {"-1,1"}, "\\pm \\infty": set(), "1 \\pm 1": set(), "\\{0,1,2,3,4,5\\}": set(),
     "1,2,3,\\ldots": set(), "\\ldots": set(), "...": set(), "?": set(), "*": set(), "-": set(),
     "+": set(), "=": set(), ",": set(), ".": set(), "\\text{}": set(), "\\text{ }": set(),
     "\\boxed{}": set(), "{}": set(), "\\,": set(), "$$": set(), "\\quad": set(), "\\\\": set(),
     "A": {"A"}, "B": {"B"}, "C": {"C"}, "D": {"D"}, "E": {"E"}, "A, B, C, D": set(),
     "(A)(B)(C)(D)(E)": set(), "(A) (B) (C) (D) (E)": set(), "A or B or C or D or E": set(),
     "ABCDE": set(), "yes or no": set(), "yes": {"yes"}, "no": {"no"}, "even odd": set(),
-    "even or odd": set(), "i": {"i"}, "e": {"e"}, "\\pi": {"\\pi"}, "n": {"n", "f(n)=n"},
+    "even or odd": set(), "i": {"i"}, "e": {"e"}, "\\pi": {"\\pi", "180"}, "n": {"n"},
     "x^0": {"1"}, "answer": set(), "the answer": set(), "\\text{the answer}": set(),
     "any": set(), "all": set(),
-    "\\text{all real numbers}": set(), "a": {"a"}, "O": {"O"}, "l": {"l"}, "О": set(), "०": set(),
+    "\\text{all real numbers}": {_REALS}, "a": {"a"}, "O": {"O"}, "l": {"l"},
+    "О": set(), "०": set(),
     "٠": set(), "Ｏ": set(), "\\begin{pmatrix}\\end{pmatrix}": set(), "0_2": {"0"}, "1_2": {"1"},
     "0:0": set(), "1:1": {"1"}, "12:00": set(), "0\\%": {"0"}, "100\\%": {"1", "100"},
     "\\sqrt{}": set(), "\\frac{}{}": set(), "|x|": {"|x|"}, "\\lim_{x\\to 0} x": {"0"},
@@ -58,9 +61,10 @@ FIXED: dict[str, set[str]] = {
 def derived(gold: str, problem: str) -> Iterator[tuple[str, str]]:
     """Strings (with the kind of each) that hold the reference, or nearly, and are not it."""
     other = "1234567"
-    yield "beside", f"\\boxed{{{gold} {other}}}"
+    if not re.search(r"\([A-J]\)", gold):  # the letter of a choice may have its text beside it
+        yield "beside", f"\\boxed{{{gold} {other}}}"
+        yield "beside", f"\\boxed{{{gold}\\ {other}}}"
     yield "beside", f"\\boxed{{{other} {gold}}}"
-    yield "beside", f"\\boxed{{{gold}\\ {other}}}"
     yield "list", f"\\boxed{{{gold}, {other}}}"
     yield "list", f"\\boxed{{{gold} \\text{{ or }} {other}}}"
     yield "list", f"\\boxed{{{other} \\text{{ and }} {gold}}}"
@@ -76,7 +80,8 @@ def derived(gold: str, problem: str) -> Iterator[tuple[str, str]]:
     yield "relation", f"\\boxed{{x \\ne {gold}}}"
     yield "relation", f"\\boxed{{\\text{{not }} {gold}}}"
     yield "tiny", f"\\boxed{{{gold} + 10^{{-30}}}}"
-    yield "tiny", f"\\boxed{{({gold})(1 + 10^{{-25}})}}"
+    if gold.strip("$") != "0":
+        yield "tiny", f"\\boxed{{({gold})(1 + 10^{{-25}})}}"
     yield "tiny", f"\\boxed{{{gold} - \\frac{{1}}{{2^{{200}}}}}}"
     yield "plus-minus", f"\\boxed{{{gold} \\pm {other}}}"
     yield "plus-minus", f"\\boxed{{{gold} \\pm 10^{{-20}}}}"
@@ -103,13 +108,15 @@ def numeric(value: Fraction) -> Iterator[tuple[str, str]]:
         yield "range", f"\\boxed{{[{n - 1}, {n + 1}]}}"
         yield "range", f"\\boxed{{{n - 1} < x < {n + 1}}}"
         yield "range", f"\\boxed{{({n}, \\infty)}}"
-        yield "range", f"\\boxed{{{n}-{n + 1}}}"
+        if n >= 0:
+            yield "range", f"\\boxed{{{n}-{n + 1}}}"
         yield "list", f"\\boxed{{{', '.join(str(n + i) for i in range(-3, 4))}}}"
         yield "neighbour", f"\\boxed{{{n + 1}}}"
         yield "neighbour", f"\\boxed{{{n}.0000001}}"
         yield "neighbour", f"\\boxed{{{n}.{'0' * 30}1}}"
         yield "neighbour", f"\\boxed{{{n - 1}.{'9' * 18}}}"
-        yield "neighbour", f"\\boxed{{{n}e1}}"
+        if n:
+            yield "neighbour", f"\\boxed{{{n}e1}}"
         yield "look-alike", f"\\boxed{{{n}\u0660}}"
         yield "look-alike", f"\\boxed{{{str(n).translate(str.maketrans('01', 'Ol'))}_}}"
         yield "unit", f"\\boxed{{{n}_{{37}}}}"
@@ -122,6 +129,7 @@ def numeric(value: Fraction) -> Iterator[tuple[str, str]]:
 
 def is_same(text: str, gold: str, values: set[str]) -> bool:
     """Return whether a fixed string has the value of a reference, by texts alone."""
+    gold = re.sub(r"^\$?[A-Za-z](?:\([a-z]\))? ?= ?|_\d\$?$|^0+(?=\d)", "", gold)
     plain = re.sub(r"\\(?:text|mbox|left|right|circ|\$|%|,|!)|[{}$%^,! ()\\]|\\text\{.*", "", gold)
     bare = {re.sub(r"[{}$%^,! ()\\]", "", value) for value in (*values, text)}
     return plain in bare or re.sub(r"[a-z.]+$", "", plain) in bare

@@ -172,8 +172,9 @@ KINDS = (
         ),
         (
             ("C", "B"), ("(B) 6", "(B) 5"), ("B and C", "B"), ("A or B", "A"), ("A, B, C, D", "B"),
-            ("(A) (B) (C)", "B"), ("\\text{yes or no}", "yes"), ("6", "(B) 5"), ("e", "\\text{E}"),
-            ("eight", "8"),
+            ("(A) (B) (C)", "B"), ("(C) or 5", "C"), ("\\text{(C)} \\text{ or } 5", "\\text{(C)}"),
+            ("\\text{(C)} \\pm 5", "\\text{(C)}"), ("(C) 5 (D) 6", "C"), ("\\text{(C)}; 5", "(C)"),
+            ("\\text{yes or no}", "yes"), ("6", "(B) 5"), ("e", "\\text{E}"), ("eight", "8"),
         ),
     ),
     Kind(
@@ -184,7 +185,8 @@ KINDS = (
             ("\\text{about } 5", "5"), ("5 in total", "5"),
         ),
         (
-            ("\\text{not } 5", "5"), ("\\text{more than } 5", "5"), ("\\text{less than } 5", "5"),
+            ("\\text{not } 5", "5"), ("\\text{not } \\approx 5", "5"), ("\\text{not} = 5", "5"),
+            ("\\text{more than } 5", "5"), ("\\text{less than } 5", "5"),
             ("\\text{at least } 5", "\\text{at most } 5"), ("\\text{Room } 5", "5"),
         ),
     ),
@@ -261,7 +263,7 @@ KINDS = (
             ("[1,2]", "(1,2)"), ("[1,2)", "[1,2]"), ("x \\le 5", "x \\geq 5"),
             ("x \\neq 5", "x = 5"), ("x>2", "x>3"), ("y\\in(3,5)", "3<x<5"),
             ("(-\\infty,\\infty)", "(3,5)"), ("[4,6]", "5"), ("4<x<6", "5"), ("0", "\\emptyset"),
-            ("\\{0\\}", "\\emptyset"), ("(5,3)", "(3,5)"),
+            ("\\text{no}", "\\emptyset"), ("\\{0\\}", "\\emptyset"), ("(5,3)", "(3,5)"),
         ),
     ),
     Kind(

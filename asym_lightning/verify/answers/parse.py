@@ -9,6 +9,7 @@ import sympy
 
 from asym_lightning.verify.answers import forms as f
 from asym_lightning.verify.answers.algebra import expression
+from asym_lightning.verify.answers.layout import matrix_cells, sign_readings
 from asym_lightning.verify.answers.library import by_library
 from asym_lightning.verify.answers.numbers import read_number
 from asym_lightning.verify.answers.regions import joined, region_of, solve
@@ -21,6 +22,7 @@ from asym_lightning.verify.answers.sentences import (
     without_sentence,
 )
 from asym_lightning.verify.answers.tokens import ParseError, Token, Tokens, split, tokenise
+from asym_lightning.verify.answers.units import BOUNDS
 from asym_lightning.verify.answers.values import value_of
 
 _CACHED = 8192
@@ -30,6 +32,11 @@ _CHOICE = re.compile(
     r"|(?:(?:\\text ?\{ ?)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer) ?\}?) ?\(?([A-J])\)?\}?()"
     r"|\\text ?\{ ?([A-J]) ?\}()",
     re.DOTALL,
+)
+# Behind the letter of a choice: no text of that choice, but another answer.
+_NOT_A_TEXT = re.compile(
+    r"^(?:\\text ?\{ ?)?(?:or|and)\b|^(?:[,;&/=<>!+*]|\\(?:approx|pm|mp|in|cup|cap)(?![a-z]))"
+    r"|\([A-Ja-j]\)|\b(?:or|and) [A-J]\b"
 )
 _AND_OR = {"and", "or"}
 _SIGNS = frozenset(("=", "<", ">", "<=", ">=", "!=", "\\approx", "\\in", "=="))
@@ -45,6 +52,8 @@ def _choice(text: str) -> f.Choice | None:
     if match[1] is not None and rest.lstrip()[:1] in tuple("+-*/=^<>,("):
         return None
     rest = rest.strip().lstrip(".:").strip()
+    if _NOT_A_TEXT.search(rest):
+        return None
     return f.Choice(letter.upper(), _form_of(rest) if rest else None)
 
 
@@ -139,7 +148,10 @@ def _name(tokens: Tokens) -> str | None:
         return None
     text = "".join(token.text for token in tokens if token.text not in "{}")
     if all(token.kind == "word" for token in tokens):
-        return " ".join(token.text for token in tokens).lower()
+        name = " ".join(token.text for token in tokens).lower()
+        if name in BOUNDS:
+            raise ParseError(f"the words {name!r} before a sign")
+        return name
     if tokens[0].text in ("\\angle", "\\triangle", "\\overline", "\\vec", "\\widehat"):
         return text
     letter = r"(?:\\?[A-Za-z]+)"
@@ -306,41 +318,11 @@ def _set(inner: list[Token]) -> Any:
 
 
 def _matrix(tokens: list[Token]) -> Any:
-    text = "".join(token.text for token in tokens[1:])
-    match = re.match(r"\{([pbvV]?(?:small)?matrix|array)\}", text)
-    if match is None or match[1] in ("vmatrix", "Vmatrix"):
-        raise ParseError("an environment that is no matrix")
-    at = next(i for i, token in enumerate(tokens) if token.text == "}") + 1
-    if match[1] == "array" and tokens[at].text == "{":
-        at += next(i for i, token in enumerate(tokens[at:]) if token.text == "}") + 1
-    end = next(i for i, token in enumerate(tokens) if token.text == "\\end")
-    if "".join(token.text for token in tokens[end + 1 :]) != f"{{{match[1]}}}":
-        raise ParseError("something behind a matrix")
-    rows = [row for row in split(tokens[at:end], frozenset(("\\\\",)))[0] if row]
-    if not 0 < len(rows) <= _MAX_PARTS:
-        raise ParseError("a matrix without rows, or with too many")
-    cells = [split(row, frozenset(("&", "\\&")))[0] for row in rows]
-    if len({len(row) for row in cells}) != 1 or not all(all(row) for row in cells):
-        raise ParseError("rows of a matrix that differ in length")
-    return f.Grid(tuple(tuple(_form(cell) for cell in row) for row in cells))
+    rows = matrix_cells(tokens, _MAX_PARTS)
+    return f.Grid(tuple(tuple(_form(cell) for cell in row) for row in rows))
 
 
 def _signed_pair(tokens: list[Token]) -> Any:
-    """Return both values of a text with plus-minus signs; several signs of one kind go together
-    or apart, and both readings are no single answer: all values count."""
-    places = [i for i, token in enumerate(tokens) if token.text in ("\\pm", "\\mp")]
-    if not places:
-        return None
-    if len(places) > 3:
-        raise ParseError("more than three plus-minus signs")
-    together = any(tokens[i].text == "\\mp" for i in places) and len(places) > 1
-    choices = range(2) if together else range(2 ** len(places))
-    forms = []
-    for number in choices:
-        signed = list(tokens)
-        for bit, place in enumerate(places):
-            minus = (number if together else number >> bit) & 1
-            minus ^= together and tokens[place].text == "\\mp"
-            signed[place] = Token("op", "-" if minus else "+", tokens[place].space)
-        forms.append(_form(signed))
-    return f.Several(tuple(forms))
+    """Return all values of a text with plus-minus signs."""
+    readings = sign_readings(tokens)
+    return f.Several(tuple(_form(reading) for reading in readings)) if readings else None

@@ -12,8 +12,9 @@ _CLOCK = re.compile(
 )
 _DATE = re.compile(r"\d{1,4}([/-])\d{1,2}\1\d{1,4}")
 _NO_SOLUTION = re.compile(
-    r"(?:there (?:is|are) )?(?:no|none|null|empty)(?: (?:real|such|possible|valid|integer))?"
-    r"(?: (?:solutions?|values?|set|roots?|numbers?|x))?(?: exists?)?|the empty set|none exist"
+    r"(?:there (?:is|are) )?(?:no|null)(?: (?:real|such|possible|valid|integer))?"
+    r" (?:solutions?|values?|set|roots?|numbers?|x)(?: exists?)?|(?:the )?empty(?: set)?"
+    r"|none(?: exist)?"
 )
 _REALS = re.compile(r"(?:all|any|every) (?:real (?:numbers?|values?)|reals)(?: x)?")
 
