@@ -272,7 +272,10 @@ class Algebra(Reader):
             degree = self._group("]")
         if not degree.is_Integer or not 2 <= degree <= 1000:
             raise ParseError("a root of that degree")
-        return power(self._base(), sympy.Rational(1, int(degree)))
+        base = self._base()
+        if degree % 2 and base.is_negative:  # the real root
+            return -power(-base, sympy.Rational(1, int(degree)))
+        return power(base, sympy.Rational(1, int(degree)))
 
     def _function(self, name: str) -> Any:
         exponent, base = None, None

@@ -5,6 +5,7 @@ reference (names, units, words of a choice) is passed over; what it has less is 
 where the rule says so, and values beyond those that were asked for never are.
 """
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -111,7 +112,7 @@ def _has_variables(form: f.Value) -> bool:
 
 
 def _plain_name(name: str) -> str:
-    return name.replace(" ", "").replace("\\", "").split("(")[0]
+    return re.sub(r"\([a-z]\)$", "", name.replace(" ", "").replace("\\", ""))
 
 
 def _equation_of(form: f.Named) -> f.Relation | None:
@@ -164,13 +165,13 @@ def _lists(answer: Any, reference: Any) -> bool | None:
             return _matched(_unique(answer.parts), _unique(reference.parts))
         return _matched(list(answer.parts), list(reference.parts))
     if isinstance(answer, f.Several):
-        if isinstance(reference, f.Row):
+        if isinstance(reference, f.Row) and len(answer.parts) > 1:
             values = _coordinates(answer)
             return values is not None and _in_order(values, reference.parts)
         # The same value in several spellings is that value.
         return all(same(part, reference) for part in answer.parts)
     if isinstance(reference, f.Several):
-        if isinstance(answer, f.Row):
+        if isinstance(answer, f.Row) and len(reference.parts) > 1:
             values = _coordinates(reference)
             return values is not None and _in_order(answer.parts, values)
         return len(reference.parts) == 1 and same(answer, reference.parts[0])

@@ -101,11 +101,6 @@ def _algebraic_zero(difference: Any) -> bool:
     return bool(abs(total) < error)
 
 
-def _transcendental_to_symbols(value: Any) -> Any:
-    """Return the expression with variables for pi and e, where that loses no equality of use."""
-    return value.xreplace({sympy.pi: sympy.Dummy("pi")}) if value.has(sympy.pi) else value
-
-
 def _nodes(value: Any) -> int:
     count = 0
     for _ in sympy.preorder_traversal(value):
@@ -119,6 +114,10 @@ def _vanishes(difference: Any) -> bool:
     """Return whether algebra shows that an expression is zero. ``False`` shows nothing."""
     if difference == 0 or difference.expand() == 0:
         return True
+    if difference.has(sympy.exp) and difference.has(sympy.I):
+        difference = difference.rewrite(sympy.cos)
+        if difference.expand() == 0:
+            return True
     together = sympy.together(difference)
     top = sympy.fraction(together)[0].expand()
     if top == 0:
@@ -159,8 +158,6 @@ def equal(left: Any, other: Any) -> bool:
     if left.is_infinite or other.is_infinite:
         return False
     symbols = sorted(left.free_symbols | other.free_symbols, key=str)
-    if left.free_symbols != other.free_symbols and not symbols:
-        return False
     if left.atoms(sympy.core.function.AppliedUndef) != other.atoms(
         sympy.core.function.AppliedUndef
     ):

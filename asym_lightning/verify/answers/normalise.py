@@ -93,6 +93,12 @@ _NAMES = (
     (_ORDINAL, ""),
     (re.compile(r"(?<=[\d.]) ?[xX] ?(?=10 ?\^)"), "*"),
 )
+_OVER = re.compile(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}")
+_CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![a-z])([^{}]*)\}")
+_ANGLES = re.compile(r"^<([^<>]*,[^<>]*)>$")
+_BASE = re.compile(
+    r"^([0-9A-Fa-f]+) ?(?:\\text ?\{ ?)?\(?(?:in )?base[ -]?\}?\{? ?(\d{1,2}|[a-z]+)\)? ?\}?$"
+)
 _GAP = re.compile(r"(?<!\\)\\(?:[,;:> ]|quad(?![a-z])|qquad(?![a-z])|thinspace ?|enspace ?)|~")
 # Groups of three digits, all with the same separator.
 _GROUPS = re.compile(
@@ -162,13 +168,15 @@ def normalise(text: str) -> str:
         raise ValueError(f"longer than {MAX_CHARS} characters")
     text = re.sub(r"(?<=\d) +(?=[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])", "", text.strip())
     text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1]}}}" if match[1] else "\\sqrt", text)
-    text = text.translate(_TABLE)
+    text = re.sub(r"\.\.\.+", r"\\ldots ", text.translate(_TABLE))
     text = strip_marks(_FORMULA.sub("", text))
     text = _COLOUR.sub("", _GONE.sub("", _SIZES.sub("", text)))
     text = _unwrap_fonts(text)
     text = _TEXTS.sub(r"\\text", text)
     text = join_thousands(text.replace("\\!", "") if ",\\!" not in text else text)
-    text = text.replace("\\!", "").replace("{,}", ",")
+    text = _OVER.sub(r"\\frac{\1}{\2}", text.replace("\\!", "").replace("{,}", ","))
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", _ANGLES.sub(r"\\langle \1\\rangle ", text))
+    text = _BASE.sub(r"\1_{\2}", text)
     for pattern, name in _NAMES:
         text = pattern.sub(name, text)
     text = _GAP.sub(" ", text)

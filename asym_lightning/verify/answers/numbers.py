@@ -22,6 +22,7 @@ _REPEATING = re.compile(
     r"(?P<sign>[-+]?) ?(?P<head>\d*\.\d*) ?"
     r"(?:\\(?:overline|bar|dot) ?(?:\{ ?(?P<a>\d+) ?\}|(?P<b>\d))|\((?P<c>\d+)\))"
 )
+_ELLIPSIS = re.compile(r"(?P<sign>[-+]?) ?(?P<head>\d*)\.(?P<tail>\d{3,60}) ?\\ldots")
 _INT = r"(?:\{ ?(-?\d+(?:\.\d+)?) ?\}|(\d))"
 _FRACTION = rf"\\frac ?{_INT} ?{_INT}"
 _QUOTIENT = re.compile(rf"([-+]?) ?(?:{_FRACTION}|\(?([-+]?{_DECIMAL})\)? ?/ ?\(?({_DECIMAL})\)?)")
@@ -81,6 +82,20 @@ def _repeating(match: re.Match[str]) -> Number:
     return Number(-value if match["sign"] == "-" else value)
 
 
+def _continued(match: re.Match[str]) -> Number | None:
+    """Return the value of 0.1666... whose last digits repeat, or ``None``: 3.14159..."""
+    tail = match["tail"]
+    for period in range(1, len(tail) // 2 + 1):
+        block = tail[-period:]
+        times = 3 if period == 1 else 2
+        if tail.endswith(block * times):
+            head = tail[:-period]
+            base = Fraction(int((match["head"] or "0") + head), 10 ** len(head))
+            value = base + Fraction(int(block), 10 ** len(head) * (10**period - 1))
+            return Number(-value if match["sign"] == "-" else value)
+    return None
+
+
 def _mixed(match: re.Match[str]) -> Number | None:
     sign, units, *parts = match.groups()
     top, bottom = (part for part in parts if part is not None)
@@ -116,6 +131,8 @@ def read_number(text: str) -> Number | None:
         return None
     if match := _REPEATING.fullmatch(text):
         return _repeating(match)
+    if match := _ELLIPSIS.fullmatch(text):
+        return _continued(match)
     if match := _MIXED.fullmatch(text):
         return _mixed(match)
     if match := _QUOTIENT.fullmatch(text):

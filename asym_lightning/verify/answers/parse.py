@@ -22,13 +22,14 @@ from asym_lightning.verify.answers.sentences import (
     without_sentence,
 )
 from asym_lightning.verify.answers.tokens import ParseError, Token, Tokens, split, tokenise
-from asym_lightning.verify.answers.units import BOUNDS
+from asym_lightning.verify.answers.units import BOUNDS, NUMBER_WORDS
 from asym_lightning.verify.answers.values import value_of
 
 _CACHED = 8192
 _MAX_PARTS = 60
 _CHOICE = re.compile(
-    r"(?:\\text ?\{ ?)?\(([A-Ja-j])\) ?\}?(.*)|(?:\\text ?\{ ?)?([A-J])[).:](?: |\}|$)(.*)"
+    r"(?:\\text ?\{ ?)?\(([A-Ja-j])\) ?\}?(.*)"
+    r"|(?:\\text ?\{ ?)?([A-J](?=[.:])|[A-Ja-j](?=\)))[).:](?: |\}|$)(.*)"
     r"|(?:(?:\\text ?\{ ?)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer) ?\}?) ?\(?([A-J])\)?\}?()"
     r"|\\text ?\{ ?([A-J]) ?\}()",
     re.DOTALL,
@@ -47,7 +48,8 @@ def _choice(text: str) -> f.Choice | None:
     if match is None:
         return None
     letter, rest = next((match[i], match[i + 1]) for i in (1, 3, 5, 7) if match[i] is not None)
-    if match[1] is not None and text[0] == "(" and rest[:1] not in ("", " ", "\\"):
+    behind = text[match.end(1) + 1 : match.end(1) + 2] if match[1] is not None else ""
+    if behind not in ("", " ", "\\", "}"):  # (a)b is a product
         return None
     if match[1] is not None and rest.lstrip()[:1] in tuple("+-*/=^<>,("):
         return None
@@ -102,11 +104,14 @@ def _form(tokens: list[Token]) -> Any:
         raise ParseError("an empty part")
     if len(tokens) == 1 and tokens[0].kind == "word" and len(tokens[0].text) == 1:
         return f.Value(sympy.Symbol(tokens[0].text))
+    number = NUMBER_WORDS.get(tokens[0].text.lower()) if tokens[0].kind == "word" else None
+    if number is not None and len(tokens) == 1:
+        return f.Value(Fraction(number))
     if all(token.kind == "word" for token in tokens):
         words = [token.text for token in tokens]
         if not (len(words) == 3 and words[1] in _AND_OR):
             return f.Words(" ".join(words).lower().replace("-", ""))
-    for read in (_listed, _related, _united, _ratio, _bracketed, _signed_pair):
+    for read in (_listed, _related, _signed_pair, _united, _ratio, _bracketed):
         form = read(tokens)
         if form is not None:
             return form
@@ -147,15 +152,20 @@ def _name(tokens: Tokens) -> str | None:
     if not tokens or len(tokens) > 24:
         return None
     text = "".join(token.text for token in tokens if token.text not in "{}")
+    said = " ".join(token.text for token in tokens if token.kind == "word").lower()
+    if said in BOUNDS:
+        raise ParseError(f"the words {said!r} before a sign")
     if all(token.kind == "word" for token in tokens):
-        name = " ".join(token.text for token in tokens).lower()
-        if name in BOUNDS:
-            raise ParseError(f"the words {name!r} before a sign")
-        return name
+        return said
+    if said:
+        named = all(token.kind in ("word", "let") or token.text in "_{}'" for token in tokens)
+        return text if named else None
     if tokens[0].text in ("\\angle", "\\triangle", "\\overline", "\\vec", "\\widehat"):
         return text
+    if re.fullmatch(r"\([A-Za-z](?:,[A-Za-z])+\)", text):
+        return text
     letter = r"(?:\\?[A-Za-z]+)"
-    if re.fullmatch(rf"{letter}(?:_(?:\w|\\text)+)?'*(?:\([\w,+-]+\))?", text):
+    if re.fullmatch(rf"{letter}(?:_(?:\w|\\text)+)?'*(?:\([\w,+=|<>*-]+\))?", text):
         if text[0] != "\\" and len(text) > 1 and text.isalpha() and not text.isupper():
             return None
         if text in ("e", "i", "\\pi", "\\infty"):
@@ -324,5 +334,5 @@ def _matrix(tokens: list[Token]) -> Any:
 
 def _signed_pair(tokens: list[Token]) -> Any:
     """Return all values of a text with plus-minus signs."""
-    readings = sign_readings(tokens)
+    readings = sign_readings(tokens) if tokens[0].text != "\\{" else []
     return f.Several(tuple(_form(reading) for reading in readings)) if readings else None

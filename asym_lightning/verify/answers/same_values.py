@@ -51,7 +51,13 @@ def same_values(answer: f.Value, reference: f.Value) -> bool:
         return same_plain(*((hundredth, reference) if value is answer else (answer, hundredth)))
     if {answer.unit, reference.unit} == {"degree", ""}:
         return _is_radian(answer, reference)
+    if len(answer.unit + reference.unit) == 1:  # 5 m may be five times m
+        return equal(_with_variable(answer), _with_variable(reference))
     return False
+
+
+def _with_variable(form: f.Value) -> Any:
+    return to_sympy(form.value) * (sympy.Symbol(form.unit) if form.unit else 1)
 
 
 def same_plain(answer: f.Value, reference: f.Value) -> bool:

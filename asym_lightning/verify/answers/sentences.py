@@ -10,6 +10,10 @@ _CLOCK = re.compile(
     r"(\d{1,2}):(\d{2})(?: ?(?:\\text ?\{)? ?([aApP])\.? ?[mM]\.? ?\}?)?|"
     r"(\d{1,2}) ?(?:\\text ?\{)? ?([aApP])\.? ?[mM]\.? ?\}?"
 )
+_MONTH_NAMES = (
+    "january february march april may june july august september october november december"
+)
+_MONTHS = frozenset(_MONTH_NAMES.split())
 _DATE = re.compile(r"\d{1,4}([/-])\d{1,2}\1\d{1,4}")
 _NO_SOLUTION = re.compile(
     r"(?:there (?:is|are) )?(?:no|null)(?: (?:real|such|possible|valid|integer))?"
@@ -26,8 +30,9 @@ def reads_as_words(text: str) -> str | None:
     if "\\" in plain or not re.search(r"[A-Za-z]", plain) or re.search(r"[{}^_=<>|*+]", plain):
         return None
     plain = re.sub(r"(?<=[a-z])-(?=[a-z])|[\"!?;]|\.(?!\d)", "", plain.lower())
-    plain = re.sub(r",(?!\d)", " ", plain)
-    return " ".join(plain.split())
+    words = re.sub(r",(?!\d)", " ", plain).split()
+    # A date is the same with the day before the month.
+    return " ".join(sorted(words) if _MONTHS & set(words) else words)
 
 
 def clock(text: str) -> f.Clock | None:
@@ -66,6 +71,11 @@ def without_sentence(tokens: list[Token]) -> list[Token]:
     if start == len(tokens):
         return tokens
     tokens = tokens[start:]
+    if any(token.kind != "word" for token in tokens):
+        tokens = [
+            Token("op", "=") if t.kind == "word" and t.text in ("is", "equals") else t
+            for t in tokens
+        ]
     while tokens and tokens[-1].kind == "op" and tokens[-1].text in ".,;:" and len(tokens) > 1:
         tokens = tokens[:-1]
     return without_remark(tokens)
@@ -75,7 +85,7 @@ def without_remark(tokens: list[Token]) -> list[Token]:
     """Return the tokens without words in brackets at the end, e.g. ``5 (exactly)``."""
     if len(tokens) > 3 and tokens[-1].text == ")":
         at = len(tokens) - 2
-        while at > 0 and tokens[at].kind == "word":
+        while at > 0 and tokens[at].kind == "word" and len(tokens[at].text) > 1:
             at -= 1
         if 0 < at < len(tokens) - 2 and tokens[at].text == "(":
             return tokens[:at]

@@ -21,6 +21,7 @@ _NAMES = {word: name for name, words in _SPELLINGS.items() for word in words.spl
 _FILLER = (
     "exactly about approximately approx around roughly only just the answer is are equals equal to"
     " a an of total final so therefore thus hence result value number we get have it its in all"
+    " there can be will must which that this gives find obtain value"
 )
 FILLER = frozenset(_FILLER.split())
 _TRAILING = frozenset(
@@ -40,6 +41,11 @@ _CALENDAR = (
 )
 CALENDAR = frozenset(_CALENDAR.split())
 _PARTS = frozenset("^/*{}()-.,") | {"\\frac"}
+_COUNTED = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    " sixteen seventeen eighteen nineteen twenty"
+)
+NUMBER_WORDS = {word: number for number, word in enumerate(_COUNTED.split())}
 SINGLE = frozenset("mgshlLNJWVKAd")
 
 

@@ -34,6 +34,8 @@ def value_of(tokens: list[Token]) -> Any:
 
 def _numeral(tokens: list[Token]) -> f.Value | None:
     """Return a numeral with its base, e.g. ``1101_2``, ``2A_{16}``, ``1101_{\\text{base }2}``."""
+    if tokens[0].text == "(" and [token.text for token in tokens[2:4]] == [")", "_"]:
+        tokens = [tokens[1], *tokens[3:]]
     at = next((i for i, token in enumerate(tokens) if token.text == "_"), 0)
     if not at or any(token.kind not in ("num", "let") for token in tokens[:at]):
         return None
