@@ -27,6 +27,8 @@ _NUMBER = re.compile(
 _CONTINUED = re.compile(
     r"[\^_({\\!:]|\s*[-+*/^=<>]|[A-Za-z]\b|\.\d|\s+\d|,?\s*(?:and|or)\s*[-\d$\\]|,\s*[-\d$\\]"
 )
+# Text before a number that makes it a part of an expression.
+_WITHIN = re.compile(r"[\^_/*]\s*(?:\{\s*)?$|(?<!boxed)(?<!boxed )\{\s*$")
 _LINK = re.compile(r"\s{0,3}(?:,\s{0,3})?(?:\b(?:and|or)\b)?\s{0,3}")
 _BETWEEN = re.compile(r"[\s$,;.&]{0,10}(?:and|or|\\text\{ ?(?:and|or) ?\})?[\s$,;]{0,10}")
 
@@ -153,6 +155,11 @@ def lenient(text: str) -> tuple[str | None, bool]:
     formulas = list(_MATH.finditer(line))
     if formulas:
         return ", ".join(_formula(match) for match in _ending(line, formulas)), True
-    numbers = list(_NUMBER.finditer(line))
+    numbers = [
+        match
+        for match in _NUMBER.finditer(line)
+        if _WITHIN.search(line[max(0, match.start() - 9) : match.start()]) is None
+        and line[match.end() : match.end() + 1] not in tuple("^_!")
+    ]
     found = ", ".join(match.group() for match in _ending(line, numbers))
     return (found, True) if numbers else boxed

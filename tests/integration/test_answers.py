@@ -108,7 +108,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(NUMBERS, st.integers(1, 40))
 def test_a_number_is_itself_in_every_spelling_and_never_its_neighbour(
     value: Fraction, power: int

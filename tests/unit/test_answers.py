@@ -54,6 +54,9 @@ def test_several_boxes_are_a_list() -> None:
     [
         ("3 4", "unparseable"),
         ("\\frac{1}", "unparseable"),
+        ("\\begin{pmatrix}", "unparseable"),
+        ("\\begin{pmatrix}1&2\\\\1&2", "unparseable"),
+        ("\\lfloor 10^{1000} \\pi \\rfloor", "timeout"),
         ("((((5", "unparseable"),
         ("9^{9^{9^9}}", "timeout"),
         ("(10^{9})!", "timeout"),
@@ -87,7 +90,7 @@ def test_nested_brackets_and_long_texts_end() -> None:
     assert describe("9^{9^{9^9}}").startswith("not computed")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 10**18), st.integers(2, 400))
 def test_roots_are_exact(value: int, offset: int) -> None:
     root = f"\\sqrt{{{value**2 + offset}}}"
@@ -97,14 +100,14 @@ def test_roots_are_exact(value: int, offset: int) -> None:
     assert judge(f"\\sqrt{{{value**2 * 3}}}", f"{value}\\sqrt{{3}}").kind == "correct"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="0123456789 ,.-+*/^_(){}[]\\$%=<>xeabm:|!&;'", max_size=24))
 def test_every_text_has_a_judgement(text: str) -> None:
     judgement = judge(text, "\\frac{7}{3}")
     assert judgement.kind in ("correct", "wrong", "unparseable", "timeout")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 999), st.integers(0, 9999))
 def test_two_numbers_side_by_side_are_thousands_or_no_number(first: int, second: int) -> None:
     text = f"{first} {second:03d}"

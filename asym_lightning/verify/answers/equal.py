@@ -7,6 +7,7 @@ expression can lie. No value is ever taken for zero because it is small.
 
 from fractions import Fraction
 from functools import lru_cache
+from itertools import product
 from math import ceil, log2
 from typing import Any
 
@@ -172,9 +173,9 @@ def _equal_functions(left: Any, other: Any, symbols: list[Any]) -> bool:
     names = {call: sympy.Dummy(str(call)) for call in undefined}
     left, other = left.xreplace(names), other.xreplace(names)
     symbols = sorted(left.free_symbols | other.free_symbols, key=str)
-    for point in _points(symbols):
+    for digits, point in product(_DIGITS, _points(symbols)):
         try:
-            if _differ_at(left.xreplace(point), other.xreplace(point), 30):
+            if _differ_at(left.xreplace(point), other.xreplace(point), digits):
                 return False
         except (ValueError, TypeError, ZeroDivisionError, AttributeError):
             continue

@@ -10,6 +10,10 @@ from asym_lightning.verify.answers.normalise import normalise, squeeze
 from asym_lightning.verify.answers.parse import parse
 
 _CACHED = 8192
+# Raised within sympy by values that it cannot compare, such as a floor at too high a precision.
+_UNDECIDED = (
+    ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def judge(answer: str, reference: str) -> Judgement:
         return Judgement("correct", "the same text", text, expected)
     try:
         return _compared(text, expected)
-    except f.TooLarge as error:
-        return Judgement("timeout", f"not decided: {error}")
+    except (f.TooLarge, *_UNDECIDED) as error:
+        return Judgement("timeout", f"not decided: {error or type(error).__name__}")
 
 
 def _compared(text: str, expected: str) -> Judgement:

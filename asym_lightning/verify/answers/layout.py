@@ -5,16 +5,24 @@ import re
 from asym_lightning.verify.answers.tokens import ParseError, Token, split
 
 
+def _place(tokens: list[Token], text: str, start: int) -> int:
+    """Return the place of a token. Raises ``ParseError`` without one."""
+    for at in range(start, len(tokens)):
+        if tokens[at].text == text:
+            return at
+    raise ParseError(f"{text} is missing")
+
+
 def matrix_cells(tokens: list[Token], limit: int) -> list[list[list[Token]]]:
     """Return the cells of a matrix, row by row. Raises ``ParseError``."""
     text = "".join(token.text for token in tokens[1:])
     match = re.match(r"\{([pbvV]?(?:small)?matrix|array)\}", text)
     if match is None or match[1] in ("vmatrix", "Vmatrix"):
         raise ParseError("an environment that is no matrix")
-    at = next(i for i, token in enumerate(tokens) if token.text == "}") + 1
+    at = _place(tokens, "}", 0) + 1
     if match[1] == "array" and tokens[at].text == "{":
-        at += next(i for i, token in enumerate(tokens[at:]) if token.text == "}") + 1
-    end = next(i for i, token in enumerate(tokens) if token.text == "\\end")
+        at = _place(tokens, "}", at) + 1
+    end = _place(tokens, "\\end", at)
     if "".join(token.text for token in tokens[end + 1 :]) != f"{{{match[1]}}}":
         raise ParseError("something behind a matrix")
     rows = [row for row in split(tokens[at:end], frozenset(("\\\\",)))[0] if row]

@@ -61,7 +61,7 @@ def _plain(match: re.Match[str]) -> Number | None:
     digits = int(units + places or "0")
     scale = Fraction(10) ** (power - len(places))
     value = sign * digits * scale
-    if not places.rstrip("0"):
+    if value.denominator == 1:
         return Number(value)
     return Number(value, len((units + places).lstrip("0")), scale)
 

@@ -21,12 +21,20 @@ from asym_lightning.verify.answers.sentences import (
     reads_as_words,
     without_sentence,
 )
-from asym_lightning.verify.answers.tokens import ParseError, Token, Tokens, split, tokenise
+from asym_lightning.verify.answers.tokens import (
+    ParseError,
+    Token,
+    Tokens,
+    depth_of,
+    split,
+    tokenise,
+)
 from asym_lightning.verify.answers.units import BOUNDS, NUMBER_WORDS
 from asym_lightning.verify.answers.values import value_of
 
 _CACHED = 8192
 _MAX_PARTS = 60
+_MAX_DEPTH = 50
 _CHOICE = re.compile(
     r"(?:\\text ?\{ ?)?\(([A-Ja-j])\) ?\}?(.*)"
     r"|(?:\\text ?\{ ?)?([A-J](?=[.:])|[A-Ja-j](?=\)))[).:](?: |\}|$)(.*)"
@@ -39,6 +47,10 @@ _NOT_A_TEXT = re.compile(
     r"^(?:\\text ?\{ ?)?(?:or|and)\b|^(?:[,;&/=<>!+*]|\\(?:approx|pm|mp|in|cup|cap)(?![a-z]))"
     r"|\([A-Ja-j]\)|\b(?:or|and) [A-J]\b"
 )
+# Raised within sympy by texts that have no value.
+_UNREADABLE = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 _AND_OR = {"and", "or"}
 _SIGNS = frozenset(("=", "<", ">", "<=", ">=", "!=", "\\approx", "\\in", "=="))
 
@@ -75,6 +87,8 @@ def _form_of(text: str) -> Any:
         return f.Value(number.value, number.digits, number.step)
     if not text:
         return f.Raw("", "nothing")
+    if depth_of(text) > _MAX_DEPTH:
+        return f.Raw(text, "too many brackets within brackets")
     special = clock(text) or _choice(text)
     if special is not None:
         return special
@@ -94,7 +108,14 @@ def _form_of(text: str) -> Any:
             return f.Words(said)
         late = by_library(text)
         return f.Raw(text, str(error)) if late is None else f.Value(late)
-    except (RecursionError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        ValueError,
+        TypeError,
+    ) as error:
         return f.Raw(text, f"{type(error).__name__}: {error}"[:80])
 
 

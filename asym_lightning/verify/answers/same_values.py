@@ -84,8 +84,9 @@ def _same_numerals(answer: f.Value, reference: f.Value) -> bool:
 def close(answer: f.Value, reference: f.Value) -> bool:
     """Return whether two values are equal, or one is a decimal of floating point for the other.
 
-    Such a decimal has at least 12 significant digits and is off by less than one unit of its last
-    place, or has at least 16 and is off by at most 2**-52 of a value that is not a whole number.
+    The other one is no whole number. Where it is no decimal itself, the decimal has at least 12
+    significant digits and is off by less than one unit of its last place; else it has at least 16
+    and is off by at most 2**-52 of the value.
     """
     for decimal, exact in ((answer, reference), (reference, answer)):
         if decimal.digits < FLOAT_DIGITS or not isinstance(decimal.value, Fraction):
@@ -93,9 +94,20 @@ def close(answer: f.Value, reference: f.Value) -> bool:
         value = to_sympy(exact.value)
         if value.is_Integer or value.free_symbols or not value.is_real:
             continue
-        limit = decimal.step * Fraction(999, 1000)
-        if decimal.digits >= _DOUBLE_DIGITS:
+        limit = Fraction(0) if _terminates(value) else decimal.step * Fraction(999, 1000)
+        if decimal.digits >= _DOUBLE_DIGITS > exact.digits:
             limit = max(limit, abs(decimal.value) * _EPSILON)
-        if within(decimal.value, value, limit):
+        if limit and within(decimal.value, value, limit):
             return True
     return equal(answer.value, reference.value)
+
+
+def _terminates(value: Any) -> bool:
+    """Return whether the digits of a number behind its decimal point end."""
+    if not value.is_Rational:
+        return False
+    bottom = int(value.q)
+    for factor in (2, 5):
+        while bottom % factor == 0:
+            bottom //= factor
+    return bottom == 1

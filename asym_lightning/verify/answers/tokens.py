@@ -148,3 +148,12 @@ def split(tokens: Tokens, signs: frozenset[str]) -> tuple[list[list[Token]], lis
         else:
             parts[-1].append(token)
     return parts, found
+
+
+def depth_of(text: str) -> int:
+    """Return how deep brackets lie within brackets."""
+    depth = deepest = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
