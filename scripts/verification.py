@@ -36,6 +36,27 @@ TAIL = """
 ## The other verifiers
 
 `number` reads numbers by the same rules and takes the complete answer or nothing: `1e3` is 1000, `1 1/2` is 3/2, `10 or 12` and `3 4` are no number; a name (`x = 5`) and a unit (`5 cm`) are passed over. `choice` takes one letter, with or without its text; `B and C` is no choice. `math_lenient` finds an answer without a box: a list behind "the answer is" stays a list, and an empty box hides nothing.
+
+## What is refused all the same
+
+- Remainders (`7 \\pmod{10}` for `7`), systems with `cases`, inequalities that must be solved first (`|x|<3` for `(-3,3)`), dates in digits for dates in words, units that must be converted.
+- Expressions that are equal only for positive variables (`\\sqrt{x^2}` for `x`), and, as `timeout`, identities that algebra does not show within bounds.
+- Of the 7,500 reference solutions of MATH train nine: seven box several values where the answer is the last of them (`(8,38)`, `(0, 1)`, `9`, `(-5, 1)`, `8:34 p.m.`, `150^\\circ`, `-3`), two have an empty box.
+
+## Measured
+
+`python benchmarks/verify.py accuracy --data FOLDER` and `python benchmarks/attack.py --data FOLDER`, beside math-verify 0.9 alone:
+
+| pairs | right | paid wrongly | refused wrongly | math-verify: paid wrongly | refused wrongly |
+|---|---|---|---|---|---|
+| public reports, not arguable: 244 | 163 | 0 | 0 | 16 | 48 |
+| solutions of MATH-500: 500 | 500 | 0 | 0 | 0 | 0 |
+| solutions of MATH train: 7,500 | 7,500 | 0 | 9 | 0 | 13 |
+| numbers of all seven sets off by one: 5,294 | 0 | 0 | 0 | 0 | 0 |
+| rounded to three digits: 796 | 0 | 0 | 0 | 12 | 0 |
+| with another unit: 56 | 0 | 0 | 0 | 54 | 0 |
+
+The attack tried 573,800 cheap strings on 3,560 references; none is paid for a reference of another value.
 """  # noqa: E501
 
 

@@ -11,6 +11,7 @@ from asym_lightning.verify.answers import forms as f
 from asym_lightning.verify.answers.algebra import expression
 from asym_lightning.verify.answers.layout import matrix_cells, sign_readings
 from asym_lightning.verify.answers.library import by_library
+from asym_lightning.verify.answers.names import name_of
 from asym_lightning.verify.answers.numbers import read_number
 from asym_lightning.verify.answers.regions import joined, region_of, solve
 from asym_lightning.verify.answers.sentences import (
@@ -24,12 +25,11 @@ from asym_lightning.verify.answers.sentences import (
 from asym_lightning.verify.answers.tokens import (
     ParseError,
     Token,
-    Tokens,
     depth_of,
     split,
     tokenise,
 )
-from asym_lightning.verify.answers.units import BOUNDS, NUMBER_WORDS
+from asym_lightning.verify.answers.units import NUMBER_WORDS
 from asym_lightning.verify.answers.values import value_of
 
 _CACHED = 8192
@@ -164,37 +164,6 @@ def _listed(tokens: list[Token]) -> Any:
     return f.Several(tuple(flat))
 
 
-def _name(tokens: Tokens) -> str | None:
-    """Return the name that tokens before an equals sign are, or ``None``.
-
-    A variable with or without index, a function of variables, capital letters of a line, an angle,
-    or words.
-    """
-    if not tokens or len(tokens) > 24:
-        return None
-    text = "".join(token.text for token in tokens if token.text not in "{}")
-    said = " ".join(token.text for token in tokens if token.kind == "word").lower()
-    if said in BOUNDS:
-        raise ParseError(f"the words {said!r} before a sign")
-    if all(token.kind == "word" for token in tokens):
-        return said
-    if said:
-        named = all(token.kind in ("word", "let") or token.text in "_{}'" for token in tokens)
-        return text if named else None
-    if tokens[0].text in ("\\angle", "\\triangle", "\\overline", "\\vec", "\\widehat"):
-        return text
-    if re.fullmatch(r"\([A-Za-z](?:,[A-Za-z])+\)", text):
-        return text
-    letter = r"(?:\\?[A-Za-z]+)"
-    if re.fullmatch(rf"{letter}(?:_(?:\w|\\text)+)?'*(?:\([\w,+=|<>*-]+\))?", text):
-        if text[0] != "\\" and len(text) > 1 and text.isalpha() and not text.isupper():
-            return None
-        if text in ("e", "i", "\\pi", "\\infty"):
-            return None
-        return text
-    return None
-
-
 def _related(tokens: list[Token]) -> Any:
     parts, signs = split(tokens, _SIGNS)
     if not signs:
@@ -204,7 +173,7 @@ def _related(tokens: list[Token]) -> Any:
     if set(signs) <= {"=", "\\approx", "=="}:
         return _equality(parts, signs)
     if signs == ["\\in"]:
-        name = _name(parts[0])
+        name = name_of(parts[0])
         if name is None:
             raise ParseError("an element that is no name")
         form = _form(parts[1])
@@ -224,17 +193,17 @@ def _related(tokens: list[Token]) -> Any:
 
 
 def _equality(parts: list[list[Token]], signs: list[str]) -> Any:
-    name = _name(parts[0])
+    name = name_of(parts[0])
     if name is not None:
         rest = parts[1:]
         form = _form(rest[0]) if len(rest) == 1 else _equality(rest, signs[1:])
-        last = _name(rest[-1])
+        last = name_of(rest[-1])
         if isinstance(form, f.Named | f.Relation | f.Several) and len(rest) > 1:
             raise ParseError("several names")
         if last is not None and last == name:
             raise ParseError("a name that equals itself")
         return f.Named(name, form)
-    if len(parts) == 2 and (last := _name(parts[1])) is not None:
+    if len(parts) == 2 and (last := name_of(parts[1])) is not None:
         return f.Named(last, _form(parts[0]))
     values = [_form(part) for part in parts]
     if all(_is_number(form) for form in values):
@@ -342,7 +311,7 @@ def _set(inner: list[Token]) -> Any:
     if not inner:
         return f.Region(sympy.S.EmptySet)
     parts, signs = split(inner, frozenset(("|", ":")))
-    if len(parts) == 2 and _name(parts[0]) is not None and signs:
+    if len(parts) == 2 and name_of(parts[0]) is not None and signs:
         return _form(parts[1])  # a set of all x with a condition
     form = _form(inner)
     return f.Several(form.parts if isinstance(form, f.Several) else (form,), braces=True)
