@@ -4,10 +4,14 @@ Plain string work: no text is parsed as mathematics, and no search takes more th
 """
 
 import re
+from itertools import islice, pairwise
 
-_BOX = "\\boxed"
+_EMPTY_BOX = re.compile(r"\\(?:boxed|fbox) ?\{\s{0,9}\}")
+_BOXES = ("\\boxed", "\\fbox")
 # Characters at the end of a completion in which anchors are searched.
 _TAIL = 20_000
+# Formulas or numbers of a list that are looked at.
+_MOST = 20
 _ANCHOR = re.compile(
     r"(?i)\banswer(?: to [^.:\n]{1,80})?(?:\*\*|\s){0,3}(?::|\bis\b|=)(?:\*\*|\s){0,3}:?|####"
 )
@@ -15,23 +19,36 @@ _MATH = re.compile(
     r"\$\$([^$]{1,2000})\$\$|\$([^$\n]{1,2000})\$|\\\(([^\n]{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]",
     re.DOTALL,
 )
-_NUMBER = re.compile(r"[-+]?\\?\$?\d(?:[\d,]*\d)?(?:\.\d+)?(?: ?/ ?\d+)?(?: ?\\?%)?")
-# Text after a number that makes it a part of an expression.
-_CONTINUED = re.compile(r"[\^_({\\!]|\s*[-+*/^=<>]|[A-Za-z]\b")
+_NUMBER = re.compile(
+    r"[-+]?\\?\$?\d(?:[\d,]*\d)?(?: \d{3}(?!\d))*(?:\.\d+)?(?:[eE][-+]?\d{1,4})?"
+    r"(?: \d+(?=/))?(?: ?/ ?\d+)?(?: ?\\?%)?"
+)
+# Text after a number that makes it a part of an expression, of a longer number or of a list.
+_CONTINUED = re.compile(
+    r"[\^_({\\!:]|\s*[-+*/^=<>]|[A-Za-z]\b|\.\d|\s+\d|,?\s*(?:and|or)\s*[-\d$\\]|,\s*[-\d$\\]"
+)
+# Text before a number that makes it a part of an expression.
+_WITHIN = re.compile(r"[\^_/*]\s*(?:\{\s*)?$|(?<!boxed)(?<!boxed )\{\s*$")
+_LINK = re.compile(r"\s{0,3}(?:,\s{0,3})?(?:\b(?:and|or)\b)?\s{0,3}")
 _BETWEEN = re.compile(r"[\s$,;.&]{0,10}(?:and|or|\\text\{ ?(?:and|or) ?\})?[\s$,;]{0,10}")
 
 
+def _last_box(text: str, end: int) -> int:
+    """Return the place of the last ``\\boxed`` or ``\\fbox`` before ``end``, or -1."""
+    return max(text.rfind(box, 0, end) for box in _BOXES)
+
+
 def _box_at(text: str, start: int) -> tuple[str | None, int]:
-    """Return the content of the ``\\boxed`` at ``start`` and its end in ``text``.
+    """Return the content of the box at ``start`` and its end in ``text``.
 
     The content is ``None`` if the box never closes.
     """
-    at = start + len(_BOX)
+    after = at = start + (len(_BOXES[0]) if text.startswith(_BOXES[0], start) else len(_BOXES[1]))
     while at < len(text) and text[at].isspace():
         at += 1
     if text[at : at + 1] != "{":
         single = text[at:].split("$", 1)[0].split("\n", 1)[0].strip().rstrip(".")
-        return (single if at > start + len(_BOX) else None), at + len(single)
+        return (single if at > after else None), at + len(single)
     first, depth = at + 1, 0
     while at < len(text):
         char = text[at]
@@ -53,7 +70,7 @@ def last_boxed(text: str) -> tuple[str | None, bool]:
     ``(None, True)`` is a box that never closes. Braces are balanced, escaped ones do not count.
     ``\\boxed 5`` boxes the text up to the end of the formula, as in LaTeX sources of MATH.
     """
-    start = text.rfind(_BOX)
+    start = _last_box(text, len(text))
     return (None, False) if start < 0 else (_box_at(text, start)[0], True)
 
 
@@ -65,7 +82,7 @@ def last_boxes(text: str, limit: int = 20) -> list[str]:
     contents: list[str] = []
     after = len(text)
     while len(contents) < limit:
-        start = text.rfind(_BOX, 0, after)
+        start = _last_box(text, after)
         if start < 0:
             break
         content, end = _box_at(text, start)
@@ -83,28 +100,50 @@ def _formula(match: re.Match[str]) -> str:
     return next(part for part in match.groups() if part is not None).strip()
 
 
+def _linked(text: str, matches: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Return the first matches of a list, as far as only commas, "and" and "or" part them."""
+    for i, (match, after) in enumerate(pairwise(matches), start=1):
+        between = text[match.end() : after.start()]
+        if not between.strip() or _LINK.fullmatch(between) is None:
+            return matches[:i]
+    return matches
+
+
 def _trimmed(text: str) -> str:
     """Return the answer in the text after an anchor.
 
-    It is the first formula, if it begins in the first line, else the leading number of that line,
-    else the first sentence of it.
+    It is the first formula, if it begins in the first line, with those that only commas, "and" and
+    "or" part from it. Else it is the leading number of that line, unless that goes on as a list or
+    an expression, else the first sentence of it.
     """
     line = text.strip().split("\n", 1)[0].strip().strip("*").strip()
-    formula = _MATH.search(text[:3000])
-    if formula is not None and text.find(formula.group()) <= text.find(line) + len(line):
-        return _formula(formula)
+    formulas = list(islice(_MATH.finditer(text[:3000]), _MOST))
+    if formulas and text.find(formulas[0].group()) <= text.find(line) + len(line):
+        return ", ".join(_formula(match) for match in _linked(text, formulas))
     number = _NUMBER.match(line)
     if number is not None and not _CONTINUED.match(line[number.end() :]):
         return number.group()
     return re.split(r"\.\s|\.$", line, maxsplit=1)[0].strip().rstrip(".*").strip()
 
 
+def _ending(line: str, matches: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Return the last matches of a line that only commas, "and" and "or" part."""
+    first = len(matches) - 1
+    while first > 0 and len(matches) - first < _MOST:
+        between = line[matches[first - 1].end() : matches[first].start()]
+        if not between.strip() or _LINK.fullmatch(between) is None:
+            break
+        first -= 1
+    return matches[first:]
+
+
 def lenient(text: str) -> tuple[str | None, bool]:
     """Return the answer of a model that was never told to box it, for evaluation.
 
-    As ``last_boxed``. Without a box, or with an empty one: the text after the last "answer is",
-    "answer:" or "####", else the last formula of the last line, else its last number.
+    As ``last_boxed``, and an empty box counts for nothing. Without a box: the text after the last
+    "answer is", "answer:" or "####", else the formulas or the numbers that end the last line.
     """
+    text = _EMPTY_BOX.sub("", text)
     boxed = last_boxed(text)
     if boxed[0]:
         return boxed
@@ -115,6 +154,12 @@ def lenient(text: str) -> tuple[str | None, bool]:
     line = tail.strip().rsplit("\n", 1)[-1]
     formulas = list(_MATH.finditer(line))
     if formulas:
-        return _formula(formulas[-1]), True
-    numbers = list(_NUMBER.finditer(line))
-    return (numbers[-1].group(), True) if numbers else boxed
+        return ", ".join(_formula(match) for match in _ending(line, formulas)), True
+    numbers = [
+        match
+        for match in _NUMBER.finditer(line)
+        if _WITHIN.search(line[max(0, match.start() - 9) : match.start()]) is None
+        and line[match.end() : match.end() + 1] not in tuple("^_!")
+    ]
+    found = ", ".join(match.group() for match in _ending(line, numbers))
+    return (found, True) if numbers else boxed

@@ -1,6 +1,6 @@
 """Verification of mathematical answers.
 
-The answer is found in the completion here and compared with the reference by math-verify in jailed
+The answer is found in the completion here and judged (``asym_lightning.verify.answers``) in jailed
 worker processes.
 """
 
@@ -19,7 +19,7 @@ EXTRACTORS = {"boxed": last_boxed, "lenient": lenient}
 
 @validated
 class MathVerifier:
-    """Compares the answer of a completion with the reference by math-verify.
+    """Judges the answer of a completion by its reference; docs/verification.md names all forms.
 
     Args:
         timeout_s: seconds per answer; then its worker is killed and replaced.
@@ -44,7 +44,7 @@ class MathVerifier:
     ) -> None:
         if importlib.util.find_spec("math_verify") is None:
             raise PartError(
-                "math-verify, which scores mathematical answers, is not installed: "
+                "math-verify, which parses sums and integrals, is not installed: "
                 "pip install math-verify[antlr4_13_2]"
             )
         self.max_chars, self._extract = max_chars, EXTRACTORS[extract]
@@ -77,13 +77,18 @@ class MathVerifier:
                 f"an answer of {len(answer)} characters; at most {self.max_chars} are looked at"
             )
             return Verdict(0.0, Kind.UNPARSEABLE, detail=detail)
-        boxes = last_boxes(completion)
-        several = len(boxes) > 1 and boxes[-1] == answer and sum(map(len, boxes)) <= self.max_chars
-        return "\n\x00".join(boxes) if several else answer
+        return text_of(completion, answer, self.max_chars)
 
     def close(self) -> None:
         """Kill the workers; the next ``score`` starts new ones."""
         self.pool.close()
+
+
+def text_of(completion: str, answer: str, max_chars: int) -> str:
+    """Return the text for the worker: the answer, or all boxes that belong to its box."""
+    boxes = last_boxes(completion)
+    several = len(boxes) > 1 and boxes[-1] == answer and sum(map(len, boxes)) <= max_chars
+    return "\n\x00".join(boxes) if several else answer
 
 
 @cache

@@ -11,14 +11,23 @@ from typing import Literal
 
 from asym_lightning.checks import NonNegative, validated
 from asym_lightning.types import Kind, Verdict
+from asym_lightning.verify.answers.normalise import normalise
+from asym_lightning.verify.answers.quantities import read_quantity
 from asym_lightning.verify.base import TRUNCATED, check_lengths
 from asym_lightning.verify.extract import last_boxed, lenient
 
 MAX_CHARS = 200
-_LETTER = re.compile(r"(?:\\(?:text|mathrm|textbf)\{)?[\s(\[*]*([A-Za-z])(?![A-Za-z])")
-_FRAC = re.compile(r"([-+]?)\\[dt]?frac\{([-+]?\d+)\}\{(\d+)\}")
-_SCIENTIFIC = re.compile(r"(?: ?\\times ?10\^\{?|[eE])([-+]?\d{1,3})\}?$")
-_DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?")
+_LETTER = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer):? ?)?(?:\(?([A-Za-z])\)?|\[([A-Za-z])\])"
+    r"(?P<rest>[.:)].*| .*|,.*)?",
+    re.DOTALL,
+)
+# Another letter behind the first: several letters are no choice.
+_ANOTHER = re.compile(
+    r"\([A-Za-z]\)|^[.)]?\s*(?:and|or|to|,|/|&|;)\s*\(?[A-Za-z]\)?(?![A-Za-z])|,\s*\(?[A-J]\)?(?![A-Za-z])"
+)
+_REASON = re.compile(r"[.:)].*|,? (?:because|since|as)\b.*", re.DOTALL)
+_WRAPPED = re.compile(r"\\text ?\{([^{}]*)\}|\{([^{}]*)\}")
 
 
 def full_completion(text: str) -> tuple[str | None, bool]:
@@ -103,61 +112,45 @@ class ExactMatch(TextVerifier):
 class MultipleChoice(TextVerifier):
     """Accepts the reference's letter.
 
-    ``B``, ``(b)``, ``\\text{(B)}`` and ``B. because ...`` are equal. ``compare`` raises
-    ``ValueError`` for a reference that does not start with a single letter.
+    ``B``, ``(b)``, ``\\text{(B)}``, ``Option B`` and ``B. because ...`` are equal; several letters
+    are no choice. ``compare`` raises ``ValueError`` for a reference that is not a single letter.
     """
 
     def __init__(self, extract: Extract = "lenient") -> None:
         super().__init__(extract)
 
     def compare(self, answer: str, reference: str) -> Verdict:
-        expected, chosen = _LETTER.match(reference.strip()), _LETTER.match(answer.strip())
+        expected, chosen = letter(reference), letter(answer)
         if expected is None:
             raise ValueError(f"reference answer {reference[:60]!r} is not a choice such as B")
         if chosen is None:
             return Verdict(0.0, Kind.UNPARSEABLE, detail="not a single letter")
-        return _judged(chosen[1].upper() == expected[1].upper(), chosen[1].upper())
+        return _judged(chosen == expected, chosen)
+
+
+def letter(text: str) -> str | None:
+    """Return the letter of a choice, with or without the text of that choice, else ``None``."""
+    text = _WRAPPED.sub(lambda match: match[1] or match[2] or "", normalise(text)).strip()
+    match = _LETTER.fullmatch(" ".join(text.replace("*", "").split()))
+    if match is None:
+        return None
+    rest = match["rest"] or ""
+    if _ANOTHER.search(rest) or not (rest == "" or _REASON.fullmatch(rest) or ")" in match[0][:3]):
+        return None
+    return (match[1] or match[2]).upper()
 
 
 def number(text: str) -> Fraction | None:
     """Return the exact value of a number as people write it, or ``None`` for other text.
 
-    E.g. ``1,234.5``, ``3/4``, ``\\frac{3}{4}``, ``8\\%`` (0.08), ``1.2e3``.
+    E.g. ``1,234.5``, ``3/4``, ``\\frac{3}{4}``, ``1 3/4``, ``8\\%`` (0.08), ``1.2e3``, ``x = 5``,
+    ``5 cm``. The complete text is the number, or it has no value.
     """
-    text = text.strip().strip("$").strip().removeprefix("\\$").rstrip(".")
-    text = text.replace("\\!", "").replace("−", "-")
-    percent = text.endswith("%")
-    text = text.rstrip("%").rstrip("\\").strip()
-    fraction = _FRAC.fullmatch(text)
-    power = _SCIENTIFIC.search(text)
-    scale = Fraction(10) ** int(power[1]) if power else Fraction(1)
-    text = text[: power.start()] if power else text
-    if fraction:
-        value = _quotient(f"{fraction[1]}{fraction[2]}", fraction[3])
-    elif "/" in text:
-        numerator, _, denominator = text.partition("/")
-        value = _quotient(numerator, denominator)
-    else:
-        value = _decimal(text)
-    if value is None:
+    found = read_quantity(text)
+    if found is None:
         return None
-    return value * scale / (100 if percent else 1)
-
-
-def _quotient(numerator: str, denominator: str) -> Fraction | None:
-    top, bottom = _decimal(numerator), _decimal(denominator)
-    return top / bottom if top is not None and bottom else None
-
-
-def _decimal(text: str) -> Fraction | None:
-    """Return the exact value of a decimal such as ``1,234.5``, or ``None`` for other text."""
-    text = text.strip()
-    if not text.isascii() or not any(char.isdigit() for char in text):
-        return None
-    if not _DECIMAL.fullmatch(text):
-        return None
-    digits = text.replace(",", "")
-    return Fraction(f"{digits}0" if digits.endswith(".") else digits)
+    value, percent = found
+    return value.value / 100 if percent else value.value
 
 
 @validated

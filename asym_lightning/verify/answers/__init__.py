@@ -1,0 +1,1 @@
+"""Normalise, parse, compare: the parts of the judge of mathematical answers."""
