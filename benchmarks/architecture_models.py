@@ -110,12 +110,12 @@ MODELS: dict[str, dict[str, Any]] = {
         "altup_num_inputs": 2,
         "activation_sparsity_pattern": [0.0, 0.0],
     },
-    "gemma4_text": {**HEAD, **WINDOW},
+    "gemma4_text": {**HEAD, **WINDOW, "global_head_dim": 32},
     "glm": HEAD,
     "glm4": HEAD,
     "glm4_moe": {**HEAD, **DEEPSEEK},
     "gpt2": {**GPT, "n_positions": 512},
-    "gpt_bigcode": {**GPT, "n_positions": 512},
+    "gpt_bigcode": {**GPT, "n_positions": 512, "num_key_value_heads": 1},
     "gpt_neo": {
         "attention_types": [[["global", "local"], 1]],
         "num_layers": 2,
@@ -127,7 +127,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "gptj": {**GPT, "rotary_dim": 8, "n_positions": 512},
     "granite": {"logits_scaling": 8.0, "attention_multiplier": 0.25},
     "granitemoe": EXPERTS,
-    "granitemoehybrid": EXPERTS,
+    "granitemoehybrid": {**EXPERTS, "layer_types": ["attention", "attention"]},
     "granitemoeshared": EXPERTS,
     "helium": HEAD,
     "hunyuan_v1_dense": HEAD,
@@ -173,7 +173,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "starcoder2": {},
     "vaultgemma": GEMMA,
     "xglm": {"d_model": 128, "attention_heads": 4, "num_layers": 2, "ffn_dim": 128},
-    "zamba2": {},
 }
 # Their published models use the embedding as output head.
 TIED = {
@@ -186,10 +185,10 @@ TIED = {
 def build(kind: str) -> Any:
     """A random model of a model type, in float32."""
     tied = {"tie_word_embeddings": True} if kind in TIED else {}
-    given = {**COMMON, **MODELS[kind], **tied}
     # A key that the model does not have, vLLM may read all the same.
     usual = AutoConfig.for_model(kind)
-    config = AutoConfig.for_model(kind, **{k: v for k, v in given.items() if hasattr(usual, k)})
+    common = {key: value for key, value in COMMON.items() if hasattr(usual, key)}
+    config = AutoConfig.for_model(kind, **{**common, **MODELS[kind], **tied})
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config)
 

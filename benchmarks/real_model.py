@@ -41,7 +41,7 @@ def command(data: Path, folder: Path, precision: str, temperature: float) -> lis
     return [
         *(sys.executable, "train.py", "policy=smollm2", "task=math", f"task.path={data}"),
         *("verify@task.verify=number", "task.instruction='Answer with the number only.'"),
-        *("rollout.prompts_per_iteration=8", "rollout.max_tokens=12"),
+        *("rollout.prompts_per_iteration=8", "rollout.group_size=4", "rollout.max_tokens=12"),
         *(f"rollout.temperature={temperature}", f"trainer.precision={precision}"),
         *("policy.optimizer.learning_rate=2e-5", "policy.gradient_checkpointing=false"),
         *(f"trainer.max_epochs={ITERATIONS}", "callbacks.evaluation.problems=0"),
