@@ -61,6 +61,10 @@ class Verdict:
     ``answer`` is the parsed answer in canonical form (equal answers compare equal), or ``None``
     without an answer. ``detail`` gives the reason for the kinds ``unparseable``, ``timeout`` and
     ``error``. ``parts`` are the components of a composite reward, before its weights.
+
+    ``text`` is the answer as the completion has it, and ``reference`` the text that it was compared
+    with. Both are ``None`` where a completion and its reference are no texts of the same sort, as
+    with equations for a target.
     """
 
     reward: float
@@ -68,6 +72,15 @@ class Verdict:
     answer: str | None = None
     detail: str = ""
     parts: Mapping[str, float] = field(default_factory=dict, hash=False)
+    text: str | None = None
+    reference: str | None = None
+
+    @property
+    def is_other_text(self) -> bool | None:
+        """Whether text and reference differ in more than white space; ``None`` without them."""
+        if self.text is None or self.reference is None:
+            return None
+        return self.text.split() != self.reference.split()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ CHARTS: dict[str, dict[str, list[str]]] = {
         "clipped tokens": ["clip/.*"],
         "gradient norm": ["optimizer/grad_norm"],
         "completion length": ["length/mean", "length/correct", "length/wrong", "length/max"],
-        "what became of completions": ["verify/.*"],
+        "what became of completions": ["verify/(?!rewarded).*"],
         "diversity": ["diversity/.*", "entropy/high_share"],
         "steered values": ["steer/.*"],
     },

@@ -3,6 +3,7 @@
 They go to TensorBoard, to an HTML file and, if asked for, to the terminal.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,9 +19,11 @@ from asym_lightning.checks import Count, WholeNumber, validated
 from asym_lightning.learner.batch import StepRecord
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.runtime.characters import clean_text
-from asym_lightning.types import Completion, RolloutGroup, Verdict
+from asym_lightning.types import Completion, Kind, RolloutGroup, Verdict
 
 COLUMNS = ("prompt", "completion", "tokens", "reward", "advantage", "kind")
+# Rewarded answers of another text than the reference that a page lists, and characters of each.
+EXAMPLES, EXAMPLE_CHARS = 10, 200
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif }
 body { margin: 1.5rem auto; max-width: 70rem; padding: 0 1rem }
@@ -32,6 +35,7 @@ td:last-child { white-space: pre-wrap; overflow-wrap: anywhere }
 #advantage:checked ~ main i { background: rgba(0, 140, 70, var(--p)) }
 #advantage:checked ~ main i { box-shadow: inset 0 0 0 99px rgba(210, 40, 40, var(--n)) }
 i { font-style: normal }
+code { unicode-bidi: isolate; white-space: pre-wrap; overflow-wrap: anywhere }
 """
 
 
@@ -119,11 +123,46 @@ def terminal_table(groups: list[tuple[RolloutGroup, list[ShownRollout]]], title:
     return table
 
 
-def page(groups: list[tuple[RolloutGroup, list[ShownRollout]]], tokenizer: Any, title: str) -> str:
+def rewarded_texts(groups: Sequence[RolloutGroup]) -> list[tuple[str, str]]:
+    """Different pairs of answer and reference that are right and not the same text, in order."""
+    pairs = {
+        (verdict.text, verdict.reference): None
+        for group in groups
+        for verdict in group.verdicts
+        if verdict.kind is Kind.CORRECT and verdict.is_other_text
+    }
+    return [(str(text), str(reference)) for text, reference in pairs]
+
+
+def _code(text: str | None) -> str:
+    """The beginning of a text as an element of its own; a dash for no text."""
+    if text is None:
+        return "-"
+    short = text if len(text) <= EXAMPLE_CHARS else text[:EXAMPLE_CHARS] + "…"
+    return f"<code>{escape(short)}</code>"
+
+
+def _examples(pairs: Sequence[tuple[str, str]]) -> str:
+    """A list of pairs that :func:`rewarded_texts` found; empty without any."""
+    if not pairs:
+        return ""
+    items = "".join(
+        f"<li>{_code(text)} for {_code(reference)}</li>" for text, reference in pairs[:EXAMPLES]
+    )
+    count = f"{min(len(pairs), EXAMPLES)} of {len(pairs)}"
+    return f"<h2>Rewarded answers of another text than the reference: {count}</h2><ul>{items}</ul>"
+
+
+def page(
+    groups: list[tuple[RolloutGroup, list[ShownRollout]]],
+    tokenizer: Any,
+    title: str,
+    rewarded: Sequence[tuple[str, str]],
+) -> str:
     """A self-contained HTML page.
 
     Every token has its entropy or its advantage as background, and both with its log-prob as
-    tooltip.
+    tooltip. ``rewarded`` are pairs of answer and reference from :func:`rewarded_texts`.
     """
     rollouts = [rollout for _, members in groups for rollout in members]
     entropies = [value for rollout in rollouts for value in rollout.entropy]
@@ -138,15 +177,20 @@ def page(groups: list[tuple[RolloutGroup, list[ShownRollout]]], tokenizer: Any, 
         tip = f"entropy {entropy:.3f}, advantage {advantage:+.3f}, log-prob {logp:.3f}"
         return f'<i style="{style}" title="{tip}">{escape(text)}</i>'
 
-    headings = "".join(f"<th>{name}</th>" for name in (*COLUMNS[2:], "completion"))
-    parts = []
+    names = (*COLUMNS[2:], "parsed answer", "as written", "completion")
+    headings = "".join(f"<th>{name}</th>" for name in names)
+    parts = [_examples(rewarded)]
     for group, members in groups:
-        parts.append(f"<h2>{escape(group.prompt.problem.text)}</h2><table><tr>{headings}</tr>")
+        parts.append(f"<h2>{escape(group.prompt.problem.text)}</h2>")
+        parts.append(f"<p>reference: {_code(group.prompt.problem.answer)}</p>")
+        parts.append(f"<table><tr>{headings}</tr>")
         for rollout in members:
             texts = [tokenizer.decode([i]) for i in rollout.completion.token_ids]
             tokens = map(token, texts, rollout.logp, rollout.entropy, rollout.advantages)
             coloured = "".join(tokens) or escape(rollout.completion.text)
-            cells = "".join(f"<td>{escape(cell)}</td>" for cell in rollout.cells())
+            answers = [_code(text) for text in (rollout.verdict.answer, rollout.verdict.text)]
+            fields = [*map(escape, rollout.cells()), *answers]
+            cells = "".join(f"<td>{field}</td>" for field in fields)
             parts.append(f"<tr>{cells}<td>{coloured}</td></tr>")
         parts.append("</table>")
     choice = "".join(
@@ -164,6 +208,9 @@ def page(groups: list[tuple[RolloutGroup, list[ShownRollout]]], tokenizer: Any, 
 @validated
 class Completions(Callback):
     """Shows the first prompts of an iteration with their rollouts.
+
+    The page begins with rewarded answers whose text is not the reference's, from all groups of the
+    first mini-batch on the process that writes it.
 
     Args:
         folder: for the files ``iteration-*.html``.
@@ -198,12 +245,13 @@ class Completions(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         groups = shown(record, self.prompts)
+        rewarded = rewarded_texts(record.batch.groups)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("rollouts/completions", markdown(groups), iteration)
         self.folder.mkdir(parents=True, exist_ok=True)
         title = f"Rollouts of iteration {iteration}"
         file = self.folder / f"iteration-{iteration:06d}.html"
-        file.write_text(page(groups, data.tokenizer, title), encoding="utf-8")
+        file.write_text(page(groups, data.tokenizer, title, rewarded), encoding="utf-8")
         if self.terminal:
             Console().print(terminal_table(groups, title))

@@ -29,7 +29,7 @@ It prints the verdict, why, and how both texts were read. The exit status is 0 f
 | `timeout` | not decided within the time limit, or within the bounds on the size of numbers: never right |
 | `error` | the reference cannot be read; the same text is still right |
 
-The parsed answer is the column `answer` of `rollouts/*.parquet`. Sums, products, integrals and limits are read by the parser of math-verify, everything else by the package; math-verify's own comparison, which rounds, decides nothing.
+The parsed answer is the column `answer` of `rollouts/*.parquet`, the answer as written the column `text`; `completions/*.html` shows both beside the reference. Sums, products, integrals and limits are read by the parser of math-verify, everything else by the package; math-verify's own comparison, which rounds, decides nothing.
 """  # noqa: E501
 
 TAIL = """

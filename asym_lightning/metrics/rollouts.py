@@ -28,6 +28,9 @@ def measure_groups(groups: Sequence[RolloutGroup], meter: Meter) -> None:
     kinds = [verdict.kind for verdict in verdicts]
     for kind in Kind:
         meter.mean(f"verify/{kind}", kinds.count(kind), len(kinds))
+    other_texts = [v.is_other_text for v in verdicts if v.kind is Kind.CORRECT]
+    compared = [other for other in other_texts if other is not None]
+    meter.mean("verify/rewarded_other_text", sum(compared), len(compared))
     for name in all_names(name for verdict in verdicts for name in verdict.parts):
         values = [verdict.parts[name] for verdict in verdicts if name in verdict.parts]
         meter.mean(f"reward/part_{name}", sum(values), len(values))

@@ -73,6 +73,7 @@ def rows(groups: Sequence[RolloutGroup]) -> list[dict[str, Any]]:
             "reward": verdict.reward,
             "kind": str(verdict.kind),
             "answer": None if verdict.answer is None else clean_text(verdict.answer),
+            "text": None if verdict.text is None else clean_text(verdict.text),
             "detail": clean_text(verdict.detail),
         }
         for group in groups

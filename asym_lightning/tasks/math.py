@@ -40,7 +40,7 @@ class MathTask:
         problem_column: ``Columns`` explains it, the other columns and ``answer_after``.
         instruction: ``PromptFormat`` explains it, ``system``, and the templates.
         limit: take the first rows of ``path`` only; held-out problems are never cut.
-        verify: the verifier of completions; math-verify's unless given.
+        verify: the verifier of completions; ``MathVerifier`` unless given.
 
     Raises:
         FieldError: the data cannot be used; the message names file, row and column.

@@ -8,6 +8,8 @@ from itertools import islice, pairwise
 
 _EMPTY_BOX = re.compile(r"\\(?:boxed|fbox) ?\{\s{0,9}\}")
 _BOXES = ("\\boxed", "\\fbox")
+# Between the boxes of an answer in the text for the worker.
+BETWEEN_BOXES = "\n\x00"
 # Characters at the end of a completion in which anchors are searched.
 _TAIL = 20_000
 # Formulas or numbers of a list that are looked at.

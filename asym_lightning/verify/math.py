@@ -11,7 +11,7 @@ from typing import Literal
 
 from asym_lightning.checks import Count, Positive, validated
 from asym_lightning.types import Kind, PartError, Verdict
-from asym_lightning.verify.extract import last_boxed, last_boxes, lenient
+from asym_lightning.verify.extract import BETWEEN_BOXES, last_boxed, last_boxes, lenient
 from asym_lightning.verify.pool import WorkerPool
 
 EXTRACTORS = {"boxed": last_boxed, "lenient": lenient}
@@ -60,7 +60,9 @@ class MathVerifier:
         self, completions: Sequence[str], references: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         """See ``Verifier.score``. Raises ``RuntimeError`` when the workers cannot start."""
-        return self.pool.score_found(self._find, completions, references, truncated)
+        return self.pool.score_found(
+            self._find, completions, references, truncated, as_written=_as_written
+        )
 
     def _find(self, completion: str) -> str | Verdict:
         """Return the text for the worker, or the verdict where there is no text to compare.
@@ -88,7 +90,12 @@ def text_of(completion: str, answer: str, max_chars: int) -> str:
     """Return the text for the worker: the answer, or all boxes that belong to its box."""
     boxes = last_boxes(completion)
     several = len(boxes) > 1 and boxes[-1] == answer and sum(map(len, boxes)) <= max_chars
-    return "\n\x00".join(boxes) if several else answer
+    return BETWEEN_BOXES.join(boxes) if several else answer
+
+
+def _as_written(text: str) -> str:
+    """Return the text for the worker as the completion has it: several boxes as a list."""
+    return text.replace(BETWEEN_BOXES, ", ")
 
 
 @cache

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from asym_lightning.verify.answers.judge import Judgement, describe, judge
+from asym_lightning.verify.extract import BETWEEN_BOXES
 
-BETWEEN_BOXES = "\n\x00"
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
 
 

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,14 @@ class WorkerPool:
         completions: Sequence[str],
         references: Sequence[str],
         truncated: Sequence[bool],
+        as_written: Callable[[str], str] | None = None,
     ) -> list[Verdict]:
         """Score the text that ``find`` takes from each completion, in order.
 
-        Where ``find`` returns a verdict, it stays as it is. Raises as ``score``, and ``ValueError``
-        when the arguments differ in length.
+        Where ``find`` returns a verdict, it stays as it is. ``as_written`` makes ``Verdict.text``
+        of a text that ``find`` took; without it no verdict has one. It is made here, not in the
+        worker: what a hijacked worker says must not stand for what the completion says. Raises as
+        ``score``, and ``ValueError`` when the arguments differ in length.
         """
         check_lengths(completions, references, truncated)
         items = [
@@ -116,7 +119,13 @@ class WorkerPool:
             for item, reference in zip(items, references, strict=True)
             if isinstance(item, str)
         ]
-        verdicts = iter(self.score(pairs))
+        scored = self.score(pairs)
+        if as_written is not None:
+            scored = [
+                replace(verdict, text=as_written(text), reference=reference)
+                for verdict, (text, reference) in zip(scored, pairs, strict=True)
+            ]
+        verdicts = iter(scored)
         return [next(verdicts) if isinstance(item, str) else item for item in items]
 
     def _open(self) -> ThreadPoolExecutor:

@@ -6,6 +6,7 @@ Plain string work of our own.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -71,7 +72,7 @@ class TextVerifier(ABC):
         if len(answer) > MAX_CHARS:
             return Verdict(0.0, Kind.UNPARSEABLE, detail=f"longer than {MAX_CHARS} characters")
         try:
-            return self.compare(answer, reference)
+            return replace(self.compare(answer, reference), text=answer, reference=reference)
         except ValueError as error:
             return Verdict(0.0, Kind.ERROR, detail=str(error))
 

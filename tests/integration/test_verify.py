@@ -127,6 +127,22 @@ def test_math_kinds_in_order(verifier):
     assert verifier.score([], [], []) == []
 
 
+def test_a_verdict_has_the_answer_as_written_and_not_as_a_worker_says(verifier):
+    cases = [
+        ("\\boxed{\\frac{2}{4}}", "1/2", "\\frac{2}{4}", True),
+        ("\\boxed{ 1/2\n}", "1/2", "1/2", False),
+        ("$\\boxed{1}$ or $\\boxed{2}$", "1, 2", "1, 2", False),
+        ("\\boxed{" + "0" * 300 + "7}", "7", "0" * 300 + "7", True),
+        ("\\boxed{3 4}", "7", "3 4", True),
+        ("no box", "7", None, None),
+    ]
+    completions, references, texts, others = map(list, zip(*cases, strict=True))
+    verdicts = verifier.score(completions, references, [False] * len(cases))
+    assert kinds(verdicts) == ["correct"] * 4 + ["unparseable", "no_answer"]
+    assert [verdict.text for verdict in verdicts] == texts
+    assert [verdict.is_other_text for verdict in verdicts] == others
+
+
 def test_equal_wrong_numbers_have_equal_answers(verifier):
     halves = ["\\boxed{\\frac{1}{2}}", "\\boxed{0.5}", "\\boxed{\\frac{2}{4}}"]
     verdicts = verifier.score(halves, ["3"] * 3, [False] * 3)

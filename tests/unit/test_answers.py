@@ -8,7 +8,8 @@ from asym_lightning.verify.answers.forms import TooLarge
 from asym_lightning.verify.answers.judge import describe, judge
 from asym_lightning.verify.answers.normalise import normalise
 from asym_lightning.verify.answers.numbers import read_number
-from asym_lightning.verify.math_scorer import BETWEEN_BOXES, judge_text, verify_answer
+from asym_lightning.verify.extract import BETWEEN_BOXES
+from asym_lightning.verify.math_scorer import judge_text, verify_answer
 from tests.support.answer_pairs import DECISIONS, KINDS, Kind
 from tests.support.scripts import script
 

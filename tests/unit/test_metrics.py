@@ -34,6 +34,24 @@ def test_rollout_metrics_by_hand() -> None:
     assert sum(value for name, value in got.items() if name.startswith("verify/")) == 1.0
 
 
+def test_the_share_of_rewarded_answers_of_another_text_by_hand() -> None:
+    def judged(kind: Kind, text: str, reference: str) -> Verdict:
+        return Verdict(float(kind is Kind.CORRECT), kind, reference, text=text, reference=reference)
+
+    right, wrong = Kind.CORRECT, Kind.WRONG
+    # Four right answers with a text; white space is not another text, its place within a word is.
+    first = group(
+        judged(right, "0.5", "1/2"), judged(right, " 1  2\n", "1 2"), judged(wrong, "3", "4"), RIGHT
+    )
+    second = group(judged(right, "12", "1 2"), judged(right, "7", "7"), CUT, WRONG)
+    meter = Meter()
+    measure_groups([first, second], meter)
+    got = compute(meter)
+    assert got["verify/rewarded_other_text"] == 2 / 4 and got["verify/correct"] == 5 / 8
+    measure_groups([group(RIGHT, judged(wrong, "3", "4"))], meter)
+    assert "verify/rewarded_other_text" not in compute(meter), "no right answer has a text"
+
+
 def test_accuracy_pass_at_k_and_lengths_by_hand() -> None:
     meter = Meter()
     # Accuracies 1/2, 0 and 1; correct rollouts are 1, 4 and 1 to 4 tokens long.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asym_lightning.tasks.mixture import MixtureVerifier
 from asym_lightning.types import ConfigError, Kind, Verdict
 from asym_lightning.verify.composite import CompositeVerifier, think_then_answer
 from asym_lightning.verify.extract import last_boxes, lenient
@@ -152,6 +153,19 @@ def test_exact_match() -> None:
     assert kinds(verdicts) == ["correct", "wrong"]
     with pytest.raises(ConfigError, match=r"^extract=tail: must be one of boxed, lenient, whole$"):
         ExactMatch("tail")
+
+
+def test_a_verdict_has_the_answer_as_written_beside_the_reference() -> None:
+    texts = ["\\boxed{ 1e3 }", "\\boxed{1000}", "\\boxed{x}", "none", "\\boxed{1000}"]
+    verdicts = NumberWithTolerance("boxed").score(texts, ["1000"] * 5, [False] * 4 + [True])
+    assert kinds(verdicts) == ["correct", "correct", "unparseable", "no_answer", "truncated"]
+    assert [verdict.text for verdict in verdicts] == ["1e3", "1000", "x", None, None]
+    assert [verdict.is_other_text for verdict in verdicts] == [True, False, True, None, None]
+    (choice,) = MultipleChoice().score(["The answer is (B)"], ["B"], [False])
+    assert (choice.answer, choice.text, choice.reference) == ("B", "(B)", "B")
+    mixture = MixtureVerifier({"sums": ExactMatch("whole")})
+    (exact,) = mixture.score(["4"], ["sums:4"], [False])
+    assert exact.is_other_text is False, "the name of a source is no part of the reference"
 
 
 def test_multiple_choice() -> None:

@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         "reward": pa.float64(),
         "kind": pa.string(),
         "answer": pa.string(),
+        "text": pa.string(),
         "detail": pa.string(),
     }
 )
@@ -71,7 +72,8 @@ class Store:
         """Merge the parts into a file; return all completions in order of problem and sample."""
         if not self.file.is_file():
             parts = [pq.read_table(path) for path in sorted(self.parts.glob("*.parquet"))]
-            table = pa.concat_tables(parts)
+            # Parts of an earlier version may lack a column.
+            table = pa.concat_tables(parts, promote_options="default")
             order = [("number", "ascending"), ("sample", "ascending")]
             _write(table.sort_by(order), self.file)
         for path in self.parts.glob("*.parquet"):
