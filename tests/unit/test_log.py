@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
-from asym_lightning.runtime.log import ALL_RANKS, LOGGERS, show_messages
+from asym_lightning.runtime.log import ALL_RANKS, LOGGERS, LineHandler, show_messages
 from asym_lightning.runtime.progress import Bar
 from tests.support import ROOT
 
@@ -62,7 +62,9 @@ def test_a_message_is_one_line_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
 def test_half_of_a_surrogate_pair_is_shown_as_a_replacement(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    log.info("data/\ud800.jsonl")
+    # Not by a logger: pytest would keep the message, and its workers could not send it.
+    record = logging.makeLogRecord({"msg": "data/\ud800.jsonl", "levelno": logging.INFO})
+    LineHandler().emit(record)
     assert capsys.readouterr() == ("data/\ufffd.jsonl\n", "")
 
 
