@@ -17,6 +17,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 import pytest
 
 from asym_lightning.runtime import setup
+from asym_lightning.runtime.characters import clean_text
 from asym_lightning.runtime.log import show_messages
 
 setup()
@@ -64,8 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI, turn a skip into a failure if CI could have installed the missing tool."""
+    """In CI, turn a skip into a failure if CI could have installed the missing tool.
+
+    What a test has logged is cleaned: a worker cannot send half a surrogate pair.
+    """
     report = yield
+    report.sections = [(name, clean_text(text)) for name, text in report.sections]
     installable = any(tool in str(report.longrepr) for tool in INSTALLABLE)
     if report.skipped and os.environ.get("CI") and installable:
         report.outcome = "failed"

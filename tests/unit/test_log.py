@@ -31,6 +31,7 @@ RESULTS = {
     "doctor/model.py": {""},
     "doctor/running.py": {""},
     "rollout/serve.py": {"main"},
+    "verify/__main__.py": {"main"},
     "verify/jail.py": {""},
 }
 
