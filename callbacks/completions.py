@@ -252,6 +252,6 @@ class Completions(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         title = f"Rollouts of iteration {iteration}"
         file = self.folder / f"iteration-{iteration:06d}.html"
-        file.write_text(page(groups, data.tokenizer, title, rewarded), encoding="utf-8")
+        file.write_text(page(groups, data.tokenizer, title, rewarded=rewarded), encoding="utf-8")
         if self.terminal:
             Console().print(terminal_table(groups, title))

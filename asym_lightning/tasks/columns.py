@@ -110,7 +110,7 @@ class Columns:
                 chat = chat_turns(cell)
                 text = plain_text(cell) if chat is None else _conversation(chat)
             except CellError as error:
-                raise _refusal("problem_column", place, name, cell, error=error) from None
+                raise _refusal("problem_column", place, name, cell=cell, error=error) from None
         if text is None:
             lack = f"{place} has no {_quoted(self.problem_column)}; its columns: {_columns(row)}"
             raise FieldError(lack) if name is None else _LeftOutError(lack, "have no problem")
@@ -132,7 +132,7 @@ class Columns:
         try:
             answers = texts(cell)
         except CellError as error:
-            raise _refusal("answer_column", place, answer_name, cell, error=error) from None
+            raise _refusal("answer_column", place, answer_name, cell=cell, error=error) from None
         if answers is not None:
             if isinstance(cell, list | tuple):
                 answers = [_without_dollars(answer) for answer in answers]
@@ -143,7 +143,9 @@ class Columns:
             solutions = texts(cell)
         except CellError as error:
             place = f"solution_column={self.solution_column}: {where}"
-            raise _refusal("solution_column", place, solution_name, cell, error=error) from None
+            raise _refusal(
+                "solution_column", place, solution_name, cell=cell, error=error
+            ) from None
         if solutions is None:
             lack = (
                 f"{place} has no {_quoted(self.answer_column)} and no "
@@ -196,7 +198,7 @@ def _value(row: Mapping[str, Any], name: str) -> tuple[bool, Any]:
     return True, value
 
 
-def _refusal(key: str, place: str, name: str | None, cell: Any, *, error: CellError) -> FieldError:
+def _refusal(key: str, place: str, name: str | None, *, cell: Any, error: CellError) -> FieldError:
     """Return the error for a cell that cannot be read, with the way into an object."""
     hint = ""
     if isinstance(cell, Mapping) and cell:
@@ -221,7 +223,7 @@ def _cleaned(problem: Problem) -> Problem:
     if text == problem.text and answer == problem.answer:
         return problem
     chat = tuple((role, clean_text(content)) for role, content in problem.chat)
-    return Problem(problem.id, text, answer, chat)
+    return Problem(problem.id, text, answer, chat=chat)
 
 
 def _without_dollars(text: str) -> str:

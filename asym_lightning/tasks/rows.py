@@ -50,7 +50,7 @@ def read_rows(
         if place.is_file():
             rows = _file_rows(place, limit)
         else:
-            rows = _hub_rows(str(place) if local else path, subset, split, limit)
+            rows = _hub_rows(str(place) if local else path, subset, split, limit=limit)
     # pyarrow, json, datasets and the network raise errors of different classes.
     except Exception as error:
         raise FieldError(f"{field}={path} cannot be read: {_reason(error)}") from error

@@ -19,8 +19,8 @@ def verify_answer(answer: str, reference: str) -> Judgement:
     """Return the judgement on an answer; most answers are integers, which need no parser."""
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(reference):
         if int(answer) == int(reference):
-            return Judgement("correct", "the same whole number", answer, reference)
-        return Judgement("wrong", "different whole numbers", str(int(answer)), reference)
+            return Judgement("correct", "the same whole number", answer, reference=reference)
+        return Judgement("wrong", "different whole numbers", str(int(answer)), reference=reference)
     return judge(answer, reference)
 
 

@@ -37,7 +37,7 @@ def test_a_problem_is_shown_with_what_to_do_and_ends_with_1(
 
     good = Finding("a", True, "fine [x]")
     bad = Finding("b", False, "bad", todo="do this")
-    monkeypatch.setattr(entry, "findings", lambda: iter([good, bad]))
+    monkeypatch.setattr(entry, "findings", lambda model: iter([good, bad]))
     monkeypatch.setattr(sys, "argv", ["doctor"])
     assert entry.main() == 1
     assert capsys.readouterr().out.splitlines() == [

@@ -41,7 +41,7 @@ def judge(answer: str, reference: str) -> Judgement:
     if not text:
         return Judgement("unparseable", "nothing is left of the answer without its typesetting")
     if squeeze(text) == squeeze(expected):
-        return Judgement("correct", "the same text", text, expected)
+        return Judgement("correct", "the same text", text, reference=expected)
     try:
         return _compared(text, expected)
     except (f.TooLarge, *_UNDECIDED) as error:
@@ -52,14 +52,14 @@ def _compared(text: str, expected: str) -> Judgement:
     wanted = parse(expected)
     if isinstance(wanted, f.Raw):
         why = f"reference answer {expected[:60]!r} cannot be parsed: {wanted.reason}"
-        return Judgement("error", why, None, _printed(wanted))
+        return Judgement("error", why, None, reference=_printed(wanted))
     found = parse(text)
     shown, target = _printed(found), _printed(wanted)
     if isinstance(found, f.Raw):
-        return Judgement("unparseable", f"no expression: {found.reason}", None, target)
+        return Judgement("unparseable", f"no expression: {found.reason}", None, reference=target)
     if same(found, wanted):
-        return Judgement("correct", "equal values", shown, target)
-    return Judgement("wrong", "different values", shown, target)
+        return Judgement("correct", "equal values", shown, reference=target)
+    return Judgement("wrong", "different values", shown, reference=target)
 
 
 def describe(text: str) -> str:
