@@ -89,7 +89,7 @@ def build_engine(
 def reason_of(error: Exception) -> str:
     """The words of an error of vLLM in one line, without the frame that pydantic puts around it."""
     text = " ".join(str(error).split())
-    framed = re.search(r"(?:Value|Assertion) error, (.*?) \[type=", text)
+    framed = re.search(r"(?:Value error|Assertion error|Assertion failed), (.*?) \[type=", text)
     said = framed[1] if framed else text or type(error).__name__
     # vLLM lists all that it supports.
     return said.split(" Supported architectures")[0][:300]

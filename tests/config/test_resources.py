@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from asym_lightning.config.engines import reason_of
 from asym_lightning.config.resources import check_resources, check_writing, memory_of_rank
 from asym_lightning.learner.embedded import byte_tokenizer
 from asym_lightning.runtime import config_dir
@@ -69,3 +70,20 @@ def test_a_policy_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     tokenizer.save_pretrained = refuse
     with pytest.raises(ConfigError, match=r"end of the run: this tokenizer cannot be written$"):
         check_writing(config, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("1 validation error\n  Value error, no such mode. [type=value_error, x]", "no such mode."),
+        ("1 error\n Assertion failed, is required [type=assertion_error, x]", "is required"),
+        (
+            "['A'] are not supported. Supported architectures: dict_keys(['B'])",
+            "are not supported.",
+        ),
+        ("plain\n words", "plain words"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_the_words_of_vllm_come_without_their_frame(said: str, shown: str) -> None:
+    assert reason_of(RuntimeError(said)).endswith(shown)
