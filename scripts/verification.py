@@ -11,7 +11,7 @@ from tests.support.answer_pairs import DECISIONS, KINDS, Pairs  # noqa: E402
 
 HEAD = """# What counts as right
 
-`verify@task.verify=math` takes the last `\\boxed{}` of a completion (`\\fbox{}` too), reads it and the reference by rules of its own, and compares what it read: exactly where both are exact, part by part where there are parts. It never pays for what it cannot read or cannot decide. This page is made from the pairs that the tests check (`tests/support/answer_pairs.py`); every row holds.
+`verify@task.verify=math` takes the last `\\boxed{}` of a completion (`\\fbox{}` too), reads it and the reference by rules of its own, and compares what it read: exactly where both are exact, part by part where there are parts. It never pays for what it cannot read or cannot decide. This page is made from the pairs that the tests check (`tests/support/answer_pairs.py`, `number_pairs.py`); every row holds.
 
 Try a pair, read by the same jailed worker as in a run:
 

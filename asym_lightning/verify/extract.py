@@ -66,6 +66,34 @@ def _box_at(text: str, start: int) -> tuple[str | None, int]:
     return None, len(text)
 
 
+def _outermost(text: str, start: int) -> int:
+    """Return the place of the box that holds the box at ``start``, or ``start``.
+
+    The answer of ``\\boxed{2 + \\boxed{3}}`` is no 3.
+    """
+    outer, before = start, start
+    for _ in range(_MOST):
+        before = _last_box(text, before)
+        if before < 0:
+            break
+        content, end = _box_at(text, before)
+        if content is not None and end > start:
+            outer = before
+    return outer
+
+
+def _peeled(content: str | None) -> str | None:
+    """Return the content of a box without boxes around all of it."""
+    for _ in range(_MOST):
+        if content is None or not content.startswith(_BOXES):
+            break
+        inner, end = _box_at(content, 0)
+        if inner is None or end < len(content):
+            break
+        content = inner
+    return content
+
+
 def last_boxed(text: str) -> tuple[str | None, bool]:
     """Return the content of the last ``\\boxed{}`` and whether there is a box at all.
 
@@ -73,7 +101,9 @@ def last_boxed(text: str) -> tuple[str | None, bool]:
     ``\\boxed 5`` boxes the text up to the end of the formula, as in LaTeX sources of MATH.
     """
     start = _last_box(text, len(text))
-    return (None, False) if start < 0 else (_box_at(text, start)[0], True)
+    return (
+        (None, False) if start < 0 else (_peeled(_box_at(text, _outermost(text, start))[0]), True)
+    )
 
 
 def last_boxes(text: str, limit: int = 20) -> list[str]:
@@ -87,7 +117,9 @@ def last_boxes(text: str, limit: int = 20) -> list[str]:
         start = _last_box(text, after)
         if start < 0:
             break
+        start = _outermost(text, start)
         content, end = _box_at(text, start)
+        content = _peeled(content)
         if content is None:
             break
         if contents and (end > after or _BETWEEN.fullmatch(text, end, after) is None):

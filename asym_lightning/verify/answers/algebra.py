@@ -4,7 +4,6 @@ Nothing is evaluated but what these functions build, and the size of every numbe
 numbers side by side are no product.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -15,29 +14,25 @@ from asym_lightning.verify.answers.arithmetic import (
     power,
     quotient,
     rational,
-    whole_logarithm,
 )
+from asym_lightning.verify.answers.commands import (
+    APPLIED,
+    DECORATED,
+    FUNCTIONS,
+    GREEK,
+    MANY,
+    ONE_ARGUMENT,
+    applied,
+    computes_with_infinity,
+)
+from asym_lightning.verify.answers.forms import TooLarge
 from asym_lightning.verify.answers.numbers import read_number
 from asym_lightning.verify.answers.reader import Reader
 from asym_lightning.verify.answers.tokens import ParseError, Token, Tokens
 
 _MAX_DEPTH = 60
-_LETTERS = (
-    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi"
-    " omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell mho Pi hbar"
-)
-_GREEK = frozenset(_LETTERS.split())
-_DECORATED = {"\\vec", "\\overline", "\\hat", "\\overrightarrow", "\\bar", "\\tilde", "\\widehat"}
-_ONE_ARGUMENT: dict[str, Callable[..., Any]] = {
-    "\\sin": sympy.sin, "\\cos": sympy.cos, "\\tan": sympy.tan, "\\cot": sympy.cot,
-    "\\sec": sympy.sec, "\\csc": sympy.csc, "\\arcsin": sympy.asin, "\\arccos": sympy.acos,
-    "\\arctan": sympy.atan, "\\sinh": sympy.sinh, "\\cosh": sympy.cosh, "\\tanh": sympy.tanh,
-    "\\ln": sympy.log, "\\log": sympy.log,
-}  # fmt: skip
-_INVERSE = {"\\sin": sympy.asin, "\\cos": sympy.acos, "\\tan": sympy.atan}
-_MANY = {"\\gcd": sympy.gcd, "\\lcm": sympy.lcm, "\\max": sympy.Max, "\\min": sympy.Min}
-_FUNCTIONS = {*_ONE_ARGUMENT, *_MANY, "\\exp", "\\lg"}
-_APPLIED = frozenset("fghFGPQ")
+# An expression with more tokens, or more commands within commands, is not computed.
+_MAX_TOKENS, _MAX_COMMANDS = 300, 20
 
 
 class Algebra(Reader):
@@ -46,14 +41,16 @@ class Algebra(Reader):
     def __init__(self, tokens: Tokens) -> None:
         super().__init__(tokens)
         # Brackets and bars that are open, and trigonometric functions around the place.
-        self._depth, self._bars, self._angle = 0, 0, 0
+        self._depth, self._bars, self._angle, self._commands = 0, 0, 0, 0
 
     def read(self) -> Any:
         """Return the expression of all tokens. Raises ``ParseError`` or ``TooLarge``."""
+        if len(self.tokens) > _MAX_TOKENS:
+            raise TooLarge(f"an expression of more than {_MAX_TOKENS} signs")
         value = self._sum()
         if self.place < len(self.tokens):
             raise ParseError(f"{self.tokens[self.place].text!r} in the wrong place")
-        if value.has(sympy.zoo, sympy.nan):
+        if value.has(sympy.zoo, sympy.nan) or computes_with_infinity(self.tokens):
             raise ParseError("no finite value")
         return value
 
@@ -116,12 +113,17 @@ class Algebra(Reader):
         token = self.peek()
         assert token is not None
         if token.kind == "num":
-            if self.tokens[self.place - 1].text == ")" and value.free_symbols:
+            before, after = self.tokens[self.place - 1].text, self.peek(1)
+            if before == ")" and value.free_symbols:
                 return self._factor()  # (n - 2) 2^n
+            if before == "!" and after is not None and after.text == "!":
+                return self._factor()  # 3! 7!
             raise ParseError("two numbers side by side")
         if token.text == "\\frac" and self._ends_in_number():
             return self._mixed_part(start, value)
-        apart = token.text == "(" and token.space and self._ends_in_number()
+        # Braces cannot be seen: 2{3} is 23, as little a product as 2 (3).
+        seen = token.text == "{" or (token.text in ("(", "[") and token.space)
+        apart = seen and self._ends_in_number()
         factor = self._factor()
         if apart and factor.is_Rational:
             raise ParseError("two numbers side by side")
@@ -146,12 +148,17 @@ class Algebra(Reader):
 
     def _factor(self) -> Any:
         value = self._base()
+        last = ""
         while True:
+            if (self.at("!") and last) or (self.at("^", "**") and last == "power"):
+                raise ParseError(f"a {last} and then a power or factorial without brackets")
             if self.at("^", "**"):
                 self.place += 1
+                last = "power"
                 value = power(value, self._exponent())
             elif self.at("!"):
                 self.place += 1
+                last = "factorial"
                 value = factorial(value)
             elif self.at("°") and self._angle:
                 self.place += 1
@@ -201,7 +208,12 @@ class Algebra(Reader):
             self.expect("|")
             return sympy.Abs(value)
         if token.kind == "cmd":
-            return self._command(token.text)
+            self._commands += 1
+            if self._commands > _MAX_COMMANDS:
+                raise TooLarge(f"more than {_MAX_COMMANDS} commands within commands")
+            value = self._command(token.text)
+            self._commands -= 1
+            return value
         raise ParseError(f"{token.text!r} in the wrong place")
 
     def _number(self, token: Token) -> Any:
@@ -227,7 +239,7 @@ class Algebra(Reader):
             if letter == "i":
                 return sympy.I
         name = letter + index + self.primes()
-        if letter in _APPLIED and self.at("("):
+        if letter in APPLIED and self.at("("):
             self.place += 1
             arguments = [self._sum()]
             while self.at(","):
@@ -250,18 +262,18 @@ class Algebra(Reader):
             return sympy.pi
         if name == "\\infty":
             return sympy.oo
-        if name in _FUNCTIONS:
+        if name in FUNCTIONS:
             return self._function(name)
         if name in ("\\lfloor", "\\lceil"):
             value = self._group(name.replace("l", "r", 1))
             return sympy.floor(value) if name == "\\lfloor" else sympy.ceiling(value)
-        if name in _DECORATED:
+        if name in DECORATED:
             return sympy.Symbol(name[1:] + self.letters())
         if name in ("\\angle", "\\triangle"):
             return sympy.Symbol(name[1:] + self.letters())
         if name == "\\mathbb":
             return sympy.Symbol("bb" + self.letters())
-        if name[1:] in _GREEK:
+        if name[1:] in GREEK:
             return sympy.Symbol(name[1:] + self.subscript() + self.primes())
         raise ParseError(f"the command {name}")
 
@@ -286,27 +298,11 @@ class Algebra(Reader):
             elif self.at("_"):
                 self.place += 1
                 base = self._base()
-        trigonometric = name in _ONE_ARGUMENT and name not in ("\\ln", "\\log")
+        trigonometric = name in ONE_ARGUMENT and name not in ("\\ln", "\\log")
         self._angle += trigonometric
         arguments = self._arguments(name)
         self._angle -= trigonometric
-        function = _ONE_ARGUMENT.get(name)
-        if name in _MANY:
-            value = _MANY[name](*arguments) if len(arguments) > 1 else None
-        elif len(arguments) != 1:
-            value = None
-        elif name == "\\exp":
-            value = sympy.exp(arguments[0])
-        elif name == "\\lg" or (name == "\\log" and base is not None):
-            value = sympy.log(arguments[0]) / sympy.log(10 if base is None else base)
-            value = whole_logarithm(arguments[0], 10 if base is None else base) or value
-        elif exponent == -1 and name in _INVERSE:
-            return _INVERSE[name](*arguments)
-        else:
-            value = function(*arguments) if function is not None else None
-        if value is None:
-            raise ParseError(f"{name} of these arguments")
-        return value if exponent is None else power(value, exponent)
+        return applied(name, arguments, base, exponent)
 
     def _arguments(self, name: str) -> list[Any]:
         if self.at("("):
@@ -317,13 +313,13 @@ class Algebra(Reader):
                 arguments.append(self._sum())
             self.expect(")")
             return arguments
-        if name in _MANY:
+        if name in MANY:
             raise ParseError(f"{name} without brackets")
         if self.at("-"):
             self.place += 1
             return [-self._factor()]
         value = self._factor()
-        while self._begins_factor() and not self.at(*_FUNCTIONS, "(", "["):
+        while self._begins_factor() and not self.at(*FUNCTIONS, "(", "["):
             token = self.peek()
             assert token is not None
             if token.kind == "num":

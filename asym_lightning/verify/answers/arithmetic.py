@@ -34,8 +34,8 @@ def power(base: Any, exponent: Any) -> Any:
                 raise TooLarge("a power of more than 60,000 bits")
         elif not base.is_Rational and (abs(exponent) > 10_000 or _size(base) > 10_000):
             raise TooLarge("a power that is too high")
-        if base == 0 and exponent < 0:
-            raise ParseError("a division by zero")
+        if base == 0 and exponent <= 0:
+            raise ParseError("a power of zero that has no value")
     elif exponent.is_number and _size(exponent) > 2000:
         raise TooLarge("an exponent that is too large")
     return base**exponent

@@ -85,9 +85,7 @@ def consistent(form: f.Value, exact: f.Value) -> bool:
 def _names(answer: Any, reference: Any) -> bool | None:
     """``x = 5`` is 5, but not ``y = 5``."""
     if isinstance(answer, f.Named) and isinstance(reference, f.Named):
-        return _plain_name(answer.name) == _plain_name(reference.name) and same(
-            answer.form, reference.form
-        )
+        return _same_names(answer.name, reference.name) and same(answer.form, reference.form)
     if isinstance(reference, f.Named) and isinstance(answer, f.Region) and answer.name:
         return answer.name == reference.name and same(f.Region(answer.set), reference.form)
     if isinstance(answer, f.Named) and isinstance(reference, f.Region) and reference.name:
@@ -100,19 +98,29 @@ def _names(answer: Any, reference: Any) -> bool | None:
             return False  # an equation that is not solved
         equation = _equation_of(reference)
         return equation is not None and same(answer, equation)
-    if isinstance(answer, f.Named):
-        return same(answer.form, reference)
-    if isinstance(reference, f.Named):
-        return same(answer, reference.form)
+    for named, other in ((answer, reference), (reference, answer)):
+        if isinstance(named, f.Named):
+            if isinstance(other, f.Row) and _turned(named.name):
+                return False
+            return same(named.form, other) if named is answer else same(other, named.form)
     return None
+
+
+def _turned(name: str) -> bool:
+    """Return whether a name holds coordinates in another order than usual: ``(y, x)``."""
+    letters = name.strip("()").split(",")
+    return letters != sorted(letters)
 
 
 def _has_variables(form: f.Value) -> bool:
     return not isinstance(form.value, Fraction) and bool(form.value.free_symbols)
 
 
-def _plain_name(name: str) -> str:
-    return re.sub(r"\([a-z]\)$", "", name.replace(" ", "").replace("\\", ""))
+def _same_names(answer: str, reference: str) -> bool:
+    """``f(x)`` and ``f`` are the same name, ``f(a)`` and ``f(b)`` are not."""
+    first, second = (name.replace(" ", "").replace("\\", "") for name in (answer, reference))
+    called = re.compile(r"\([a-z]\)$")
+    return first == second or called.sub("", first) == second or first == called.sub("", second)
 
 
 def _equation_of(form: f.Named) -> f.Relation | None:
@@ -141,11 +149,17 @@ def _matched(answers: list[Any], references: list[Any]) -> bool:
         return False
     left = list(references)
     for answer in answers:
-        found = next((i for i, other in enumerate(left) if same(answer, other)), None)
+        found = next((i for i, other in enumerate(left) if _same_part(answer, other)), None)
         if found is None:
             return False
         del left[found]
     return True
+
+
+def _same_part(answer: Any, reference: Any) -> bool:
+    """A set of one value is that value, but not as a part of another set or list."""
+    sets = {isinstance(form, f.Several) and form.braces for form in (answer, reference)}
+    return len(sets) == 1 and same(answer, reference)
 
 
 def _unique(parts: tuple[Any, ...]) -> list[Any]:
@@ -183,8 +197,13 @@ def _coordinates(form: f.Several) -> tuple[Any, ...] | None:
     names = [part.name for part in form.parts if isinstance(part, f.Named)]
     if len(names) != len(form.parts) or len(set(names)) != len(names):
         return None
-    ordered = sorted(form.parts, key=lambda part: part.name)
+    ordered = sorted(form.parts, key=lambda part: _alphabet(part.name))
     return tuple(part.form for part in ordered)
+
+
+def _alphabet(name: str) -> tuple[bool, str]:
+    """Return the place of a coordinate among others: Greek letters behind the Latin ones."""
+    return name.startswith("\\"), name
 
 
 def _in_order(answers: tuple[Any, ...], references: tuple[Any, ...]) -> bool:
@@ -207,6 +226,9 @@ def _rows(answer: Any, reference: Any) -> bool | None:
             _in_order(a, b) for a, b in zip(answer.rows, reference.rows, strict=True)
         )
     for grid, other in ((answer, reference), (reference, answer)):
+        if isinstance(grid, f.Grid) and isinstance(other, f.Row) and _is_nested(other):
+            nested = f.Grid(tuple(row.parts for row in other.parts))
+            return _rows(*((grid, nested) if grid is answer else (nested, grid)))
         if isinstance(grid, f.Grid) and isinstance(other, f.Row):
             cells = grid.rows[0] if len(grid.rows) == 1 else tuple(row[0] for row in grid.rows)
             line = len(grid.rows) == 1 or all(len(row) == 1 for row in grid.rows)
@@ -219,6 +241,13 @@ def _rows(answer: Any, reference: Any) -> bool | None:
     if isinstance(answer, f.Row) or isinstance(reference, f.Row):
         return False
     return None
+
+
+def _is_nested(row: f.Row) -> bool:
+    """Return whether a row is a matrix as programs write it: ``[[1, 2], [3, 4]]``."""
+    return row.opening == "[" and all(
+        isinstance(part, f.Row) and part.opening == "[" for part in row.parts
+    )
 
 
 def _brackets(row: f.Row) -> tuple[str, str]:

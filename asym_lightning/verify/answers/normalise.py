@@ -21,8 +21,6 @@ _SIGNS = {
     **dict.fromkeys("）", ")"),
     **dict.fromkeys("⟨〈", "\\langle "),
     **dict.fromkeys("⟩〉", "\\rangle "),
-    **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", (f"^{{{n}}}" for n in range(10)), strict=True)),
-    **dict(zip("₀₁₂₃₄₅₆₇₈₉", (f"_{{{n}}}" for n in range(10)), strict=True)),
     "∗": "*", "÷": "/", "⁄": "/", "∕": "/", "∞": "\\infty ", "≤": "<=", "≥": ">=", "≦": "<=",
     "≧": ">=", "≠": "!=", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ", "∪": "\\cup ",
     "∩": "\\cap ", "∅": "\\emptyset ", "∈": "\\in ", "∠": "\\angle ", "△": "\\triangle ",
@@ -36,14 +34,22 @@ _SIGNS = {
     "⅜": "\\frac{3}{8}", "⅝": "\\frac{5}{8}", "⅞": "\\frac{7}{8}", "％": "%",
 }  # fmt: skip
 _TABLE = str.maketrans({**{chr(k): chr(v) for k, v in _FULL_WIDTH.items()}, **_SIGNS})
+# Raised and lowered digits: a run of them is one exponent or one index.
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "₀₁₂₃₄₅₆₇₈₉"
+_LEVEL = str.maketrans(_RAISED + _LOWERED, "0123456789-+n0123456789")
+_RUN = re.compile(f"([{_RAISED}]+)|[{_LOWERED}]+")
 _ROOT = re.compile(r"√ ?(\d+(?:\.\d+)?|\\?[A-Za-z]+)?")
-_FORMULA = re.compile(r"(?<!\\)\$|\\\(|\\\)|\\\[|\\\](?!\d)")
+_FORMULA = re.compile(r"(?<!\\)\$|\\\(|\\\)|(?<!\\)\\\[|\\\](?!\d)")
 _SIZES = re.compile(
-    r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?|displaystyle|textstyle|scriptstyle|limits"
-    r"|large|Large|small|bf|rm|it|normalsize|nolimits)(?![A-Za-z])\.? ?"
+    r"\\(?:left|right|middle|bigg?[lrm]?|Bigg?[lrm]?)(?![A-Za-z])\.? ?"
+    r"|\\(?:displaystyle|textstyle|scriptstyle|limits|large|Large|small|bf|rm|it|normalsize"
+    r"|nolimits)(?![A-Za-z]) ?"
 )
 _COLOUR = re.compile(r"\\(?:text)?color ?(?:\[\w+\])?\{[^{}]*\}")
-_GONE = re.compile(r"\\(?:phantom|hspace|vspace|tag|label|hphantom)\*? ?\{[^{}]*\}|\\phantom ?")
+_GONE = re.compile(
+    r"\\(?:phantom|hspace|vspace|tag|label|hphantom)\*? ?\{[^{}]*\}|\\phantom ?"
+    r"|\\(?:checkmark|blacksquare|square|qed)(?![A-Za-z]) ?$|[✓✔■∎]$"
+)
 _FONTS = (
     r"boxed|fbox|mathbf|boldsymbol|bm|mathit|mathsf|mathnormal|pmb|underline|ensuremath|mathcal"
 )
@@ -68,6 +74,7 @@ _NAMES = (
     (re.compile(r"\\(?:thickapprox|approxeq|simeq|approx)(?![A-Za-z]) ?"), r"\\approx "),
     (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z]) ?"), "*"),
     (re.compile(r"\\div(?![A-Za-z]) ?"), "/"),
+    (re.compile(r"\\pmod ?(\d)"), r"\\pmod{\1}"),
     (
         re.compile(r"\^ ?(?:\{ ?\\circ ?\}|\\circ ?)|\\degree ?|\\textdegree ?|\\deg(?![a-z]) ?"),
         "°",
@@ -88,6 +95,8 @@ _NAMES = (
     (re.compile(r"\\(?:lor|vee)(?![A-Za-z])"), r"\\text{ or }"),
     (re.compile(r"\\(?:euro|EUR|texteuro)(?![A-Za-z])"), "€"),
     (re.compile(r"\\pounds(?![A-Za-z])"), "£"),
+    (re.compile(r"US ?\\\$|\\textdollar(?![A-Za-z]) ?"), r"\\$"),
+    (re.compile(r"\\(?:text)?cent(?![A-Za-z])"), "¢"),
     (re.compile(r"\\(?:begin|end)\{(?:align\*?|aligned|equation\*?|gathered|split)\}"), " "),
     (re.compile(r"\\%"), "%"),
     (_ORDINAL, ""),
@@ -132,8 +141,8 @@ def join_thousands(text: str) -> str:
     return _DOTS.sub(lambda match: match[0].replace(".", ""), text)
 
 
-def strip_marks(text: str) -> str:
-    """Return the text without markdown around it and marks behind it."""
+def strip_marks(text: str, stars: bool) -> str:
+    """Return the text without marks around it; ``stars`` are markdown and no sign of a product."""
     before = ""
     while text != before:
         before = text
@@ -143,7 +152,8 @@ def strip_marks(text: str) -> str:
             text = text.rstrip(".,;:")
         else:
             text = text[:-2]
-        text = re.sub(r"(?:\\\\|\\)$|(?<=[^*])\*+$|^\*+(?=[^*])", "", text)
+        text = re.sub(r"(?:\\\\|\\)$", "", text)
+        text = re.sub(r"(?<=[^*])\*+$|^\*+(?=[^*])", "", text) if stars else text
         text = re.sub(r"^(?:\\(?:[,;:! ]|quad|qquad|approx(?![a-z]))|[=~])+", "", text).lstrip()
     return text
 
@@ -168,8 +178,9 @@ def normalise(text: str) -> str:
         raise ValueError(f"longer than {MAX_CHARS} characters")
     text = re.sub(r"(?<=\d) +(?=[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])", "", text.strip())
     text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1]}}}" if match[1] else "\\sqrt", text)
+    text = _RUN.sub(lambda run: f"{'^' if run[1] else '_'}{{{run[0].translate(_LEVEL)}}}", text)
     text = re.sub(r"\.\.\.+", r"\\ldots ", text.translate(_TABLE))
-    text = strip_marks(_FORMULA.sub("", text))
+    text = strip_marks(_FORMULA.sub("", text), stars=True)
     text = _COLOUR.sub("", _GONE.sub("", _SIZES.sub("", text)))
     text = _unwrap_fonts(text)
     text = _TEXTS.sub(r"\\text", text)
@@ -180,10 +191,11 @@ def normalise(text: str) -> str:
     for pattern, name in _NAMES:
         text = pattern.sub(name, text)
     text = _GAP.sub(" ", text)
-    return strip_marks(" ".join(text.split()))
+    # Stars are signs of products by now.
+    return strip_marks(" ".join(text.split()), stars=False)
 
 
-_TIGHT = re.compile(r"(?<![\w}.)]) | (?![\w{\\.(])")
+_TIGHT = re.compile(r"(?<![\w}.)]) | (?![\w{.(])")
 
 
 def squeeze(text: str) -> str:

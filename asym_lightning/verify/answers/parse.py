@@ -1,6 +1,5 @@
 """A normalised answer to its form: number, text, choice, list, point, interval, relation."""
 
-import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -9,6 +8,7 @@ import sympy
 
 from asym_lightning.verify.answers import forms as f
 from asym_lightning.verify.answers.algebra import expression
+from asym_lightning.verify.answers.choices import choice
 from asym_lightning.verify.answers.layout import matrix_cells, sign_readings
 from asym_lightning.verify.answers.library import by_library
 from asym_lightning.verify.answers.names import name_of
@@ -35,40 +35,12 @@ from asym_lightning.verify.answers.values import value_of
 _CACHED = 8192
 _MAX_PARTS = 60
 _MAX_DEPTH = 50
-_CHOICE = re.compile(
-    r"(?:\\text ?\{ ?)?\(([A-Ja-j])\) ?\}?(.*)"
-    r"|(?:\\text ?\{ ?)?([A-J](?=[.:])|[A-Ja-j](?=\)))[).:](?: |\}|$)(.*)"
-    r"|(?:(?:\\text ?\{ ?)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer) ?\}?) ?\(?([A-J])\)?\}?()"
-    r"|\\text ?\{ ?([A-J]) ?\}()",
-    re.DOTALL,
-)
-# Behind the letter of a choice: no text of that choice, but another answer.
-_NOT_A_TEXT = re.compile(
-    r"^(?:\\text ?\{ ?)?(?:or|and)\b|^(?:[,;&/=<>!+*]|\\(?:approx|pm|mp|in|cup|cap)(?![a-z]))"
-    r"|\([A-Ja-j]\)|\b(?:or|and) [A-J]\b"
-)
 # Raised within sympy by texts that have no value.
 _UNREADABLE = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 _AND_OR = {"and", "or"}
 _SIGNS = frozenset(("=", "<", ">", "<=", ">=", "!=", "\\approx", "\\in", "=="))
-
-
-def _choice(text: str) -> f.Choice | None:
-    match = _CHOICE.fullmatch(text)
-    if match is None:
-        return None
-    letter, rest = next((match[i], match[i + 1]) for i in (1, 3, 5, 7) if match[i] is not None)
-    behind = text[match.end(1) + 1 : match.end(1) + 2] if match[1] is not None else ""
-    if behind not in ("", " ", "\\", "}"):  # (a)b is a product
-        return None
-    if match[1] is not None and rest.lstrip()[:1] in tuple("+-*/=^<>,("):
-        return None
-    rest = rest.strip().lstrip(".:").strip()
-    if _NOT_A_TEXT.search(rest):
-        return None
-    return f.Choice(letter.upper(), _form_of(rest) if rest else None)
 
 
 @lru_cache(_CACHED)
@@ -89,9 +61,11 @@ def _form_of(text: str) -> Any:
         return f.Raw("", "nothing")
     if depth_of(text) > _MAX_DEPTH:
         return f.Raw(text, "too many brackets within brackets")
-    special = clock(text) or _choice(text)
-    if special is not None:
-        return special
+    time, chosen = clock(text), choice(text)
+    if time is not None:
+        return time
+    if chosen is not None:
+        return f.Choice(chosen[0], _form_of(chosen[1]) if chosen[1] else None)
     if is_date(text):
         return f.Words(text)
     said = reads_as_words(text)
@@ -158,10 +132,12 @@ def _listed(tokens: list[Token]) -> Any:
         isinstance(form, f.Words) for form in found
     ):
         raise ParseError("a list of words and numbers")
-    flat = [
-        part for form in found for part in (form.parts if isinstance(form, f.Several) else [form])
-    ]
+    flat = [part for form in found for part in (form.parts if _is_list(form) else [form])]
     return f.Several(tuple(flat))
+
+
+def _is_list(form: Any) -> bool:
+    return isinstance(form, f.Several) and not form.braces
 
 
 def _related(tokens: list[Token]) -> Any:
@@ -311,10 +287,15 @@ def _set(inner: list[Token]) -> Any:
     if not inner:
         return f.Region(sympy.S.EmptySet)
     parts, signs = split(inner, frozenset(("|", ":")))
-    if len(parts) == 2 and name_of(parts[0]) is not None and signs:
-        return _form(parts[1])  # a set of all x with a condition
+    if len(parts) == 2 and signs:
+        element, membership = split(parts[0], frozenset(("\\in",)))
+        real = not membership or _form(element[1]) == f.Region(sympy.S.Reals)
+        if real and name_of(element[0]) is not None:
+            return _form(parts[1])  # a set of all x with a condition
+    while inner[0].text == "{" and _encloses(inner):
+        inner = inner[1:-1]  # braces that cannot be seen
     form = _form(inner)
-    return f.Several(form.parts if isinstance(form, f.Several) else (form,), braces=True)
+    return f.Several(form.parts if _is_list(form) else (form,), braces=True)
 
 
 def _matrix(tokens: list[Token]) -> Any:

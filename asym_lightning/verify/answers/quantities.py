@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from asym_lightning.verify.answers.names import name_of
 from asym_lightning.verify.answers.normalise import normalise
 from asym_lightning.verify.answers.numbers import Number, read_number
 from asym_lightning.verify.answers.sentences import without_sentence
@@ -18,7 +19,9 @@ from asym_lightning.verify.answers.units import (
     CALENDAR,
     CURRENCY,
     FILLER,
+    SCALES,
     begins_unit,
+    singular,
     unit_of,
 )
 
@@ -53,6 +56,8 @@ def without_unit(tokens: list[Token]) -> tuple[list[Token], str, bool]:
         tokens = tokens[:first] + tokens[first + 1 :]
     elif tokens[-1].text in CURRENCY:
         unit, tokens = CURRENCY[tokens[-1].text], tokens[:-1]
+    if len(tokens) > 2 and tokens[-2].text == "°" and tokens[-1].text in ("C", "F"):
+        return tokens[:-2], f"degree {tokens[-1].text.lower()}", False
     depth = 0
     for at, token in enumerate(tokens):
         if depth == 0 and at and begins_unit(tokens, at):
@@ -74,7 +79,12 @@ def _with_words(
     words = [token.text.lower() for token in behind if token.kind == "word"]
     if words in (["percent"], ["per", "cent"], ["percents"], ["percentage"]):
         return tokens, unit, True
-    found = unit_of(behind)
+    scaled = list(tokens)
+    while behind and singular(behind[0].text) in SCALES:
+        power = str(SCALES[singular(behind[0].text)])
+        scaled += [Token("op", "*"), Token("num", "10"), Token("op", "^"), Token("num", power)]
+        words, behind = words[1:], behind[1:]
+    tokens, found = scaled, unit_of(behind)
     if found is None or any(word in CALENDAR for word in words):
         raise ParseError("words behind a number that are no unit")
     if tokens[-1].text == "°":  # 20 degrees Celsius
@@ -97,7 +107,7 @@ def read_quantity(text: str) -> tuple[Number, bool] | None:
     try:
         tokens = without_sentence(tokenise(normalise(text)))
         parts, signs = split(tokens, frozenset(("=", "\\approx")))
-        if len(signs) == 1 and parts[0] and parts[0][0].kind in ("let", "word"):
+        if len(signs) == 1 and name_of(parts[0]) is not None:
             tokens = parts[1]
         while len(tokens) > 2 and (tokens[0].text, tokens[-1].text) in (("{", "}"), ("(", ")")):
             tokens = tokens[1:-1]

@@ -4,7 +4,7 @@ import re
 
 from asym_lightning.verify.answers import forms as f
 from asym_lightning.verify.answers.tokens import Token
-from asym_lightning.verify.answers.units import FILLER
+from asym_lightning.verify.answers.units import ALTERING, FILLER, SCALES, singular
 
 _CLOCK = re.compile(
     r"(\d{1,2}):(\d{2})(?: ?(?:\\text ?\{)? ?([aApP])\.? ?[mM]\.? ?\}?)?|"
@@ -36,7 +36,7 @@ def reads_as_words(text: str) -> str | None:
 
 
 def clock(text: str) -> f.Clock | None:
-    match = _CLOCK.fullmatch(text)
+    match = _CLOCK.fullmatch(re.sub(r"^\\text ?\{ ?([^{}]*?) ?\}$", r"\1", text))
     if match is None:
         return None
     hour, minute = int(match[1] or match[4]), int(match[2] or 0)
@@ -71,6 +71,8 @@ def without_sentence(tokens: list[Token]) -> list[Token]:
     if start == len(tokens):
         return tokens
     tokens = tokens[start:]
+    if start and len(tokens) > 1 and tokens[0].text in ("=", ":"):
+        tokens = tokens[1:]
     if any(token.kind != "word" for token in tokens):
         tokens = [
             Token("op", "=") if t.kind == "word" and t.text in ("is", "equals") else t
@@ -87,6 +89,11 @@ def without_remark(tokens: list[Token]) -> list[Token]:
         at = len(tokens) - 2
         while at > 0 and tokens[at].kind == "word" and len(tokens[at].text) > 1:
             at -= 1
+        words = {singular(token.text) for token in tokens[at:]} | {
+            t.text.lower() for t in tokens[at:]
+        }
+        if words & (ALTERING | SCALES.keys()):
+            return tokens
         if 0 < at < len(tokens) - 2 and tokens[at].text == "(":
             return tokens[:at]
     return tokens

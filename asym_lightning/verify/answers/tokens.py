@@ -16,7 +16,7 @@ _ALIASES = {
 _SHORT = (
     "yes no odd even all none and or per am pm cm mm km kg mg ml mph kph hr hrs min sec ft in oz lb"
     " lbs yd mi mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec usd eur"
-    " sq deg day rad one two six ten the nd rd"
+    " sq deg day rad one two six ten the nd rd is are was"
 )
 SHORT_WORDS = frozenset(_SHORT.split())
 _TOKEN = re.compile(
@@ -24,11 +24,11 @@ _TOKEN = re.compile(
     r"|(?P<row>\\\\(?:\[[^\]]*\])?)"
     r"|(?P<num>\d+\.\d*(?:[eE][-+]?\d{1,4}(?![\d.]))?|\.\d+(?:[eE][-+]?\d{1,4})?"
     r"|1[eE][-+]\d{1,4}|\d+[eE][-+]\d{2,4}|\d+[eE]\d{1,4}(?![\d.])|\d+)"
-    r"|(?P<letters>[A-Za-z]+)|(?P<op><=|>=|!=|==|\*\*|[-+*/^_(){}\[\]|,;:=<>!%&'.€£¥°])"
+    r"|(?P<letters>[A-Za-z]+)|(?P<op><=|>=|!=|==|\*\*|[-+*/^_(){}\[\]|,;:=<>!%&'.€£¥₹¢°])"
 )
 _IN_TEXT = re.compile(
     r"(?P<space>\s+)|(?P<word>[A-Za-z][A-Za-z]*(?:[-'][A-Za-z]+)*)|(?P<num>\d+(?:\.\d+)?)"
-    r"|(?P<op>[-+*/^_(){}\[\],;:=<>%&'.!?$\"#@|€£¥°])"
+    r"|(?P<op>[-+*/^_(){}\[\],;:=<>%&'.!?$\"#@|€£¥₹¢°])"
 )
 
 

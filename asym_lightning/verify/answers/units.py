@@ -4,7 +4,14 @@ import re
 
 from asym_lightning.verify.answers.tokens import Tokens
 
-CURRENCY = {"\\$": "dollar", "€": "euro", "£": "pound sterling", "¥": "yen"}
+CURRENCY = {
+    "\\$": "dollar",
+    "€": "euro",
+    "£": "pound sterling",
+    "¥": "yen",
+    "₹": "rupee",
+    "¢": "cent",
+}
 _SPELLINGS = {
     "m": "metre meter", "cm": "centimetre centimeter", "mm": "millimetre millimeter",
     "km": "kilometre kilometer", "g": "gram gramme", "kg": "kilogram kilo", "mg": "milligram",
@@ -14,7 +21,7 @@ _SPELLINGS = {
     "euro": "eur", "cent": "¢", "degree": "deg", "percent": "", "n": "newton", "j": "joule",
     "w": "watt", "v": "volt", "hz": "hertz", "k": "kelvin", "rad": "radian", "year": "yr",
     "week": "wk", "person": "people", "child": "children", "man": "men", "woman": "women",
-    "unit": "", "foot": "",
+    "unit": "", "foot": "", "c": "celsius", "f": "fahrenheit",
 }  # fmt: skip
 _NAMES = {word: name for name, words in _SPELLINGS.items() for word in words.split()}
 # Words that set an answer and mean nothing for its value.
@@ -26,6 +33,14 @@ _FILLER = (
 FILLER = frozenset(_FILLER.split())
 _TRAILING = frozenset(
     ("total", "all", "altogether", "exactly", "only", "approximately", "about", "the", "of")
+)
+# Words behind a number that multiply it: the power of ten.
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+# Words that change what they stand beside: no name, and no unit.
+_ALTERING = (
+    "not no never neither nor without wrong incorrect false except minus plus factorial half halves"
+    " twice double triple thirds fourths fifths sixths sevenths eighths ninths tenth tenths"
+    " hundredth hundredths thousandth thousandths isn't aren't"
 )
 BOUNDS = {
     "at least": "at least", "at most": "at most", "more than": "more than",
@@ -40,12 +55,13 @@ _CALENDAR = (
     " jun jul aug sep sept oct nov dec am pm a.m p.m noon midnight bc ad bce ce o'clock"
 )
 CALENDAR = frozenset(_CALENDAR.split())
-_PARTS = frozenset("^/*{}()-.,") | {"\\frac"}
+_PARTS = frozenset("^/*{}()-.,") | {"\\frac", "\\mu"}
 _COUNTED = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
     " sixteen seventeen eighteen nineteen twenty"
 )
 NUMBER_WORDS = {word: number for number, word in enumerate(_COUNTED.split())}
+ALTERING = frozenset(_ALTERING.split()) | frozenset(NUMBER_WORDS)
 SINGLE = frozenset("mgshlLNJWVKAd")
 
 
@@ -71,13 +87,15 @@ def unit_of(tokens: Tokens) -> str | None:
     """
     text, power = "", ""
     for at, token in enumerate(tokens):
-        if token.kind == "word" and token.text.lower() in CALENDAR:
+        if token.kind == "word" and token.text.lower() in CALENDAR | ALTERING | SCALES.keys():
             return None
         if token.kind == "word" or (token.kind == "let" and token.text in SINGLE):
             low = token.text.lower()
             if low in ("square", "sq", "cubic"):
                 power = "^2" if low != "cubic" else "^3"
             elif low in ("squared", "cubed"):
+                if not text:
+                    return None
                 text += "^2" if low == "squared" else "^3"
             elif low == "per":
                 text += "/"
@@ -105,6 +123,10 @@ def begins_unit(tokens: Tokens, at: int) -> bool:
     token = tokens[at]
     if token.kind == "word":
         return True
+    if token.text == "\\mu" and at + 1 < len(tokens):
+        return tokens[at + 1].kind == "word"
+    if token.text == "/" and at + 1 < len(tokens):
+        return tokens[at + 1].kind == "word"
     if token.text == "\\frac" and at + 2 < len(tokens):
         return tokens[at + 1].text == "{" and tokens[at + 2].kind == "word"
     alone = at == len(tokens) - 1 and at > 0 and tokens[at - 1].kind == "num"
