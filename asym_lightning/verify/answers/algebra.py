@@ -302,7 +302,7 @@ class Algebra(Reader):
         self._angle += trigonometric
         arguments = self._arguments(name)
         self._angle -= trigonometric
-        return applied(name, arguments, base, exponent)
+        return applied(name, arguments, base, exponent=exponent)
 
     def _arguments(self, name: str) -> list[Any]:
         if self.at("("):
