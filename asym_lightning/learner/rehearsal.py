@@ -20,11 +20,17 @@ from asym_lightning.learner.engine_check import bound_of_rounding, measure_gap
 from asym_lightning.learner.packing import pack
 from asym_lightning.learner.policy import PolicyModule
 from asym_lightning.learner.transformers_patches import set_attention
-from asym_lightning.types import Completion, ConfigError
+from asym_lightning.types import Completion, ConfigError, EngineMismatchError
 
 log = logging.getLogger(__name__)
 # Completions of the prompt, and the tokens of each.
 SAMPLES, TOKENS = 2, 16
+# Errors by which an engine's code shows that it does not know an architecture.
+_RUNTIME = (RuntimeError, NotImplementedError, EngineMismatchError)
+_OF_CODE = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True)
@@ -125,10 +131,12 @@ def refuse(found: Rehearsed) -> None:
 
 @contextmanager
 def _in_one_line(failure: str) -> Iterator[None]:
-    """Turn any error of an engine that meets an architecture for the first time into one line."""
+    """Turn an error of an engine that meets an architecture for the first time into one line."""
     try:
         yield
-    except Exception as error:
+    except _OF_CODE as error:
+        if isinstance(error, RuntimeError) and type(error) not in _RUNTIME:
+            raise  # such as a server's that is gone
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
         raise ConfigError(
             f"rollout: the engine {failure} ({reason}). Set rollout=transformers"

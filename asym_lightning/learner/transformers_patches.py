@@ -25,7 +25,7 @@ def attention_in(model: Any) -> str:
     Upstream: https://github.com/huggingface/transformers/pull/38974
     Versions: transformers>=5.16,<5.20 (tried with 5.19.0)
     """
-    return model.config._attn_implementation
+    return getattr(model.config, "_attn_implementation", None) or "eager"
 
 
 def set_attention(model: Any, name: str) -> None:

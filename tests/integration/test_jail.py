@@ -181,13 +181,13 @@ def test_hostile_completions_leave_nothing_behind_and_harm_no_neighbour(tmp_path
 
 def test_workers_killed_at_random_lose_nothing() -> None:
     verifier = MathVerifier(workers=2)
-    completions = [f"\\boxed{{x^2+{i}}}" for i in range(300)]
-    answers = [f"{i if i % 3 else i + 1} + x^2" for i in range(300)]
+    completions = [f"\\boxed{{x^2+{i}}}" for i in range(2000)]
+    answers = [f"{i if i % 3 else i + 1} + x^2" for i in range(2000)]
     verifier.score(completions[:2], answers[:2], [False] * 2)
     done, killed = threading.Event(), []
 
     def kill() -> None:
-        while not done.wait(0.25) and len(killed) < 8:
+        while not done.wait(0.02) and len(killed) < 8:
             process = verifier.pool.workers[len(killed) % 2].process
             if process is not None:
                 os.kill(process.pid, signal.SIGKILL)
@@ -195,12 +195,12 @@ def test_workers_killed_at_random_lose_nothing() -> None:
 
     killer = threading.Thread(target=kill)
     killer.start()
-    verdicts = verifier.score(completions, answers, [False] * 300)
+    verdicts = verifier.score(completions, answers, [False] * 2000)
     done.set()
     killer.join()
     verifier.close()
     assert killed
-    assert [verdict.reward for verdict in verdicts] == [float(i % 3 > 0) for i in range(300)]
+    assert [verdict.reward for verdict in verdicts] == [float(i % 3 > 0) for i in range(2000)]
 
 
 @pytest.fixture
