@@ -135,7 +135,7 @@ def exported(folder: Path, log: Path) -> str:
     return "same"
 
 
-def try_kind(kind: str, folder: Path, wanted: Sequence[str]) -> dict[str, Any]:
+def try_kind(kind: str, folder: Path, wanted: Sequence[str], *, verbose: bool) -> dict[str, Any]:
     """Train a model of a kind in the wanted runs; return what was seen, by run."""
     model, log = folder / "model", folder / "log"
     if forked(lambda: save_model(kind, model), log):
@@ -148,14 +148,14 @@ def try_kind(kind: str, folder: Path, wanted: Sequence[str]) -> dict[str, Any]:
         seen[name] = {"status": status, "gaps": gaps(run) if not status else [], "said": ""}
         if status:
             seen[name]["said"] = reason(log).replace(str(model), "FOLDER")
-            # The end, where the trouble is a traceback, to read.
-            sys.stderr.write(log.read_text(errors="replace")[-3000:] if "-v" in sys.argv else "")
+            if verbose:
+                print(log.read_text(errors="replace")[-3000:], file=sys.stderr)
         elif name == EXPORTED:
             seen["export"] = exported(run, log)
     return seen
 
 
-def run(kinds: Sequence[str], wanted: Sequence[str], results: Path) -> None:
+def run(kinds: Sequence[str], wanted: Sequence[str], results: Path, *, verbose: bool) -> None:
     """Try kinds of models in the runs that have no result yet."""
     # Imports that all forks share.
     import vllm  # noqa: F401
@@ -171,7 +171,7 @@ def run(kinds: Sequence[str], wanted: Sequence[str], results: Path) -> None:
             continue
         folder = Path(tempfile.mkdtemp(prefix="architecture-"))
         try:
-            own |= try_kind(kind, folder, left)
+            own |= try_kind(kind, folder, left, verbose=verbose)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         known[kind] = own
@@ -237,7 +237,7 @@ def main() -> None:
     elif given.what == "table":
         print(table(given.results))
     else:
-        run(given.kinds, given.only, given.results)
+        run(given.kinds, given.only, given.results, verbose=given.v)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def build_engine(
         )
     # vLLM refuses models with errors of many classes.
     except Exception as error:
+        log.debug("vLLM cannot run the model", exc_info=True)
         raise ConfigError(
             f"rollout: vLLM cannot run policy.path={path}: {reason_of(error)}; "
             "rollout=transformers does without vLLM"

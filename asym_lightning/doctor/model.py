@@ -4,7 +4,6 @@ It runs in `python -m asym_lightning.doctor.model FOLDER`, so that the doctor su
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asym_lightning.doctor.machine import Finding, one_line
-from asym_lightning.doctor.running import engine_advice, make_engine
+from asym_lightning.doctor.running import engine_advice, make_engine, probed
 
 MARK = "rehearsal: "
 PROBE = (sys.executable, "-m", "asym_lightning.doctor.model")
@@ -28,25 +27,18 @@ def check_model(folder: str, command: Sequence[str] = PROBE, seconds: float = SE
     Args:
         folder: folder or hub id of the model.
     """
+    # The probe has another working folder.
+    place = str(Path(folder).resolve()) if Path(folder).is_dir() else folder
     try:
-        process = subprocess.run(
-            [*command, folder],
-            cwd=Path(__file__).resolve().parents[2],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        result, process = probed([*command, place], MARK, seconds)
     except subprocess.TimeoutExpired:
         todo = "try a machine with more memory or cores, or a smaller model"
         return Finding("model", False, f"no answer within {seconds:g} s", todo=todo)
-    lines = [line for line in process.stdout.splitlines() if line.startswith(MARK)]
-    if not lines:
+    if result is None:
         message = one_line(process.stderr or process.stdout)
         todo = engine_advice(process.stderr + process.stdout, process.returncode)
         return Finding("model", False, f"cannot be tried: {message}", todo=todo)
-    return judged(json.loads(lines[-1].removeprefix(MARK)))
+    return judged(result)
 
 
 def judged(result: dict[str, Any]) -> Finding:

@@ -165,34 +165,45 @@ def make_engine(folder: str) -> Any:
     return VLLMEngine(folder, "float32", 64, max_num_seqs=64)
 
 
+def probed(
+    command: Sequence[str], mark: str, seconds: float, **environment: str
+) -> tuple[Any, subprocess.CompletedProcess[str]]:
+    """Run a probe in a process; return what it printed as JSON behind the mark, and the process.
+
+    None for a probe that ended without it.
+
+    Raises:
+        TimeoutExpired: it took longer.
+    """
+    process = subprocess.run(
+        command,
+        cwd=Path(__file__).resolve().parents[2],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    lines = [line for line in process.stdout.splitlines() if line.startswith(mark)]
+    return (json.loads(lines[-1].removeprefix(mark)) if lines else None), process
+
+
 def check_engine(command: Sequence[str] = PROBE, seconds: float = ENGINE_SECONDS) -> list[Finding]:
     """Run the probe in a process, for at most so many seconds.
 
     Returns:
         The findings on the engine and on the weight sync.
     """
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    folder = Path(__file__).resolve().parents[2]
     try:
-        process = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        result, process = probed(command, MARK, seconds, HF_HUB_OFFLINE="1")
     except subprocess.TimeoutExpired:
         todo = "see whether another process holds the CPU cores or the GPU, then try again"
         return [Finding("engine", False, f"no answer within {seconds:g} s", todo=todo)]
-    lines = [line for line in process.stdout.splitlines() if line.startswith(MARK)]
-    if not lines:
+    if result is None:
         message = one_line(process.stderr or process.stdout)
         seen = f"does not start (status {process.returncode}): {message}"
         todo = engine_advice(process.stderr + process.stdout, process.returncode)
         return [Finding("engine", False, seen, todo=todo)]
-    result = json.loads(lines[-1].removeprefix(MARK))
     seen = f"{result['engine']} on {result['device']}, started in {result['seconds']:.0f} s"
     sync = check_sync(result["gaps"], GAP_LIMIT[result["device"]])
     return [Finding("engine", True, seen), sync]

@@ -95,7 +95,7 @@ def refuse(found: Rehearsed) -> None:
     """Refuse what a rehearsal found.
 
     Raises:
-        ConfigError: log-probs differ by more than rounding explains, or the sync fails.
+        ConfigError: log-probs differ by more than rounding explains, or are not numbers.
     """
 
     def wrong(gap: float | None) -> bool:
@@ -137,6 +137,7 @@ def _in_one_line(failure: str) -> Iterator[None]:
     except _OF_CODE as error:
         if isinstance(error, RuntimeError) and type(error) not in _RUNTIME:
             raise  # such as a server's that is gone
+        log.debug("the engine %s", failure, exc_info=True)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
         raise ConfigError(
             f"rollout: the engine {failure} ({reason}). Set rollout=transformers"

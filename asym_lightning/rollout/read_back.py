@@ -69,7 +69,7 @@ class ReadBack:
         self._given = {}
         for name, tensor in weights:
             if not self._syncs or self._due(name):
-                if ".experts." in name or tensor.ndim > 2:
+                if ".experts." in name or _is_stacked(tensor):
                     self._add_experts(f"{layer_of(name)}.experts", tensor.detach())
                 elif not self._syncs:
                     self._given[name] = _values(tensor.detach(), self.dtype)
@@ -162,10 +162,15 @@ def _vary(values: dict[str, Tensor]) -> bool:
     return columns is None or columns.unique().numel() >= _LEAST
 
 
+def _is_stacked(tensor: Tensor) -> bool:
+    """Whether a tensor stacks matrices, as those of experts do; kernels by channel do not."""
+    return tensor.ndim > 2 and tensor.shape[1] > 1
+
+
 def _sums(tensor: Tensor) -> Tensor:
     """The sum of a tensor and of its squares, whatever the order of its elements."""
-    exact = tensor.double()
-    return torch.stack([exact.sum(), exact.square().sum()])
+    squares = tensor.float().square()
+    return torch.stack([tensor.sum(dtype=torch.double), squares.sum(dtype=torch.double)])
 
 
 def _readings(model: nn.Module) -> Readings:

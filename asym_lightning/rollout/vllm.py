@@ -183,8 +183,7 @@ class VLLMEngine:
         if self._read_back is None:
             self._load(weights)
         else:
-            if not self._read_back.places:
-                self.llm.apply_model(self._read_back.begin)
+            self.llm.apply_model(self._read_back.begin)
             self._load(self._read_back.watched(weights))
             self.llm.apply_model(self._read_back.check)
         if self._asleep:

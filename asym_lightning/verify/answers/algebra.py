@@ -240,13 +240,7 @@ class Algebra(Reader):
                 return sympy.I
         name = letter + index + self.primes()
         if letter in APPLIED and self.at("("):
-            self.place += 1
-            arguments = [self._sum()]
-            while self.at(","):
-                self.place += 1
-                arguments.append(self._sum())
-            self.expect(")")
-            return sympy.Function(name)(*arguments)
+            return sympy.Function(name)(*self._bracketed())
         return sympy.Symbol(name)
 
     def _command(self, name: str) -> Any:
@@ -304,15 +298,19 @@ class Algebra(Reader):
         self._angle -= trigonometric
         return applied(name, arguments, base, exponent=exponent)
 
+    def _bracketed(self) -> list[Any]:
+        """Return the arguments in round brackets, with commas between them."""
+        self.expect("(")
+        arguments = [self._sum()]
+        while self.at(","):
+            self.place += 1
+            arguments.append(self._sum())
+        self.expect(")")
+        return arguments
+
     def _arguments(self, name: str) -> list[Any]:
         if self.at("("):
-            self.place += 1
-            arguments = [self._sum()]
-            while self.at(","):
-                self.place += 1
-                arguments.append(self._sum())
-            self.expect(")")
-            return arguments
+            return self._bracketed()
         if name in MANY:
             raise ParseError(f"{name} without brackets")
         if self.at("-"):
